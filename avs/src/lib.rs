@@ -1,0 +1,7 @@
+//! The matching rule, what operators sign, BN254 and quorum arithmetic.
+//!
+//! Pure: no I/O, no clock, no async, no floats, no maps with random order. The same inputs give the same words on every
+//! machine; `vectors/` holds an independent implementation that says so.
+#![deny(clippy::float_arithmetic, clippy::iter_over_hash_type)]
+
+pub mod words;
