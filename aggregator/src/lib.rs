@@ -1,0 +1,1 @@
+//! Collects operators' signatures, checks the quorum, posts the response

@@ -1,0 +1,3 @@
+//! Collects operators' signatures, checks the quorum, posts the response
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What users and providers do by hand

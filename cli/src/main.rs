@@ -1,0 +1,3 @@
+//! What users and providers do by hand
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The whole network on one machine
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Follows the chain, runs the matching rule, signs the result

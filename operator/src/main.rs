@@ -1,0 +1,3 @@
+//! Follows the chain, runs the matching rule, signs the result
+
+fn main() {}

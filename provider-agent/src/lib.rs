@@ -1,0 +1,1 @@
+//! Bids for orders, runs the leases it wins, serves their owners

@@ -1,0 +1,3 @@
+//! Bids for orders, runs the leases it wins, serves their owners
+
+fn main() {}
