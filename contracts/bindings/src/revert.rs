@@ -1,0 +1,216 @@
+//! Reverts as sentences: a person reads what was refused and with which values, never a selector.
+
+use alloy::{
+    primitives::{Address, U256, hex},
+    sol_types::{Panic, Revert, SolError},
+};
+
+use crate::standard::ILibraryErrors;
+
+/// A custom error as its declaration has it.
+struct ErrorShape {
+    selector: [u8; 4],
+    name: &'static str,
+    /// Solidity type and name of each operand.
+    operands: &'static [(&'static str, &'static str)],
+}
+
+/// Every error of our interfaces; the build script writes the list.
+const OURS: &[ErrorShape] = include!(concat!(env!("OUT_DIR"), "/errors.rs"));
+
+macro_rules! library_errors {
+    ($($name:ident($($kind:ident $operand:ident),*)),* $(,)?) => {
+        &[$(ErrorShape {
+            selector: <ILibraryErrors::$name as SolError>::SELECTOR,
+            name: stringify!($name),
+            operands: &[$((stringify!($kind), stringify!($operand))),*],
+        }),*]
+    };
+}
+
+const LIBRARIES: &[ErrorShape] = library_errors![
+    ERC20InsufficientBalance(address sender, uint256 balance, uint256 needed),
+    ERC20InsufficientAllowance(address spender, uint256 allowance, uint256 needed),
+    ERC20InvalidReceiver(address receiver),
+    ERC20InvalidSpender(address spender),
+    SafeERC20FailedOperation(address token),
+    ERC721NonexistentToken(uint256 tokenId),
+    ERC721IncorrectOwner(address sender, uint256 tokenId, address owner),
+    ERC721InsufficientApproval(address operator, uint256 tokenId),
+    ERC721InvalidReceiver(address receiver),
+    AccessManagedUnauthorized(address caller),
+    AccessManagedRequiredDelay(address caller, uint32 delay),
+    AccessManagerUnauthorizedAccount(address account, uint64 roleId),
+    InvalidInitialization(),
+    EnforcedPause(),
+    InsufficientBalance(),
+    InsufficientAllowance(),
+    TransferFailed(),
+    TransferFromFailed(),
+    TokenDoesNotExist(),
+    NotOwnerNorApproved(),
+    Reentrancy(),
+];
+
+/// A readable sentence for the data of a revert: our custom errors, those of the libraries below, `require` strings and
+/// panics. `None` if the data is none of these.
+///
+/// The form is the error's name in words, then its operands: `wrong close block hash (close block: 7, given: 0x…, …)`.
+pub fn describe_revert(data: &[u8]) -> Option<String> {
+    if let Ok(Revert { reason }) = Revert::abi_decode(data) {
+        return Some(reason);
+    }
+    if let Ok(panic) = Panic::abi_decode(data) {
+        return Some(panic.to_string());
+    }
+    let (selector, operands) = data.split_at_checked(4)?;
+    let shape = OURS
+        .iter()
+        .chain(LIBRARIES)
+        .find(|shape| shape.selector == selector)?;
+    shape.describe(operands)
+}
+
+impl ErrorShape {
+    fn describe(&self, data: &[u8]) -> Option<String> {
+        let mut values = Vec::with_capacity(self.operands.len());
+        for (index, (kind, name)) in self.operands.iter().enumerate() {
+            let word: [u8; 32] = data.get(index * 32..index * 32 + 32)?.try_into().ok()?;
+            values.push(format!("{}: {}", words(name), value(kind, word, data)?));
+        }
+        if values.is_empty() {
+            return Some(words(self.name));
+        }
+        Some(format!("{} ({})", words(self.name), values.join(", ")))
+    }
+}
+
+/// One operand; what is neither number, address nor bytes is an enum or a contract, both shown by their number.
+fn value(kind: &str, word: [u8; 32], data: &[u8]) -> Option<String> {
+    match kind {
+        "address" => Some(Address::from_word(word.into()).to_checksum(None)),
+        "bool" => Some((word[31] != 0).to_string()),
+        "string" => {
+            let offset = usize::try_from(U256::from_be_bytes(word)).ok()?;
+            let length_word: [u8; 32] =
+                data.get(offset..offset.checked_add(32)?)?.try_into().ok()?;
+            let length = usize::try_from(U256::from_be_bytes(length_word)).ok()?;
+            let text = data.get(offset + 32..)?.get(..length)?;
+            Some(format!("{:?}", String::from_utf8_lossy(text)))
+        }
+        _ if kind.starts_with("int") => {
+            Some(alloy::primitives::I256::from_be_bytes(word).to_string())
+        }
+        _ => match kind.strip_prefix("bytes").map(str::parse::<usize>) {
+            Some(Ok(length)) => Some(hex::encode_prefixed(word.get(..length)?)),
+            Some(Err(_)) => None,
+            None => Some(U256::from_be_bytes(word).to_string()),
+        },
+    }
+}
+
+/// `WrongCloseBlockHash` becomes `wrong close block hash`, `ERC20InvalidSpender` becomes `ERC20 invalid spender`.
+fn words(name: &str) -> String {
+    let letters: Vec<char> = name.chars().collect();
+    let mut text = String::with_capacity(name.len() + 8);
+    for (index, letter) in letters.iter().enumerate() {
+        let before = index.checked_sub(1).map(|previous| letters[previous]);
+        let after = letters.get(index + 1);
+        let starts_word = letter.is_uppercase()
+            && before.is_some_and(|before| {
+                !before.is_uppercase() || after.is_some_and(|after| after.is_lowercase())
+            });
+        if starts_word {
+            text.push(' ');
+        }
+        // A run of capitals is an acronym and stays as it is.
+        let acronym = letter.is_uppercase()
+            && (after.is_some_and(|after| !after.is_lowercase())
+                || before.is_some_and(|before| before.is_uppercase()))
+            && !after.is_some_and(|after| after.is_lowercase());
+        if acronym {
+            text.push(*letter)
+        } else {
+            text.extend(letter.to_lowercase())
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::{B256, address};
+
+    use super::*;
+    use crate::IMatchingTaskManager;
+
+    #[test]
+    fn a_custom_error_names_its_operands() {
+        let error = IMatchingTaskManager::WrongCloseBlockHash {
+            closeBlock: 7,
+            given: B256::repeat_byte(0x11),
+            actual: B256::repeat_byte(0x22),
+        };
+        let given = "11".repeat(32);
+        let actual = "22".repeat(32);
+        assert_eq!(
+            describe_revert(&error.abi_encode()).as_deref(),
+            Some(
+                format!(
+                    "wrong close block hash (close block: 7, given: 0x{given}, actual: 0x{actual})"
+                )
+                .as_str()
+            )
+        );
+    }
+
+    #[test]
+    fn errors_of_libraries_strings_and_panics_are_known() {
+        let caller = address!("f39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+        let error = ILibraryErrors::AccessManagedUnauthorized { caller };
+        assert_eq!(
+            describe_revert(&error.abi_encode()).as_deref(),
+            Some(
+                "access managed unauthorized (caller: 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266)"
+            )
+        );
+        assert_eq!(
+            describe_revert(&Revert::from("too late").abi_encode()).as_deref(),
+            Some("too late")
+        );
+        assert!(
+            describe_revert(&Panic::from(0x11_u64).abi_encode())
+                .is_some_and(|text| text.contains("overflow"))
+        );
+        assert_eq!(words("ERC20InvalidSpender"), "ERC20 invalid spender");
+        assert_eq!(words("tokenId"), "token id");
+    }
+
+    #[test]
+    fn foreign_and_truncated_data_is_none() {
+        assert_eq!(describe_revert(&[]), None);
+        assert_eq!(describe_revert(&[1, 2, 3]), None);
+        assert_eq!(describe_revert(&[0xde, 0xad, 0xbe, 0xef, 0]), None);
+        let mut error = IMatchingTaskManager::ChunkOutOfRange {
+            chunk: 65,
+            limit: 64,
+        }
+        .abi_encode();
+        error.truncate(40);
+        assert_eq!(describe_revert(&error), None);
+    }
+
+    #[test]
+    fn no_two_errors_share_a_selector() {
+        let mut seen = std::collections::BTreeMap::new();
+        for shape in OURS.iter().chain(LIBRARIES) {
+            if let Some(other) = seen.insert(shape.selector, shape.name) {
+                assert_eq!(
+                    other, shape.name,
+                    "two different errors with selector {:?}",
+                    shape.selector
+                );
+            }
+        }
+    }
+}

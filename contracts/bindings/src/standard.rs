@@ -1,0 +1,67 @@
+//! ERC-20 and ERC-721 as far as our agents speak them, and the errors of the libraries below our contracts.
+
+#[allow(missing_docs, clippy::too_many_arguments)]
+mod interfaces {
+    alloy::sol! {
+        #![sol(rpc, all_derives, extra_derives(serde::Serialize, serde::Deserialize))]
+
+        /// A fungible token with its metadata.
+        interface IERC20 {
+            event Transfer(address indexed from, address indexed to, uint256 value);
+            event Approval(address indexed owner, address indexed spender, uint256 value);
+
+            function name() external view returns (string memory);
+            function symbol() external view returns (string memory);
+            function decimals() external view returns (uint8);
+            function totalSupply() external view returns (uint256);
+            function balanceOf(address account) external view returns (uint256);
+            function transfer(address to, uint256 value) external returns (bool);
+            function allowance(address owner, address spender) external view returns (uint256);
+            function approve(address spender, uint256 value) external returns (bool);
+            function transferFrom(address from, address to, uint256 value) external returns (bool);
+        }
+
+        /// A non-fungible token, as escrow accounts are.
+        interface IERC721 {
+            event Transfer(address indexed from, address indexed to, uint256 indexed tokenId);
+            event Approval(address indexed owner, address indexed approved, uint256 indexed tokenId);
+            event ApprovalForAll(address indexed owner, address indexed operator, bool approved);
+
+            function balanceOf(address owner) external view returns (uint256);
+            function ownerOf(uint256 tokenId) external view returns (address);
+            function approve(address to, uint256 tokenId) external;
+            function getApproved(uint256 tokenId) external view returns (address);
+            function setApprovalForAll(address operator, bool approved) external;
+            function isApprovedForAll(address owner, address operator) external view returns (bool);
+            function transferFrom(address from, address to, uint256 tokenId) external;
+            function safeTransferFrom(address from, address to, uint256 tokenId) external;
+        }
+
+        /// Errors of OpenZeppelin's and Solady's contracts that reach whoever calls ours.
+        interface ILibraryErrors {
+            error ERC20InsufficientBalance(address sender, uint256 balance, uint256 needed);
+            error ERC20InsufficientAllowance(address spender, uint256 allowance, uint256 needed);
+            error ERC20InvalidReceiver(address receiver);
+            error ERC20InvalidSpender(address spender);
+            error SafeERC20FailedOperation(address token);
+            error ERC721NonexistentToken(uint256 tokenId);
+            error ERC721IncorrectOwner(address sender, uint256 tokenId, address owner);
+            error ERC721InsufficientApproval(address operator, uint256 tokenId);
+            error ERC721InvalidReceiver(address receiver);
+            error AccessManagedUnauthorized(address caller);
+            error AccessManagedRequiredDelay(address caller, uint32 delay);
+            error AccessManagerUnauthorizedAccount(address account, uint64 roleId);
+            error InvalidInitialization();
+            error EnforcedPause();
+            error InsufficientBalance();
+            error InsufficientAllowance();
+            error TransferFailed();
+            error TransferFromFailed();
+            error TokenDoesNotExist();
+            error NotOwnerNorApproved();
+            error Reentrancy();
+        }
+    }
+}
+
+pub use interfaces::*;
