@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.30;
+
+import {ResourceWord} from "./Resources.sol";
+
+/// @title What a supplier offers and what of it is free
+/// @notice Capacity word, rounded down: storage free 22 at 0, total 22 at 22 | memory free 20 at 44, total 20 at 64 | cpu free 20 at 84,
+/// total 20 at 104 | four GPU entries 32 at 124 (free 12 at 0, total 12 at 12, GPU id 8 at 24) | active 1 at 252. Stored words carry two
+/// more bits that no one outside sees: a decrease is pending at 253, suspended at 254. Used = total - free throughout.
+library Capacity {
+    uint256 internal constant ACTIVE = 1 << 252;
+    uint256 internal constant PENDING = 1 << 253;
+    uint256 internal constant SUSPENDED = 1 << 254;
+
+    uint256 private constant VISIBLE = (1 << 253) - 1;
+    uint256 private constant HIGHEST_GPU_ID = 159;
+    // The free halves of all pairs.
+    uint256 private constant FREE = 0x3fffff | (0xfffff << 44) | (0xfffff << 84) | (0xfff << 124) | (0xfff << 156)
+        | (0xfff << 188) | (0xfff << 220);
+
+    // ------------------------------------------------------------------ views
+
+    /// @notice The word as bids carry it and views show it: a suspended supplier is inactive.
+    function visible(uint256 word) internal pure returns (uint256) {
+        return (word & SUSPENDED == 0 ? word : word & ~ACTIVE) & VISIBLE;
+    }
+
+    function isActive(uint256 word) internal pure returns (bool) {
+        return word & (ACTIVE | SUSPENDED) == ACTIVE;
+    }
+
+    /// @notice The word without its free parts: what a supplier wishes to offer.
+    function totals(uint256 word) internal pure returns (uint256) {
+        return word & VISIBLE & ~FREE;
+    }
+
+    /// @notice A wish that can be kept: every GPU entry is empty or names a GPU with a count.
+    function isValidWish(uint256 wish) internal pure returns (bool) {
+        if (wish & ~VISIBLE != 0) return false;
+        for (uint256 entry = 0; entry < 4; ++entry) {
+            uint256 gpu = wish >> (124 + 32 * entry);
+            uint256 id = uint8(gpu >> 24);
+            if ((id == 0) != ((gpu >> 12) & 0xfff == 0) || id > HIGHEST_GPU_ID) return false;
+        }
+        return true;
+    }
+
+    // --------------------------------------------------------- leases
+
+    /// @notice Whether `resources` fit into what is free, GPUs into the entry named.
+    function fits(uint256 word, uint256 resources, uint256 gpuEntry) internal pure returns (bool) {
+        if (word & 0x3fffff < ResourceWord.storageAsked(resources)) return false;
+        if ((word >> 44) & 0xfffff < ResourceWord.memoryAsked(resources)) return false;
+        if ((word >> 84) & 0xfffff < ResourceWord.cpuAsked(resources)) return false;
+        uint256 count = ResourceWord.gpuCount(resources);
+        if (count == 0) return true;
+        uint256 gpu = word >> (124 + 32 * gpuEntry);
+        return gpu & 0xfff >= count && ResourceWord.acceptsGpu(resources, uint8(gpu >> 24));
+    }
+
+    /// @dev Only after {fits}: no field can borrow from its neighbour.
+    function reserve(uint256 word, uint256 resources, uint256 gpuEntry) internal pure returns (uint256) {
+        return word - _freePart(resources, gpuEntry);
+    }
+
+    /// @dev Only what was reserved is released, and a total never falls below what is used: no field can overflow.
+    function release(uint256 word, uint256 resources, uint256 gpuEntry) internal pure returns (uint256) {
+        return word + _freePart(resources, gpuEntry);
+    }
+
+    function _freePart(uint256 resources, uint256 gpuEntry) private pure returns (uint256) {
+        return ResourceWord.storageAsked(resources) | (ResourceWord.memoryAsked(resources) << 44)
+            | (ResourceWord.cpuAsked(resources) << 84) | (ResourceWord.gpuCount(resources) << (124 + 32 * gpuEntry));
+    }
+
+    // --------------------------------------------------------- changes
+
+    /// @notice Applies what grows in `wish` at once; a GPU entry that is empty takes the wish's model.
+    function raise(uint256 word, uint256 wish) internal pure returns (uint256) {
+        word = _raisePair(word, wish, 0, 22);
+        word = _raisePair(word, wish, 44, 20);
+        word = _raisePair(word, wish, 84, 20);
+        for (uint256 offset = 124; offset < 252; offset += 32) {
+            if ((word >> (offset + 12)) & 0xfff == 0) {
+                word = _replaceEntry(word, wish, offset);
+            } else if (uint8(word >> (offset + 24)) == uint8(wish >> (offset + 24))) {
+                word = _raisePair(word, wish, offset, 12);
+            }
+        }
+        return word | (wish & ACTIVE);
+    }
+
+    /// @notice Applies the whole of `wish`, as far as leases leave room: a total stays at what is used until leases end, a
+    /// GPU entry keeps its model until none of it is used.
+    function lower(uint256 word, uint256 wish) internal pure returns (uint256) {
+        word = _setPair(word, wish, 0, 22);
+        word = _setPair(word, wish, 44, 20);
+        word = _setPair(word, wish, 84, 20);
+        for (uint256 offset = 124; offset < 252; offset += 32) {
+            if (uint8(word >> (offset + 24)) == uint8(wish >> (offset + 24))) {
+                word = _setPair(word, wish, offset, 12);
+            } else if ((word >> offset) & 0xfff == (word >> (offset + 12)) & 0xfff) {
+                word = _replaceEntry(word, wish, offset);
+            } else {
+                word = _setPair(word, 0, offset, 12);
+            }
+        }
+        return (word & ~ACTIVE) | (wish & ACTIVE);
+    }
+
+    function _raisePair(uint256 word, uint256 wish, uint256 offset, uint256 width) private pure returns (uint256) {
+        uint256 mask = (1 << width) - 1;
+        uint256 total = (word >> (offset + width)) & mask;
+        uint256 wished = (wish >> (offset + width)) & mask;
+        if (wished <= total) return word;
+        uint256 growth = wished - total;
+        return word + (growth << offset) + (growth << (offset + width));
+    }
+
+    function _setPair(uint256 word, uint256 wish, uint256 offset, uint256 width) private pure returns (uint256) {
+        uint256 mask = (1 << width) - 1;
+        uint256 used = ((word >> (offset + width)) & mask) - ((word >> offset) & mask);
+        uint256 total = (wish >> (offset + width)) & mask;
+        if (total < used) total = used;
+        uint256 both = (mask << offset) | (mask << (offset + width));
+        return (word & ~both) | ((total - used) << offset) | (total << (offset + width));
+    }
+
+    /// @dev The wish's entry with all of it free.
+    function _replaceEntry(uint256 word, uint256 wish, uint256 offset) private pure returns (uint256) {
+        uint256 entry = uint32(wish >> offset) & 0xfffff000;
+        entry |= (entry >> 12) & 0xfff;
+        return (word & ~(uint256(type(uint32).max) << offset)) | (entry << offset);
+    }
+}
