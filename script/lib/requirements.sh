@@ -1,0 +1,64 @@
+# What must be on the machine before anything else: checked all at once, installed where we can, named where we cannot.
+
+rust_minimum=1.94.1
+node_minimum=20
+
+# Prints the Debian packages whose programs are missing.
+missing_packages() {
+    command -v dockerd >/dev/null || echo docker.io
+    command -v iptables >/dev/null || echo iptables
+    command -v docker-registry >/dev/null || echo docker-registry
+    # The images of examples and tests are made from it, so it must not need libraries: `ldd` fails on a static binary.
+    if ! command -v busybox >/dev/null || ldd "$(command -v busybox)" >/dev/null 2>&1; then echo busybox-static; fi
+    command -v cc >/dev/null || echo build-essential
+    command -v git >/dev/null || echo git
+    command -v curl >/dev/null || echo curl
+    command -v ip >/dev/null || echo iproute2
+    command -v python3 >/dev/null || echo python3
+    [[ -e /etc/ssl/certs/ca-certificates.crt || ! -e /etc/debian_version ]] || echo ca-certificates
+}
+
+# True if version $1 is at least $2.
+at_least() { [[ "$(printf '%s\n%s\n' "$2" "$1" | sort -V | head -n 1)" == "$2" ]]; }
+
+# Prints a line for each requirement that we cannot install, with the command to get it.
+missing_by_hand() {
+    local version
+    version=$(rustc --version 2>/dev/null | cut -d' ' -f2 || true)
+    if [[ -z $version ]] || ! command -v cargo >/dev/null || ! at_least "$version" "$rust_minimum"; then
+        echo "Rust $rust_minimum or newer (found: ${version:-none}): curl -sSf https://sh.rustup.rs | sh -s -- -y, or: rustup update stable"
+    fi
+    version=$(node --version 2>/dev/null | tr -d v || true)
+    if [[ -z $version ]] || ! command -v npm >/dev/null || ! at_least "$version" "$node_minimum"; then
+        echo "Node $node_minimum or newer with npm (found: ${version:-none}): curl -fsSL https://fnm.vercel.app/install | bash, then: fnm install --lts"
+    fi
+}
+
+# Installs the missing packages, after naming everything that is beyond us.
+install_requirements() {
+    local packages by_hand
+    mapfile -t packages < <(missing_packages)
+    by_hand=$(missing_by_hand)
+    if ((${#packages[@]} > 0)) && ! { [[ -e /etc/debian_version ]] && ((EUID == 0)); }; then
+        if [[ -e /etc/debian_version ]]; then
+            by_hand+=${by_hand:+$'\n'}"Packages (we are not root): sudo apt-get install --no-install-recommends ${packages[*]}"
+        else
+            by_hand+=${by_hand:+$'\n'}"The programs of these Debian packages, from your own distribution: ${packages[*]}"
+        fi
+    fi
+    if [[ -n $by_hand ]]; then
+        say "Missing, and not installable from here:"
+        say "$by_hand"
+        exit 1
+    fi
+    ((${#packages[@]} > 0)) || return 0
+
+    say "Installing ${packages[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q >&2
+    apt-get install -q -y --no-install-recommends "${packages[@]}" >&2
+    # Tests start a registry of their own; the package's service would hold port 5000.
+    if [[ " ${packages[*]} " == *" docker-registry "* && -d /run/systemd/system ]]; then
+        systemctl disable --now docker-registry >&2
+    fi
+}
