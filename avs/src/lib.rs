@@ -4,4 +4,12 @@
 //! machine; `vectors/` holds an independent implementation that says so.
 #![deny(clippy::float_arithmetic, clippy::iter_over_hash_type)]
 
+pub mod bn254;
+pub mod digest;
+pub mod draw;
+pub mod matching;
+pub mod quorum;
+pub mod response;
+pub mod task;
+pub mod terms;
 pub mod words;

@@ -4,6 +4,7 @@
 //! against its width and never wraps; unpacking refuses bits that no contract sets, so `pack` and `unpack` are inverses on
 //! everything they accept.
 
+mod bid;
 mod bits;
 mod matches;
 mod offer;
@@ -11,6 +12,7 @@ mod order_id;
 mod resources;
 mod score;
 
+pub use bid::{Bid, PackedBid};
 pub use matches::{MatchHeader, RankedSupplier};
 pub use offer::Offer;
 pub use order_id::OrderId;

@@ -12,10 +12,7 @@ pub(super) struct Packer {
 
 impl Packer {
     pub(super) fn new(word: &'static str) -> Self {
-        Self {
-            word,
-            limbs: [0; 4],
-        }
+        Self { word, limbs: [0; 4] }
     }
 
     /// Puts `value` into `width` bits at `offset`, or names the field that does not fit.
@@ -81,11 +78,7 @@ pub(super) fn take_wide(word: &U256, offset: usize, width: usize) -> u128 {
 
 /// Refuses a word with a bit set at or above `used`.
 #[inline(always)]
-pub(super) fn check_unused_above(
-    word: &'static str,
-    value: &U256,
-    used: usize,
-) -> Result<(), WordError> {
+pub(super) fn check_unused_above(word: &'static str, value: &U256, used: usize) -> Result<(), WordError> {
     let limbs = value.as_limbs();
     let (limb, shift) = (used / 64, used % 64);
     let mut rest = limbs[limb] >> shift;
@@ -95,10 +88,7 @@ pub(super) fn check_unused_above(
     if rest == 0 {
         Ok(())
     } else {
-        Err(WordError::ReservedBits {
-            word,
-            value: *value,
-        })
+        Err(WordError::ReservedBits { word, value: *value })
     }
 }
 

@@ -71,11 +71,7 @@ impl RankedSupplier {
 
     /// The supplier that would hold the lease: the fizz node where one is named, else the provider.
     pub fn supplier(&self) -> u32 {
-        if self.fizz == 0 {
-            self.provider
-        } else {
-            self.fizz
-        }
+        if self.fizz == 0 { self.provider } else { self.fizz }
     }
 }
 

@@ -48,10 +48,6 @@ impl Offer {
     /// The supplier that would hold the lease: the fizz node where one is named, else the provider.
     #[inline]
     pub fn supplier(&self) -> u32 {
-        if self.fizz == 0 {
-            self.provider
-        } else {
-            self.fizz
-        }
+        if self.fizz == 0 { self.provider } else { self.fizz }
     }
 }

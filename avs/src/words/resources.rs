@@ -111,11 +111,7 @@ impl Resources {
             memory: take(&word, 22, 20) as u32,
             cpu: take(&word, 42, 20) as u32,
             gpu_count: take(&word, 62, 12) as u16,
-            gpus: GpuSet([
-                take(&word, 96, 64),
-                take(&word, 160, 64),
-                take(&word, 224, 32),
-            ]),
+            gpus: GpuSet([take(&word, 96, 64), take(&word, 160, 64), take(&word, 224, 32)]),
         };
         resources.check()?;
         Ok(resources)

@@ -62,10 +62,7 @@ impl Attributes {
     fn from_bits(word: &'static str, value: &U256, offset: usize) -> Result<Self, WordError> {
         let packed = take(value, offset, 40);
         if packed & ATTRIBUTE_GUARDS != 0 {
-            return Err(WordError::ReservedBits {
-                word,
-                value: *value,
-            });
+            return Err(WordError::ReservedBits { word, value: *value });
         }
         Ok(Self(packed))
     }
@@ -95,12 +92,7 @@ impl TierSet {
         let mut set = 0;
         for tier in tiers {
             if tier == 0 || tier > TIER_MAXIMUM {
-                return Err(Self::out_of_range(
-                    "tier",
-                    tier.into(),
-                    1,
-                    TIER_MAXIMUM.into(),
-                ));
+                return Err(Self::out_of_range("tier", tier.into(), 1, TIER_MAXIMUM.into()));
             }
             set |= 1 << tier;
         }
