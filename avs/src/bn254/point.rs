@@ -72,10 +72,8 @@ impl G2Point {
         if *self == Self::default() {
             return Err(PointError::Infinity { group: GROUP });
         }
-        let coordinate = |[imaginary, real]: [U256; 2]| {
-            Some(Fq2::new(field_element(real)?, field_element(imaginary)?))
-                .ok_or(PointError::CoordinateRange { group: GROUP })
-        };
+        let element = |value| field_element(value).ok_or(PointError::CoordinateRange { group: GROUP });
+        let coordinate = |[imaginary, real]: [U256; 2]| Ok(Fq2::new(element(real)?, element(imaginary)?));
         let point = G2Affine::new_unchecked(coordinate(self.x)?, coordinate(self.y)?);
         if !point.is_on_curve() {
             return Err(PointError::NotOnCurve { group: GROUP });
@@ -114,13 +112,15 @@ pub fn hash_to_g1(message: B256) -> G1Point {
     G1Point::from_affine(hash_to_curve(message))
 }
 
+/// (p + 1) / 4, lowest limb first.
+const SQUARE_ROOT_POWER: BigInt<4> = BigInt::new([
+    0x4f082305b61f3f52,
+    0x65e05aa45a1c72a3,
+    0x6e14116da0605617,
+    0x0c19139cb84c680a,
+]);
+
 pub(super) fn hash_to_curve(message: B256) -> G1Affine {
-    const SQUARE_ROOT_POWER: [u64; 4] = [
-        0x4f082305b61f3f52,
-        0x65e05aa45a1c72a3,
-        0x6e14116da0605617,
-        0x0c19139cb84c680a,
-    ];
     let three = Fq::from(3u64);
     let mut x = Fq::from_be_bytes_mod_order(message.as_slice());
     loop {
@@ -143,18 +143,16 @@ fn number(element: Fq) -> U256 {
 
 #[cfg(test)]
 mod tests {
+    use ark_ff::BigInteger;
+
     use super::*;
 
     #[test]
     fn the_root_is_taken_by_a_quarter_of_the_modulus_plus_one() {
-        // 4 * exponent = p + 1, told through the root of a square.
-        let square = Fq::from(49u64);
-        let root = square.pow([
-            0x4f082305b61f3f52,
-            0x65e05aa45a1c72a3,
-            0x6e14116da0605617,
-            0x0c19139cb84c680a_u64,
-        ]);
-        assert_eq!(root.square(), square);
+        let mut four_times = SQUARE_ROOT_POWER;
+        assert!(!four_times.mul2() && !four_times.mul2());
+        let mut modulus_plus_one = Fq::MODULUS;
+        assert!(!modulus_plus_one.add_with_carry(&BigInt::one()));
+        assert_eq!(four_times, modulus_plus_one);
     }
 }
