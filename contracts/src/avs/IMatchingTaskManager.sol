@@ -8,12 +8,26 @@ import {MatchingParameters, Task} from "../Types.sol";
 /// `MatchResponse(uint32 closeBlock,bytes32 closeBlockHash,uint16 chunk,uint16 paramsVersion,bytes32 matchesHash)` under the
 /// domain (name "Spheron Matching", version "1", chain id, this contract), where `matchesHash` is the keccak256 of the
 /// packed match words. Anyone may respond.
+///
+/// Answers are kept in a ring of words, `(closeBlock % RING_BLOCKS) * MAX_CHUNKS + chunk`: answered-at block 32 bits above a
+/// commitment of 224 bits, the upper bits of `keccak256(abi.encode(digest, closeBlock, signatories))`. The digest covers
+/// the task and the matches, the signatories are what the quorum verifier returned for the reference block.
 interface IMatchingTaskManager {
     /// @notice A task was answered. `commitment` covers all that was given: the challenge replays from it.
     event TaskResponded(
-        uint32 indexed closeBlock, uint16 indexed chunk, address indexed responder, bytes32 matchesHash, uint224 commitment
+        uint32 indexed closeBlock,
+        uint16 indexed chunk,
+        address indexed responder,
+        bytes32 matchesHash,
+        uint224 commitment
     );
     event MatchingParametersAdded(uint16 indexed version, MatchingParameters parameters);
+    /// @notice Tasks whose close block is `fromBlock` or later are verified by `verifier`.
+    event QuorumVerifierChanged(address indexed verifier, uint32 fromBlock);
+    /// @notice The response window was taken over from the order book.
+    event ResponseWindowChanged(uint16 responseWindow);
+    event MatchingPaused();
+    event MatchingResumed();
 
     /// @dev The close block is not yet past, or older than the response window.
     error OutsideResponseWindow(uint32 closeBlock, uint256 blockNumber);
@@ -22,15 +36,57 @@ interface IMatchingTaskManager {
     error TaskAlreadyAnswered(uint32 closeBlock, uint16 chunk);
     error UnknownParamsVersion(uint16 version);
     error ChunkOutOfRange(uint16 chunk, uint16 limit);
+    /// @dev The guardian paused matching; open orders expire and their money unlocks.
+    error MatchingIsPaused();
+    error WeightsDoNotSumUp(uint256 sum, uint256 expected);
+    /// @dev Whoever proposes the close block can grind its hash, so luck stays a tie-breaker.
+    error RandomnessWeightTooHigh(uint256 weight, uint256 limit);
+    error StakeCapIsZero();
+    error RankLimitOutOfRange(uint256 rankLimit, uint256 limit);
+    error ChunkSizeOutOfRange(uint256 chunkSize, uint256 limit);
+    /// @dev The order book asks for a window longer than block hashes reach, or for none.
+    error ResponseWindowOutOfRange(uint256 responseWindow, uint256 limit);
+    error NotAContract(address account);
+    /// @dev A verifier takes effect at a later block.
+    error VerifierBlockNotAhead(uint32 fromBlock, uint256 blockNumber);
+    /// @dev Tasks that the previous verifier decides can still be answered until `untilBlock`.
+    error VerifierChangeTooSoon(uint256 untilBlock, uint256 blockNumber);
 
     /// @notice Answers a task with the packed matches (layout in {IOrderBook-openLeases}) and a proof for the quorum
     /// verifier.
     function respond(Task calldata task, uint256[] calldata matches, bytes calldata proof) external;
 
+    /// @notice Takes over the order book's response window. Anyone may call, after governance changed it there.
+    function syncResponseWindow() external;
+
+    // ------------------------------------------------------------- governance
+
+    /// @notice Appends a version of the matching parameters; versions count from 1 and never change.
+    function addMatchingParameters(MatchingParameters calldata parameters) external returns (uint16 version);
+    /// @notice Names the verifier of all tasks whose close block is `fromBlock` or later. What decides a task never changes
+    /// once its close block is there.
+    function setQuorumVerifier(address verifier, uint32 fromBlock) external;
+    /// @notice Guardian: no task is answered until {resume}. Cancelling, expiring and closing go on.
+    function pause() external;
+    function resume() external;
+
+    // ------------------------------------------------------------------ views
+
     /// @notice The digest operators sign.
     function responseDigest(Task calldata task, uint256[] calldata matches) external view returns (bytes32);
     /// @notice Block in which a task was answered, zero if it was not (or the ring has gone round).
     function answeredAt(uint32 closeBlock, uint16 chunk) external view returns (uint32);
+    /// @notice Commitment of the answer to a task, zero if there is none (or the ring has gone round).
+    function commitmentOf(uint32 closeBlock, uint16 chunk) external view returns (uint224);
     function matchingParameters(uint16 version) external view returns (MatchingParameters memory);
+    /// @notice Latest version of the matching parameters, zero before the first.
+    function matchingParametersCount() external view returns (uint16);
+    /// @notice Verifier of tasks that close from now on.
     function quorumVerifier() external view returns (address);
+    /// @notice Verifier of the tasks of one close block.
+    function quorumVerifierAt(uint32 closeBlock) external view returns (address);
+    function orderBook() external view returns (address);
+    /// @notice Blocks after the close block in which an answer is taken.
+    function responseWindow() external view returns (uint16);
+    function paused() external view returns (bool);
 }

@@ -8,5 +8,8 @@ interface IQuorumVerifier {
     /// @param message What was signed.
     /// @param blockReference Block whose stakes count; must be past.
     /// @return signatories Commitment to who signed, for disputes.
-    function verify(bytes32 message, uint32 blockReference, bytes calldata proof) external view returns (bytes32 signatories);
+    function verify(bytes32 message, uint32 blockReference, bytes calldata proof)
+        external
+        view
+        returns (bytes32 signatories);
 }
