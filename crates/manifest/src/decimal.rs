@@ -32,10 +32,7 @@ pub enum DecimalError {
 
 impl Decimal {
     /// Zero.
-    pub const ZERO: Self = Self {
-        digits: 0,
-        scale: 0,
-    };
+    pub const ZERO: Self = Self { digits: 0, scale: 0 };
 
     /// `digits / 10^scale`.
     pub fn new(digits: u128, scale: u8) -> Result<Self, DecimalError> {
@@ -72,9 +69,7 @@ impl FromStr for Decimal {
 
     fn from_str(text: &str) -> Result<Self, DecimalError> {
         let (whole, fraction) = match text.split_once('.') {
-            Some((whole, fraction)) if !fraction.is_empty() => {
-                (whole, fraction.trim_end_matches('0'))
-            }
+            Some((whole, fraction)) if !fraction.is_empty() => (whole, fraction.trim_end_matches('0')),
             Some(_) => return Err(DecimalError::Syntax),
             None => (text, ""),
         };
@@ -149,10 +144,7 @@ mod tests {
         ] {
             check(text, Err(DecimalError::Syntax));
         }
-        check(
-            &format!("0.{}1", "0".repeat(36)),
-            Err(DecimalError::TooFine),
-        );
+        check(&format!("0.{}1", "0".repeat(36)), Err(DecimalError::TooFine));
         check(&"9".repeat(40), Err(DecimalError::TooLarge));
     }
 }

@@ -226,17 +226,13 @@ impl Resources {
     /// Memory to reserve and to limit to, in bytes: memory volumes (tmpfs, `/dev/shm`) are charged to the container.
     /// `None` on overflow, which a validated manifest does not have.
     pub fn total_memory_bytes(&self) -> Option<u64> {
-        self.sum_volumes(self.memory_bytes, |volume| {
-            volume.kind == VolumeKind::Memory
-        })
+        self.sum_volumes(self.memory_bytes, |volume| volume.kind == VolumeKind::Memory)
     }
 
     /// Disk to reserve, in bytes: the root disk and every volume that is not memory. `None` on overflow, which a
     /// validated manifest does not have.
     pub fn total_storage_bytes(&self) -> Option<u64> {
-        self.sum_volumes(self.root_disk_bytes, |volume| {
-            volume.kind != VolumeKind::Memory
-        })
+        self.sum_volumes(self.root_disk_bytes, |volume| volume.kind != VolumeKind::Memory)
     }
 
     fn sum_volumes(&self, start: u64, wanted: impl Fn(&Volume) -> bool) -> Option<u64> {
