@@ -1,0 +1,109 @@
+//! A network: where its chain is, and which contracts are its. One JSON file, written by the deployment or by the devnet,
+//! read by the command line and by every agent.
+
+use std::path::Path;
+
+use alloy::primitives::Address;
+use serde::{Deserialize, Serialize};
+
+/// A network file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    pub name: String,
+    pub chain_id: u64,
+    /// JSON-RPC endpoints, in order of preference.
+    pub rpc: Vec<String>,
+    /// First block that can hold an event of the contracts.
+    pub deployed_at: u64,
+    pub contracts: Contracts,
+    pub eigenlayer: EigenLayer,
+    /// Payment tokens by the symbols deployment files use.
+    pub tokens: Vec<Token>,
+    /// Where operators send signatures unless their configuration says otherwise.
+    #[serde(default)]
+    pub aggregators: Vec<String>,
+}
+
+/// Our contracts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contracts {
+    pub access_manager: Address,
+    pub escrow: Address,
+    pub order_book: Address,
+    pub payment_tokens: Address,
+    pub provider_registry: Address,
+    pub certificate_registry: Address,
+    pub stake_manager: Address,
+    pub task_manager: Address,
+    pub quorum_verifier: Address,
+    pub service_manager: Address,
+    pub spon: Address,
+}
+
+/// EigenLayer's core, and the middleware of our service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EigenLayer {
+    pub delegation_manager: Address,
+    pub strategy_manager: Address,
+    pub allocation_manager: Address,
+    pub registry_coordinator: Address,
+    pub stake_registry: Address,
+    pub bls_apk_registry: Address,
+    pub index_registry: Address,
+    pub socket_registry: Address,
+    pub operator_state_retriever: Address,
+    pub quorums: Vec<Quorum>,
+}
+
+/// A quorum of stake: an EigenLayer operator set with one strategy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    pub number: u8,
+    pub name: String,
+    pub strategy: Address,
+    pub token: Address,
+}
+
+/// A listed payment token.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Token {
+    pub id: u8,
+    pub symbol: String,
+    pub address: Address,
+    pub decimals: u8,
+}
+
+/// Why a network file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error("network file {path} cannot be read")]
+    Read { path: String, source: std::io::Error },
+    #[error("network file {path} is not a network description: {problem}")]
+    Malformed { path: String, problem: String },
+    #[error("network file {path} names no RPC endpoint")]
+    NoEndpoint { path: String },
+}
+
+impl Network {
+    /// Reads a network file.
+    pub fn load(path: &Path) -> Result<Self, NetworkError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|source| NetworkError::Read { path: name.clone(), source })?;
+        let network: Self = serde_json::from_str(&text)
+            .map_err(|error| NetworkError::Malformed { path: name.clone(), problem: error.to_string() })?;
+        if network.rpc.is_empty() {
+            return Err(NetworkError::NoEndpoint { path: name });
+        }
+        Ok(network)
+    }
+
+    /// The payment token of a symbol.
+    pub fn token(&self, symbol: &str) -> Option<&Token> {
+        self.tokens.iter().find(|token| token.symbol == symbol)
+    }
+
+    /// The payment token of an id.
+    pub fn token_by_id(&self, id: u8) -> Option<&Token> {
+        self.tokens.iter().find(|token| token.id == id)
+    }
+}

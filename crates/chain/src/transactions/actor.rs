@@ -1,0 +1,773 @@
+//! The actor: does what [`super::ledger`] decides, storing before sending.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
+use alloy::eips::BlockNumberOrTag;
+use alloy::eips::eip2718::Encodable2718;
+use alloy::network::TxSignerSync;
+use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy::providers::{Provider, RootProvider};
+use alloy::rpc::types::TransactionReceipt;
+use alloy::signers::local::PrivateKeySigner;
+use alloy::transports::TransportError;
+use daemon::health::Component;
+use daemon::{Store, StoreError};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::fees::{self, Fees};
+use super::ledger::{Ledger, Open, Patience, Standing, Step};
+use super::table::{self, Attempt, Intent, Row, RowState};
+use super::{Call, Included, TransactionMetrics, TransactionSettings};
+use crate::{BlockReference, Endpoints};
+
+/// How often to look at the nonce while nothing is awaited: only to notice a second process with the same key.
+const IDLE_LOOK: Duration = Duration::from_secs(15);
+/// How often to look while everything is included but not yet deep.
+const SETTLING_LOOK: Duration = Duration::from_secs(1);
+/// How long to wait when the chain cannot be read.
+const RETRY: Duration = Duration::from_secs(1);
+/// What an empty transaction uses.
+const EMPTY_TRANSACTION_GAS: u64 = 21_000;
+
+/// A call that was tried and priced.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) call: Call,
+    pub(super) gas_limit: u64,
+    pub(super) fees: Fees,
+    pub(super) head: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Command {
+    Submit(Box<Submission>, oneshot::Sender<Outcome>),
+    Cancel(String),
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone)]
+pub(super) enum Outcome {
+    Included { included: Included, succeeded: bool },
+    Cancelled,
+    Refused(String),
+    Foreign(u64),
+    Store(StoreError),
+}
+
+/// Why the actor ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ActorError {
+    /// Two processes use one key.
+    #[error(
+        "another process sends transactions with the key {sender}: nonce {nonce} was used, not by us; stop it, or use another key"
+    )]
+    ForeignNonce {
+        /// The key's address.
+        sender: Address,
+        /// The nonce.
+        nonce: u64,
+    },
+    /// What was sent before cannot be loaded.
+    #[error("cannot load the transactions of {sender} from the store")]
+    Store {
+        /// The key's address.
+        sender: Address,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+}
+
+/// What the node said to a transaction.
+enum Answer {
+    /// It has it, or had it before.
+    Taken,
+    /// It wants more.
+    Underpriced,
+    /// It will not have it.
+    Refused(String),
+    /// It cannot be asked.
+    Unreachable(String),
+}
+
+/// Owns the nonces of one key. Run it as a critical task.
+pub struct TransactionActor {
+    provider: RootProvider,
+    endpoints: Endpoints,
+    signer: PrivateKeySigner,
+    store: Store,
+    settings: TransactionSettings,
+    commands: mpsc::Receiver<Command>,
+    metrics: TransactionMetrics,
+    health: Option<Component>,
+    ledger: Ledger,
+    rows: BTreeMap<u64, Row>,
+    waiters: BTreeMap<u64, Vec<oneshot::Sender<Outcome>>>,
+}
+
+impl std::fmt::Debug for TransactionActor {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("TransactionActor")
+            .field("sender", &self.signer.address())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the market asks now, and the newest block.
+pub(super) async fn market(
+    provider: &RootProvider,
+    settings: &TransactionSettings,
+) -> Result<(Fees, u64), TransportError> {
+    let (block, priority) = tokio::join!(
+        async { provider.get_block_by_number(BlockNumberOrTag::Latest).await },
+        async { provider.get_max_priority_fee_per_gas().await },
+    );
+    let header = block?.ok_or(TransportError::NullResp)?.header;
+    // Not every node has this method; the configured least priority fee stands in.
+    let priority = match priority {
+        Ok(priority) => priority,
+        Err(error) if error.as_error_resp().is_some() => 0,
+        Err(error) => return Err(error),
+    };
+    let base_fee = u128::from(header.base_fee_per_gas.unwrap_or_default());
+    let fees = fees::first_offer(
+        base_fee,
+        priority,
+        settings.min_priority_fee_per_gas,
+        settings.max_fee_per_gas,
+    );
+    Ok((fees, header.number))
+}
+
+impl TransactionActor {
+    pub(super) fn new(
+        endpoints: Endpoints,
+        signer: PrivateKeySigner,
+        store: Store,
+        settings: TransactionSettings,
+        commands: mpsc::Receiver<Command>,
+        metrics: TransactionMetrics,
+    ) -> Self {
+        let ledger = Ledger::new(0, BTreeMap::new(), patience(&settings));
+        Self {
+            provider: endpoints.provider(),
+            endpoints,
+            signer,
+            store,
+            settings,
+            commands,
+            metrics,
+            health: None,
+            ledger,
+            rows: BTreeMap::new(),
+            waiters: BTreeMap::new(),
+        }
+    }
+
+    /// Shows trouble as this health component.
+    pub fn with_health(self, component: Component) -> Self {
+        Self {
+            health: Some(component),
+            ..self
+        }
+    }
+
+    /// Runs until `stop`, or until another process turns out to use the key.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), ActorError> {
+        let outcome = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            outcome = self.work() => outcome,
+        };
+        if let Err(ActorError::ForeignNonce { nonce, .. }) = &outcome {
+            self.degraded(format!("another process uses this key (nonce {nonce})"));
+            for waiter in std::mem::take(&mut self.waiters).into_values().flatten() {
+                let _ = waiter.send(Outcome::Foreign(*nonce));
+            }
+            self.commands.close();
+            while let Ok(command) = self.commands.try_recv() {
+                if let Command::Submit(_, reply) = command {
+                    let _ = reply.send(Outcome::Foreign(*nonce));
+                }
+            }
+        }
+        outcome
+    }
+
+    async fn work(&mut self) -> Result<(), ActorError> {
+        self.resume().await?;
+        self.ok();
+        loop {
+            let pause = if self.ledger.is_waiting() {
+                self.settings.poll_interval
+            } else if self.ledger.open().is_empty() {
+                IDLE_LOOK
+            } else {
+                SETTLING_LOOK
+            };
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(Command::Submit(submission, reply)) => self.submit(*submission, reply).await,
+                    Some(Command::Cancel(label)) => self.cancel_label(&label).await,
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(pause) => self.look().await?,
+            }
+        }
+    }
+
+    /// Goes on where the last process with this key and store stopped.
+    async fn resume(&mut self) -> Result<(), ActorError> {
+        let sender = self.signer.address();
+        let broken = |source| ActorError::Store { sender, source };
+        let (rows, stored) = self
+            .store
+            .read(move |connection| {
+                Ok((
+                    table::load_open(connection, sender)?,
+                    table::next_nonce(connection, sender)?,
+                ))
+            })
+            .await
+            .map_err(broken)?;
+        let (used, pending, head) = loop {
+            match self.nonces().await {
+                Ok(nonces) => break nonces,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot read the nonce of {sender}; trying again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        };
+        if stored > 0 && used > stored {
+            tracing::warn!(%sender, used, stored, "this key was used by somebody else while this process was away");
+        }
+        let mut open = BTreeMap::new();
+        for row in rows {
+            let nonce = row.intent.nonce;
+            if nonce < used && row.state != RowState::Included && !self.has_receipt(&row).await {
+                tracing::warn!(
+                    label = row.intent.label,
+                    nonce,
+                    "its nonce was used by somebody else; giving it up"
+                );
+                self.set_state(row.id, RowState::Superseded, None).await;
+                continue;
+            }
+            let standing = match (row.state, row.block) {
+                (RowState::Included, Some(block)) => Standing::Included { block },
+                (RowState::Cancelling, _) => Standing::Cancelling,
+                _ => Standing::Pending,
+            };
+            // Sent again at once: nobody knows what the nodes still have of it.
+            open.insert(
+                nonce,
+                Open {
+                    id: row.id,
+                    valid_until: row.intent.valid_until,
+                    standing,
+                    sent_at: 0,
+                    priced_at: head,
+                },
+            );
+            tracing::info!(label = row.intent.label, nonce, "resuming a transaction");
+            self.rows.insert(nonce, row);
+        }
+        self.ledger = Ledger::new(pending.max(used), open, patience(&self.settings));
+        Ok(())
+    }
+
+    async fn has_receipt(&self, row: &Row) -> bool {
+        for attempt in row.attempts.iter().rev() {
+            if matches!(
+                self.provider.get_transaction_receipt(attempt.hash).await,
+                Ok(Some(_)) | Err(_)
+            ) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Nonces used in blocks, nonces used or waiting, and the newest block.
+    async fn nonces(&self) -> Result<(u64, u64, u64), TransportError> {
+        let sender = self.signer.address();
+        let head = self.provider.get_block_number().await?;
+        let used = self.provider.get_transaction_count(sender).latest().await?;
+        let pending = self.provider.get_transaction_count(sender).pending().await?;
+        Ok((used, pending, head))
+    }
+
+    async fn submit(&mut self, submission: Submission, reply: oneshot::Sender<Outcome>) {
+        let Submission {
+            call,
+            gas_limit,
+            fees,
+            head,
+        } = submission;
+        if let Some(nonce) = self.pending_with_label(&call.label) {
+            tracing::debug!(
+                label = call.label,
+                nonce,
+                "joining the transaction that waits under this label"
+            );
+            self.waiters.entry(nonce).or_default().push(reply);
+            return;
+        }
+        let nonce = self.ledger.next();
+        let intent = Intent {
+            nonce,
+            label: call.label,
+            to: call.to,
+            data: call.data,
+            value: call.value,
+            gas_limit,
+            valid_until: call.valid_until,
+        };
+        let attempt = match self.sign(&intent, fees, false) {
+            Ok(attempt) => attempt,
+            Err(reason) => {
+                let _ = reply.send(Outcome::Refused(reason));
+                return;
+            }
+        };
+        let sender = self.signer.address();
+        let (stored_intent, stored_attempt) = (intent.clone(), attempt.clone());
+        let stored = self
+            .store
+            .write(move |transaction| table::insert(transaction, sender, &stored_intent, &stored_attempt))
+            .await;
+        let id = match stored {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::error!(%error, label = intent.label, "not sending what cannot be recorded");
+                let _ = reply.send(Outcome::Store(error));
+                return;
+            }
+        };
+        let (label, valid_until) = (intent.label.clone(), intent.valid_until);
+        self.rows.insert(
+            nonce,
+            Row {
+                id,
+                intent,
+                state: RowState::Pending,
+                block: None,
+                attempts: vec![attempt.clone()],
+            },
+        );
+        self.ledger.assign(Open {
+            id,
+            valid_until,
+            standing: Standing::Pending,
+            sent_at: head,
+            priced_at: head,
+        });
+        self.metrics.sent.inc();
+        match self.broadcast(&attempt.raw).await {
+            Answer::Refused(reason) => self.refused(nonce, reason, reply).await,
+            answer => {
+                tracing::info!(label, nonce, hash = %attempt.hash, "sent");
+                self.waiters.entry(nonce).or_default().push(reply);
+                self.note(nonce, &answer);
+            }
+        }
+    }
+
+    /// No node takes it. Its nonce is free again if nothing follows it, and is filled by an empty transaction otherwise.
+    async fn refused(&mut self, nonce: u64, reason: String, reply: oneshot::Sender<Outcome>) {
+        tracing::warn!(nonce, "the node does not take a transaction: {reason}");
+        if self.ledger.take_back(nonce) {
+            if let Some(row) = self.rows.remove(&nonce) {
+                self.set_state(row.id, RowState::Refused, None).await;
+            }
+        } else {
+            self.cancel(nonce).await;
+        }
+        let _ = reply.send(Outcome::Refused(reason));
+    }
+
+    /// One look at the chain, and what follows from it.
+    async fn look(&mut self) -> Result<(), ActorError> {
+        let sender = self.signer.address();
+        let (head, used) = match self.head_and_used(sender).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                tracing::debug!(%error, endpoint = self.endpoints.current(), "cannot look for receipts");
+                tokio::time::sleep(RETRY).await;
+                return Ok(());
+            }
+        };
+        for step in self.ledger.steps(used, head) {
+            match step {
+                Step::FindReceipt(nonce) => self.find_receipt(nonce, head).await,
+                Step::SendAgain(nonce) => self.send_again(nonce, head).await,
+                Step::Raise(nonce) => self.raise(nonce, head).await,
+                Step::Cancel(nonce) => self.cancel(nonce).await,
+                Step::Reopen(nonce) => self.reopen(nonce, head).await,
+                Step::Forget(nonce) => self.forget(nonce).await,
+                Step::Foreign(nonce) => return Err(ActorError::ForeignNonce { sender, nonce }),
+            }
+        }
+        Ok(())
+    }
+
+    async fn head_and_used(&self, sender: Address) -> Result<(u64, u64), TransportError> {
+        // The head first: a nonce used by then is used in that block or before.
+        let head = self.provider.get_block_number().await?;
+        let used = self.provider.get_transaction_count(sender).latest().await?;
+        Ok((head, used))
+    }
+
+    async fn find_receipt(&mut self, nonce: u64, head: u64) {
+        let Some(row) = self.rows.get(&nonce) else { return };
+        for attempt in row.attempts.iter().rev() {
+            match self.provider.get_transaction_receipt(attempt.hash).await {
+                Ok(Some(receipt)) => {
+                    let cancels = attempt.cancels;
+                    return self.included(nonce, cancels, receipt).await;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(%error, nonce, "cannot look for a receipt");
+                    return;
+                }
+            }
+        }
+        if let Some(open) = self.ledger.get_mut(nonce)
+            && !matches!(open.standing, Standing::Missing { .. })
+        {
+            open.standing = Standing::Missing { since: head };
+        }
+    }
+
+    async fn included(&mut self, nonce: u64, cancels: bool, receipt: TransactionReceipt) {
+        let (Some(number), Some(hash)) = (receipt.block_number, receipt.block_hash) else {
+            return;
+        };
+        let Some(row) = self.rows.get_mut(&nonce) else { return };
+        row.block = Some(number);
+        row.state = RowState::Included;
+        let (id, label) = (row.id, row.intent.label.clone());
+        if let Some(open) = self.ledger.get_mut(nonce) {
+            open.standing = Standing::Included { block: number };
+        }
+        let succeeded = receipt.status();
+        tracing::info!(
+            label,
+            nonce,
+            block = number,
+            succeeded,
+            cancels,
+            gas = receipt.gas_used,
+            "included"
+        );
+        let outcome = if cancels {
+            self.metrics.cancelled.inc();
+            Outcome::Cancelled
+        } else {
+            if succeeded {
+                self.metrics.included.inc()
+            } else {
+                self.metrics.reverted.inc()
+            };
+            let included = Included {
+                hash: receipt.transaction_hash,
+                block: BlockReference { number, hash },
+                gas_used: receipt.gas_used,
+                gas_price: receipt.effective_gas_price,
+                logs: receipt.inner.logs().to_vec(),
+            };
+            Outcome::Included { included, succeeded }
+        };
+        // The waiters first: the record only saves a restart some work.
+        for waiter in self.waiters.remove(&nonce).unwrap_or_default() {
+            let _ = waiter.send(outcome.clone());
+        }
+        self.ok();
+        self.set_state(id, RowState::Included, Some(number)).await;
+    }
+
+    async fn send_again(&mut self, nonce: u64, head: u64) {
+        let Some(raw) = self
+            .rows
+            .get(&nonce)
+            .and_then(|row| row.attempts.last())
+            .map(|attempt| attempt.raw.clone())
+        else {
+            return;
+        };
+        if let Some(open) = self.ledger.get_mut(nonce) {
+            open.sent_at = head;
+        }
+        let answer = self.broadcast(&raw).await;
+        self.note(nonce, &answer);
+    }
+
+    /// Replaces it, whether it is the call or its cancellation, by one that offers more.
+    async fn raise(&mut self, nonce: u64, head: u64) {
+        let Some(row) = self.rows.get(&nonce) else { return };
+        let Some(newest) = row.attempts.last() else { return };
+        let (fees, cancels, label) = (newest.fees, newest.cancels, row.intent.label.clone());
+        let Ok((market, _)) = market(&self.provider, &self.settings).await else {
+            return;
+        };
+        let Some(offer) = fees::next_offer(fees, market, self.settings.max_fee_per_gas) else {
+            self.degraded(format!(
+                "{label} waits at the highest fee allowed (transactions.max_fee_per_gas)"
+            ));
+            if let Some(open) = self.ledger.get_mut(nonce) {
+                open.priced_at = head;
+            }
+            return self.send_again(nonce, head).await;
+        };
+        self.replace(nonce, offer, cancels, head).await;
+    }
+
+    async fn cancel(&mut self, nonce: u64) {
+        let Some(row) = self.rows.get(&nonce) else { return };
+        let Some(fees) = row.attempts.last().map(|attempt| attempt.fees) else {
+            return;
+        };
+        let Ok((market, head)) = market(&self.provider, &self.settings).await else {
+            return;
+        };
+        let offer = fees::next_offer(fees, market, self.settings.max_fee_per_gas).unwrap_or(fees);
+        tracing::info!(
+            label = row.intent.label,
+            nonce,
+            "giving it up: replacing it by an empty transaction"
+        );
+        self.replace(nonce, offer, true, head).await;
+    }
+
+    async fn cancel_label(&mut self, label: &str) {
+        if let Some(nonce) = self.pending_with_label(label) {
+            self.cancel(nonce).await;
+        }
+    }
+
+    async fn replace(&mut self, nonce: u64, offer: Fees, cancels: bool, head: u64) {
+        let Some(row) = self.rows.get(&nonce) else { return };
+        let attempt = match self.sign(&row.intent, offer, cancels) {
+            Ok(attempt) => attempt,
+            Err(reason) => return tracing::error!(nonce, "cannot sign a replacement: {reason}"),
+        };
+        let (id, stored) = (row.id, attempt.clone());
+        let recorded = self
+            .store
+            .write(move |transaction| {
+                table::add_attempt(transaction, id, &stored)?;
+                if cancels {
+                    table::set_state(transaction, id, RowState::Cancelling, None)
+                } else {
+                    Ok(())
+                }
+            })
+            .await;
+        if let Err(error) = recorded {
+            return tracing::error!(%error, nonce, "not sending a replacement that cannot be recorded");
+        }
+        self.metrics.raised.inc();
+        tracing::info!(nonce, hash = %attempt.hash, maximum_fee = offer.maximum, priority_fee = offer.priority, "raised");
+        let raw = attempt.raw.clone();
+        if let Some(row) = self.rows.get_mut(&nonce) {
+            row.attempts.push(attempt);
+        }
+        if let Some(open) = self.ledger.get_mut(nonce) {
+            open.sent_at = head;
+            open.priced_at = head;
+            if cancels {
+                open.standing = Standing::Cancelling;
+            }
+        }
+        let answer = self.broadcast(&raw).await;
+        self.note(nonce, &answer);
+    }
+
+    async fn reopen(&mut self, nonce: u64, head: u64) {
+        let Some(row) = self.rows.get_mut(&nonce) else { return };
+        let cancels = row.attempts.last().is_some_and(|attempt| attempt.cancels);
+        let (state, standing) = if cancels {
+            (RowState::Cancelling, Standing::Cancelling)
+        } else {
+            (RowState::Pending, Standing::Pending)
+        };
+        tracing::warn!(label = row.intent.label, nonce, "no longer included; sending it again");
+        row.block = None;
+        row.state = state;
+        let id = row.id;
+        if let Some(open) = self.ledger.get_mut(nonce) {
+            open.standing = standing;
+            open.priced_at = head;
+        }
+        self.set_state(id, state, None).await;
+        self.send_again(nonce, head).await;
+    }
+
+    async fn forget(&mut self, nonce: u64) {
+        self.ledger.forget(nonce);
+        if let Some(row) = self.rows.remove(&nonce) {
+            let cancelled = row.attempts.last().is_some_and(|attempt| attempt.cancels);
+            let state = if cancelled {
+                RowState::Cancelled
+            } else {
+                RowState::Final
+            };
+            self.set_state(row.id, state, row.block).await;
+        }
+    }
+
+    async fn set_state(&self, id: i64, state: RowState, block: Option<u64>) {
+        let written = self
+            .store
+            .write(move |transaction| table::set_state(transaction, id, state, block))
+            .await;
+        if let Err(error) = written {
+            // The chain knows better than the record, and a restart asks the chain.
+            tracing::error!(%error, "cannot record what became of a transaction");
+        }
+    }
+
+    fn pending_with_label(&self, label: &str) -> Option<u64> {
+        self.rows
+            .iter()
+            .find(|(_, row)| {
+                row.state == RowState::Pending
+                    && row.intent.label == label
+                    && !row.attempts.last().is_some_and(|attempt| attempt.cancels)
+            })
+            .map(|(nonce, _)| *nonce)
+    }
+
+    fn sign(&self, intent: &Intent, fees: Fees, cancels: bool) -> Result<Attempt, String> {
+        let chain_id = self.endpoints.chain_id().ok_or("the chain id is not known yet")?;
+        let mut transaction = TxEip1559 {
+            chain_id,
+            nonce: intent.nonce,
+            gas_limit: if cancels {
+                EMPTY_TRANSACTION_GAS
+            } else {
+                intent.gas_limit
+            },
+            max_fee_per_gas: fees.maximum,
+            max_priority_fee_per_gas: fees.priority,
+            to: TxKind::Call(if cancels { self.signer.address() } else { intent.to }),
+            value: if cancels { U256::ZERO } else { intent.value },
+            access_list: Default::default(),
+            input: if cancels { Bytes::new() } else { intent.data.clone() },
+        };
+        let signature = self
+            .signer
+            .sign_transaction_sync(&mut transaction)
+            .map_err(|error| error.to_string())?;
+        let envelope = TxEnvelope::from(transaction.into_signed(signature));
+        let hash: B256 = *envelope.tx_hash();
+        Ok(Attempt {
+            hash,
+            fees,
+            cancels,
+            raw: Bytes::from(envelope.encoded_2718()),
+        })
+    }
+
+    async fn broadcast(&self, raw: &Bytes) -> Answer {
+        match self.provider.send_raw_transaction(raw).await {
+            Ok(_) => Answer::Taken,
+            Err(error) => match error.as_error_resp() {
+                Some(response) => judge_refusal(&response.message),
+                None => Answer::Unreachable(error.to_string()),
+            },
+        }
+    }
+
+    fn note(&mut self, nonce: u64, answer: &Answer) {
+        match answer {
+            Answer::Taken => {}
+            Answer::Underpriced => {
+                tracing::debug!(nonce, "the node wants a higher fee");
+                if let Some(open) = self.ledger.get_mut(nonce) {
+                    open.priced_at = 0;
+                }
+            }
+            Answer::Refused(reason) => {
+                tracing::warn!(nonce, "the node does not take a transaction that waits: {reason}");
+                self.degraded(format!("a transaction waits that the node does not take: {reason}"));
+            }
+            Answer::Unreachable(reason) => tracing::warn!(nonce, "could not be sent, will be sent again: {reason}"),
+        }
+    }
+
+    fn ok(&self) {
+        if let Some(health) = &self.health {
+            health.ok();
+        }
+    }
+
+    fn degraded(&self, reason: String) {
+        if let Some(health) = &self.health {
+            health.degraded(reason);
+        }
+    }
+}
+
+fn patience(settings: &TransactionSettings) -> Patience {
+    Patience {
+        raise_after: settings.raise_after_blocks,
+        send_again_after: 1,
+        forget_after: settings.confirmations,
+    }
+}
+
+/// Nodes agree on the words, not on the codes.
+fn judge_refusal(message: &str) -> Answer {
+    let message_in_small = message.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| message_in_small.contains(word));
+    if says(&[
+        "already known",
+        "already imported",
+        "known transaction",
+        "nonce too low",
+    ]) {
+        // Too low: one of ours was included, or somebody else's; the receipts tell.
+        Answer::Taken
+    } else if says(&[
+        "underpriced",
+        "less than block base fee",
+        "fee cap",
+        "gas price too low",
+        "lower than the minimum",
+    ]) {
+        Answer::Underpriced
+    } else {
+        Answer::Refused(message.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_told_apart_by_their_words() {
+        for (message, expected) in [
+            ("already known", "taken"),
+            ("nonce too low: next nonce 5, tx nonce 4", "taken"),
+            ("replacement transaction underpriced", "underpriced"),
+            ("max fee per gas less than block base fee", "underpriced"),
+            ("insufficient funds for gas * price + value", "refused"),
+            ("exceeds block gas limit", "refused"),
+        ] {
+            let judged = match judge_refusal(message) {
+                Answer::Taken => "taken",
+                Answer::Underpriced => "underpriced",
+                Answer::Refused(_) => "refused",
+                Answer::Unreachable(_) => "unreachable",
+            };
+            assert_eq!(judged, expected, "{message}");
+        }
+    }
+}
