@@ -21,8 +21,18 @@ interface IPaymentTokens {
     event TokenEnabled(uint8 indexed id, bool enabled);
     event TokenFeeScheduleChanged(uint8 indexed id, uint16 feeSchedule);
 
+    error TokenListFull(uint8 maximum);
+    error TokenListedAlready(address token, uint8 id);
+    /// @dev The address holds no contract that answers `decimals()`, or answers more than 18.
+    error UnsuitableToken(address token);
+    error InvalidSymbol(string symbol);
+    error UnknownTokenId(uint8 id);
+
+    /// @notice Lists a token under the next id, enabled. The symbol is what deployment files use: 1 to 11 letters or digits.
     function list(address token, string calldata symbol, uint16 feeSchedule) external returns (uint8 id);
+    /// @notice Allows or refuses new orders in a token.
     function setEnabled(uint8 id, bool enabled) external;
+    /// @notice Changes what new orders in a token freeze.
     function setFeeSchedule(uint8 id, uint16 feeSchedule) external;
 
     function token(uint8 id) external view returns (PaymentToken memory);

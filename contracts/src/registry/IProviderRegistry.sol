@@ -27,6 +27,20 @@ interface IProviderRegistry {
     event ScoreCardChanged(uint32 indexed id, uint256 scoreCard);
     event GpuModelAdded(uint8 indexed id, string vendor, string model, uint16 vram);
     event RegionAdded(uint8 indexed id, string name);
+    event ProviderSuspended(uint32 indexed id, bool suspended);
+
+    error AlreadyRegistered(address owner, uint32 id);
+    error NotRegistered(address owner);
+    error UnknownProvider(uint32 id);
+    /// @dev Names have 1 to 64 bytes, gateways 9 to 256 and begin with `https://`.
+    error InvalidName(string name);
+    error InvalidGateway(string gateway);
+    error UnknownRegion(uint8 region);
+    error NoTokenAccepted();
+    /// @dev Tiers are 0 (none yet) to 7; the guard bit of every attribute is zero.
+    error InvalidVerification(uint8 trustTier, uint40 attributes);
+    error CatalogueFull(uint8 maximum);
+    error NotStakeManager(address caller);
 
     /// @notice Registers the caller as a provider. Needs the minimum self-stake to become active, see {IStakeManager}.
     /// @param tokens Bitmap of accepted payment token ids.
@@ -39,6 +53,16 @@ interface IProviderRegistry {
     /// @notice Verifier role: trust tier 1 (best) to 7, compliance flags and the eight attribute levels (5 bits each, the
     /// fifth a zero guard bit).
     function setVerified(uint32 id, uint8 trustTier, uint16 compliance, uint40 attributes) external;
+
+    /// @notice Guardian role: takes a provider out of bids and matches at once, or lets it back.
+    function suspend(uint32 id, bool suspended) external;
+    /// @notice Adds a GPU model to the catalogue, under the next id.
+    function addGpuModel(string calldata vendor, string calldata model, uint16 vram) external returns (uint8 id);
+    /// @notice Adds a region to the catalogue, under the next id.
+    function addRegion(string calldata name) external returns (uint8 id);
+    /// @notice Stake of a provider changed. Only the stake manager.
+    /// @param stake SPON units.
+    function stakeChanged(uint32 id, uint256 stake) external;
 
     function provider(uint32 id) external view returns (Provider memory);
     function providerOf(address owner) external view returns (uint32 id);

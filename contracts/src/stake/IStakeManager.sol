@@ -8,9 +8,18 @@ interface IStakeManager {
     event ThawStarted(uint32 indexed provider, address indexed staker, uint256 shares, uint64 withdrawableAt);
     event Unstaked(uint32 indexed provider, address indexed staker, uint256 amount);
 
+    error NotProviderOwner(uint32 provider, address caller);
+    error ZeroStake();
+    /// @dev What a staker leaves in a pool is nothing or at least the minimum.
+    error BelowMinimumStake(uint256 stake, uint256 minimum);
+    error NotEnoughShares(uint32 provider, address staker, uint256 shares, uint256 available);
+    error NothingThawed(uint32 provider, address staker, uint64 withdrawableAt);
+    error InvalidThawPeriod(uint64 thawPeriod);
+
     /// @notice Stakes SPON of the caller for a provider. Only the provider's owner today.
     function stake(uint32 provider, uint256 amount) external returns (uint256 shares);
     /// @notice Starts to thaw shares; thawing stake can still be slashed.
+    /// A further thaw starts the wait anew for all that thaws.
     function startThaw(uint32 provider, uint256 shares) external;
     /// @notice Pays out what has thawed.
     function unstake(uint32 provider) external returns (uint256 amount);
@@ -18,5 +27,9 @@ interface IStakeManager {
     /// @notice Stake of a provider in token units, thawing stake excluded.
     function stakeOf(uint32 provider) external view returns (uint256);
     function sharesOf(uint32 provider, address staker) external view returns (uint256);
+    /// @notice Shares of a staker that thaw, and from when they can be withdrawn.
+    function thawing(uint32 provider, address staker) external view returns (uint256 shares, uint64 withdrawableAt);
     function minimumStake() external view returns (uint256);
+    /// @notice Seconds that stake stays slashable after its owner asked for it back.
+    function thawPeriod() external view returns (uint64);
 }
