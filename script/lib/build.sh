@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # Building: always everything, in one profile. Asking cargo for single packages changes the features of shared dependencies
 # and builds them twice.
 

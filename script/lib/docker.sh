@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # The Docker engine. One that answers is used and left alone. Where none does, one of ours runs for as long as somebody uses it.
 #
 # A user is a process that holds a shared lock on `users` (the descriptor goes to its children with `exec`, and a killed

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # The recording of EigenLayer's deployment (devnet/record): made once per machine, linked to `.local/eigenlayer`.
 # It is others' bytecode, so it is kept out of the tree, under a key of the package's version and all that shapes it.
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # Where things are. Sourced by every script; sets `root`, `cache` and PATH, and defines how scripts speak.
 # Nothing here or in its siblings writes to standard output: that belongs to what the scripts run.
 

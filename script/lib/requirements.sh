@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # What must be on the machine before anything else: checked all at once, installed where we can, named where we cannot.
 
 rust_minimum=1.94.1

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # Foundry, the Solidity compiler and the Solidity libraries: npm packages pinned by contracts/package-lock.json.
 
 foundry_version=1.7.1

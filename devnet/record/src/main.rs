@@ -50,7 +50,7 @@ fn main() -> eyre::Result<()> {
     let chain_id = parameters.chain.id.to_string();
     let anvil = Anvil::start(&arguments.anvil, &["--chain-id", &chain_id])?;
     let deployment = core::deploy(&anvil, &mut source, &parameters)?;
-    let allocations = recording::allocations(&anvil)?;
+    let allocations = recording::allocations(&anvil, &deployment.addresses)?;
     let recording = Recording::of(&anvil, deployment, parameters)?;
     drop(anvil);
     let took = recording

@@ -173,25 +173,27 @@ pub fn artifact(contract: &Contract) -> Value {
     })
 }
 
-/// The recorded state as genesis allocations, which `vm.loadAllocs` takes: every contract with its storage, no balances.
-pub fn allocations(anvil: &Anvil) -> eyre::Result<Value> {
+/// The recorded state as genesis allocations, which `vm.loadAllocs` takes: every deployed contract with its storage, no
+/// balances, and nothing of anvil's own accounts and system contracts.
+pub fn allocations(anvil: &Anvil, addresses: &BTreeMap<String, Address>) -> eyre::Result<Value> {
     let dump: Bytes = anvil.request("anvil_dumpState", json!([]))?;
     let mut text = String::new();
     flate2::read::GzDecoder::new(&dump[..])
         .read_to_string(&mut text)
         .wrap_err("anvil's dump is not gzip")?;
     let state: Value = serde_json::from_str(&text).wrap_err("anvil's dump is not JSON")?;
-    let accounts = state["accounts"].as_object().wrap_err("anvil's dump has no accounts")?;
-    let mut allocations = serde_json::Map::new();
-    for (address, account) in accounts {
-        let code = account["code"].as_str().wrap_err("an account without code field")?;
-        if code != "0x" {
-            allocations.insert(
-                address.clone(),
-                json!({"nonce": "0x1", "balance": "0x0", "code": code, "storage": account["storage"]}),
-            );
-        }
-    }
-    ensure!(!allocations.is_empty(), "anvil's dump holds no contract");
+    let accounts: BTreeMap<Address, Value> =
+        serde_json::from_value(state["accounts"].clone()).wrap_err("anvil's dump has no accounts")?;
+    let allocations = addresses
+        .iter()
+        .map(|(name, address)| {
+            let account = accounts
+                .get(address)
+                .wrap_err_with(|| format!("anvil's dump lacks {name}"))?;
+            let allocation =
+                json!({"nonce": "0x1", "balance": "0x0", "code": account["code"], "storage": account["storage"]});
+            Ok((address.to_string(), allocation))
+        })
+        .collect::<eyre::Result<serde_json::Map<_, _>>>()?;
     Ok(allocations.into())
 }
