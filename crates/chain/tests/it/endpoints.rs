@@ -1,0 +1,99 @@
+use alloy::providers::Provider;
+use chain::endpoints::EndpointsError;
+use chain::{Endpoints, RpcSettings};
+use daemon::Health;
+use daemon::health::Gate;
+
+use crate::node::{Node, PATIENCE};
+use crate::proxy::Proxy;
+
+#[tokio::test]
+async fn calls_fall_over_and_an_outage_shows_in_the_health() {
+    let node = Node::start();
+    let (first, second) = (Proxy::in_front_of(node.port).await, Proxy::in_front_of(node.port).await);
+    let endpoints = Endpoints::new(&RpcSettings::new(vec![first.url(), second.url()])).expect("endpoints");
+    let health = Health::new();
+    endpoints.report_health(health.component("rpc", Gate::None));
+    assert_eq!(endpoints.verify().await.expect("reachable"), 31337);
+    let provider = endpoints.provider();
+    let used_first = endpoints.current().to_owned();
+
+    first.cut();
+    provider.get_block_number().await.expect("the second answers");
+    assert_ne!(endpoints.current(), used_first);
+    assert!(endpoints.reachability().borrow().is_reachable());
+
+    second.cut();
+    let error = provider
+        .get_block_number()
+        .await
+        .expect_err("nobody answers")
+        .to_string();
+    assert!(error.contains(&used_first), "each endpoint is named: {error}");
+    assert!(!endpoints.reachability().borrow().is_reachable());
+    assert_eq!(health.report().status, "degraded");
+
+    first.restore();
+    provider.get_block_number().await.expect("the first is back");
+    assert_eq!(health.report().status, "ok");
+}
+
+#[tokio::test]
+async fn an_error_response_is_an_answer() {
+    let node = Node::start();
+    let settings = RpcSettings::new(vec![node.url(), node.url()]);
+    let endpoints = Endpoints::new(&settings).expect("endpoints");
+    let error = endpoints
+        .provider()
+        .raw_request::<_, serde_json::Value>("no_suchMethod".into(), ())
+        .await
+        .expect_err("no such method");
+    assert!(error.as_error_resp().is_some(), "{error}");
+    assert!(endpoints.reachability().borrow().is_reachable());
+}
+
+#[tokio::test]
+async fn an_endpoint_of_another_chain_is_never_used() {
+    let (ours, theirs) = (Node::start(), Node::start_with(&["--chain-id", "5"]));
+    let mut settings = RpcSettings::new(vec![ours.url(), theirs.url()]);
+    let error = Endpoints::new(&settings)
+        .expect("endpoints")
+        .verify()
+        .await
+        .expect_err("two chains");
+    assert!(
+        matches!(
+            error,
+            EndpointsError::WrongChain {
+                found: 5,
+                expected: 31337,
+                ..
+            }
+        ),
+        "{error}"
+    );
+
+    settings.urls.reverse();
+    settings.chain_id = Some(31337);
+    let endpoints = Endpoints::new(&settings).expect("endpoints");
+    let chain_id = endpoints
+        .provider()
+        .get_chain_id()
+        .await
+        .expect("the right one answers");
+    assert_eq!(chain_id, 31337);
+}
+
+#[tokio::test]
+async fn a_node_that_never_answers_is_not_waited_for() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("free port");
+    let address = silent.local_addr().expect("address");
+    let node = Node::start();
+    let mut settings = RpcSettings::new(vec![format!("http://{address}").parse().expect("URL"), node.url()]);
+    settings.timeout = std::time::Duration::from_millis(200);
+    let endpoints = Endpoints::new(&settings).expect("endpoints");
+    let number = tokio::time::timeout(PATIENCE, endpoints.provider().get_block_number())
+        .await
+        .expect("the time limit of a call holds");
+    assert_eq!(number.expect("the second answers"), 0);
+}

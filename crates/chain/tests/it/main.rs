@@ -1,0 +1,7 @@
+//! Against a real anvil, and through a proxy that fails on request.
+
+mod endpoints;
+mod follower;
+mod node;
+mod proxy;
+mod transactions;

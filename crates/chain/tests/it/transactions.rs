@@ -1,0 +1,367 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy::network::TransactionBuilder;
+use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::providers::Provider;
+use alloy::rpc::types::TransactionRequest;
+use chain::transactions::{ActorError, MIGRATION};
+use chain::{Call, Endpoints, Included, RpcSettings, SubmitError, TransactionSettings, Transactions};
+use daemon::{Secret, Store};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::node::{ACCOUNT, KEY, Node, PATIENCE};
+
+struct Sender {
+    transactions: Transactions,
+    actor: JoinHandle<Result<(), ActorError>>,
+    stop: CancellationToken,
+}
+
+impl Sender {
+    async fn start(node: &Node, store: &Store) -> Self {
+        let mut rpc = RpcSettings::new(vec![node.url()]);
+        rpc.chain_id = Some(31337);
+        let endpoints = Endpoints::new(&rpc).expect("endpoints");
+        let signer = chain::keys::from_raw(&Secret::new(KEY)).expect("key");
+        let settings = TransactionSettings {
+            poll_interval: Duration::from_millis(20),
+            wait: PATIENCE,
+            confirmations: 5,
+            ..TransactionSettings::default()
+        };
+        let (transactions, actor) = Transactions::new(&endpoints, signer, store.clone(), settings, None);
+        let stop = CancellationToken::new();
+        let actor = tokio::spawn(actor.run(stop.clone()));
+        Self {
+            transactions,
+            actor,
+            stop,
+        }
+    }
+
+    fn submit(&self, call: Call) -> JoinHandle<Result<Included, SubmitError>> {
+        let transactions = self.transactions.clone();
+        tokio::spawn(async move { transactions.submit(call).await })
+    }
+
+    /// As `kill -9` would, except that the store's connections are shared.
+    fn kill(self) {
+        self.actor.abort();
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        finished(self.actor).await.expect("a clean end");
+    }
+}
+
+async fn finished<T>(task: JoinHandle<T>) -> T {
+    tokio::time::timeout(PATIENCE, task)
+        .await
+        .expect("it ends within 30 s")
+        .expect("it does not panic")
+}
+
+fn store(directory: &tempfile::TempDir) -> Store {
+    Store::open(&directory.path().join("agent.sqlite"), &[MIGRATION]).expect("store")
+}
+
+fn emit(emitter: Address, topic: u64) -> Call {
+    Call::new(
+        format!("emit/{topic}"),
+        emitter,
+        Bytes::from(B256::from(U256::from(topic))),
+    )
+}
+
+/// Waits until the node's pool holds `count` transactions of ours.
+async fn pooled(node: &Node, count: u64) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let pending = node
+            .provider
+            .get_transaction_count(ACCOUNT)
+            .pending()
+            .await
+            .expect("count");
+        let used = node
+            .provider
+            .get_transaction_count(ACCOUNT)
+            .latest()
+            .await
+            .expect("count");
+        if pending - used == count {
+            return;
+        }
+        assert!(
+            tokio::time::Instant::now() < until,
+            "{} of {count} transactions in the pool after 30 s",
+            pending - used
+        );
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn attempts(store: &Store) -> i64 {
+    store
+        .read_now(|connection| {
+            connection.query_row("SELECT count(*) FROM chain_transaction_attempts", [], |row| row.get(0))
+        })
+        .expect("count")
+}
+
+#[tokio::test]
+async fn many_calls_are_sent_in_order_and_included_together() {
+    let node = Node::start();
+    let emitter = node.deploy_emitter().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let sender = Sender::start(&node, &store(&directory)).await;
+    let calls: Vec<_> = (1..=20).map(|topic| sender.submit(emit(emitter, topic))).collect();
+    pooled(&node, 20).await;
+    node.mine(1).await;
+    for call in calls {
+        let included = finished(call).await.expect("included");
+        assert_eq!(included.block.number, 2);
+        assert_eq!(included.logs.len(), 1);
+    }
+    sender.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_that_would_revert_is_not_sent() {
+    let node = Node::start_with(&[]);
+    node.request("evm_setAutomine", serde_json::json!([true])).await;
+    let emitter = node.deploy_emitter().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let sender = Sender::start(&node, &store(&directory)).await;
+    let call = Call::new("nothing", emitter, Bytes::new());
+    let error = sender.transactions.submit(call.clone()).await.expect_err("it reverts");
+    assert!(matches!(error, SubmitError::WouldRevert { .. }), "{error}");
+    let error = sender
+        .transactions
+        .submit(call.clone().with_gas_limit(100_000))
+        .await
+        .expect_err("it reverts");
+    assert!(matches!(error, SubmitError::WouldRevert { .. }), "{error}");
+    assert_eq!(node.provider.get_transaction_count(ACCOUNT).await.expect("count"), 0);
+
+    let untried = call.with_gas_limit(100_000).without_simulation();
+    let error = sender
+        .transactions
+        .submit(untried)
+        .await
+        .expect_err("it reverts on chain");
+    assert!(matches!(error, SubmitError::Reverted { .. }), "{error}");
+    sender.stop().await;
+}
+
+#[tokio::test]
+async fn a_stuck_transaction_is_raised_until_it_is_included() {
+    let node = Node::start();
+    let emitter = node.deploy_emitter().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let store = store(&directory);
+    let sender = Sender::start(&node, &store).await;
+    let call = sender.submit(emit(emitter, 1));
+    pooled(&node, 1).await;
+    // Fees jump to a hundred times what was offered.
+    node.request("anvil_setNextBlockBaseFeePerGas", serde_json::json!(["0x174876e800"]))
+        .await;
+    node.mine(1).await;
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !call.is_finished() {
+        assert!(tokio::time::Instant::now() < until, "not included after 30 s");
+        node.mine(1).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let included = finished(call).await.expect("included");
+    assert!(included.block.number > 3);
+    assert!(attempts(&store) > 1);
+    assert_eq!(
+        node.provider.get_transaction_count(ACCOUNT).await.expect("count"),
+        1,
+        "the same nonce"
+    );
+    sender.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_of_no_use_any_more_is_replaced_by_nothing() {
+    let node = Node::start();
+    let emitter = node.deploy_emitter().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let sender = Sender::start(&node, &store(&directory)).await;
+    let call = sender.submit(emit(emitter, 1).valid_until(3));
+    pooled(&node, 1).await;
+    for _ in 0..2 {
+        node.request("anvil_setNextBlockBaseFeePerGas", serde_json::json!(["0x174876e800"]))
+            .await;
+        node.mine(1).await;
+    }
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !call.is_finished() {
+        assert!(tokio::time::Instant::now() < until, "not cancelled after 30 s");
+        node.mine(1).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let error = finished(call).await.expect_err("given up");
+    assert!(matches!(error, SubmitError::Cancelled { .. }), "{error}");
+    let logs = node
+        .provider
+        .get_logs(&alloy::rpc::types::Filter::new().address(emitter).from_block(0))
+        .await;
+    assert!(logs.expect("logs").is_empty());
+    sender.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_sends_what_was_stored_even_if_the_node_forgot_it() {
+    let node = Node::start();
+    let emitter = node.deploy_emitter().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let store = store(&directory);
+    let sender = Sender::start(&node, &store).await;
+    let lost = sender.submit(emit(emitter, 1));
+    pooled(&node, 1).await;
+    sender.kill();
+    assert!(matches!(finished(lost).await, Err(SubmitError::Stopped { .. })));
+    node.request("anvil_dropAllTransactions", serde_json::json!([])).await;
+    pooled(&node, 0).await;
+
+    let sender = Sender::start(&node, &store).await;
+    let joined = sender.submit(emit(emitter, 1));
+    pooled(&node, 1).await;
+    node.mine(1).await;
+    finished(joined).await.expect("the stored one is included");
+    assert_eq!(attempts(&store), 1, "sent again, not signed again");
+    assert_eq!(node.provider.get_transaction_count(ACCOUNT).await.expect("count"), 1);
+    sender.stop().await;
+}
+
+#[tokio::test]
+async fn a_reorganisation_that_drops_a_transaction_has_it_sent_again() {
+    let node = Node::start();
+    let emitter = node.deploy_emitter().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let sender = Sender::start(&node, &store(&directory)).await;
+    let call = sender.submit(emit(emitter, 1));
+    pooled(&node, 1).await;
+    node.mine(1).await;
+    finished(call).await.expect("included");
+    node.reorganise(1).await;
+    assert_eq!(
+        node.provider
+            .get_transaction_count(ACCOUNT)
+            .latest()
+            .await
+            .expect("count"),
+        0
+    );
+    pooled(&node, 1).await;
+    node.mine(1).await;
+    assert_eq!(
+        node.provider
+            .get_transaction_count(ACCOUNT)
+            .latest()
+            .await
+            .expect("count"),
+        1
+    );
+    sender.stop().await;
+}
+
+#[tokio::test]
+async fn a_second_user_of_the_key_stops_the_actor() {
+    let node = Node::start_with(&[]);
+    node.request("evm_setAutomine", serde_json::json!([true])).await;
+    let emitter = node.deploy_emitter().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let sender = Sender::start(&node, &store(&directory)).await;
+    sender.transactions.submit(emit(emitter, 1)).await.expect("included");
+    node.send(TransactionRequest::default().with_from(ACCOUNT).with_to(ACCOUNT))
+        .await;
+    let ended = finished(sender.actor).await.expect_err("it stops");
+    assert!(matches!(ended, ActorError::ForeignNonce { nonce: 1, .. }), "{ended}");
+    let error = sender
+        .transactions
+        .submit(emit(emitter, 2))
+        .await
+        .expect_err("nothing is sent any more");
+    assert!(
+        matches!(error, SubmitError::Stopped { .. } | SubmitError::ForeignNonce { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_sent() {
+    let node = Node::start();
+    let emitter = node.deploy_emitter().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let store = store(&directory);
+    let sender = Sender::start(&node, &store).await;
+    store
+        .write_now(|transaction| transaction.pragma_update(None, "max_page_count", 1))
+        .expect("limit");
+    let large = Call::new("large", emitter, vec![1u8; 50_000]).with_gas_limit(3_000_000);
+    let error = sender.transactions.submit(large).await.expect_err("the disk is full");
+    assert!(
+        matches!(&error, SubmitError::Store { source, .. } if source.is_failed_write()),
+        "{error}"
+    );
+    assert!(store.failure().borrow().is_some());
+    let pool = node.request("txpool_status", serde_json::json!([])).await;
+    assert_eq!(pool["pending"], "0x0");
+    sender.stop().await;
+}
+
+#[tokio::test]
+async fn a_transaction_nobody_takes_gives_its_nonce_back() {
+    let node = Node::start();
+    let emitter = node.deploy_emitter().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let sender = Sender::start(&node, &store(&directory)).await;
+    let unaffordable = emit(emitter, 1)
+        .with_value(U256::MAX >> 1)
+        .with_gas_limit(100_000)
+        .without_simulation();
+    let error = sender
+        .transactions
+        .submit(unaffordable)
+        .await
+        .expect_err("not that rich");
+    assert!(matches!(error, SubmitError::Refused { .. }), "{error}");
+    let call = sender.submit(emit(emitter, 2));
+    pooled(&node, 1).await;
+    node.mine(1).await;
+    finished(call).await.expect("the nonce was free again");
+    sender.stop().await;
+}
+
+#[tokio::test]
+async fn a_decoder_makes_sentences_of_reverts() {
+    let node = Node::start();
+    let emitter = node.deploy_emitter().await;
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let endpoints = Endpoints::new(&RpcSettings::new(vec![node.url()])).expect("endpoints");
+    let signer = chain::keys::from_raw(&Secret::new(KEY)).expect("key");
+    let decoder: chain::reverts::RevertDecoder = Arc::new(|data| Some(format!("{} bytes of reason", data.len())));
+    // Code that reverts with what it is called with.
+    let echo = serde_json::json!([emitter, "0x365f5f37365ffd"]);
+    node.request("anvil_setCode", echo).await;
+    let (transactions, _actor) = Transactions::new(
+        &endpoints,
+        signer,
+        store(&directory),
+        TransactionSettings::default(),
+        Some(decoder),
+    );
+    let error = transactions
+        .estimate(&emit(emitter, 1))
+        .await
+        .expect_err("it reverts")
+        .to_string();
+    assert!(error.contains("32 bytes of reason"), "{error}");
+}
