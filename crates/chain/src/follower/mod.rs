@@ -8,6 +8,7 @@
 //! next follower from it. (alloy's `watch_canonical_logs_from` starts from a number instead of a hash, and ends at the
 //! first RPC error and at reorganisations deeper than its buffer, so it would need all of this around it.)
 
+mod metrics;
 mod rhythm;
 mod tracker;
 
@@ -18,9 +19,11 @@ use alloy::primitives::{Address, B256, Bloom, BloomInput};
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::types::{Filter, Header, Log};
 use alloy::transports::TransportError;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 use crate::{BlockReference, Endpoints, RpcSettings, checkpoint};
+use metrics::FollowerMetrics;
 use rhythm::Rhythm;
 use tracker::{Link, Tracker, Verdict};
 
@@ -107,6 +110,7 @@ pub struct Follower {
     last_advance: Instant,
     head_seen: Option<BlockReference>,
     head: watch::Sender<Option<BlockReference>>,
+    metrics: FollowerMetrics,
 }
 
 /// Why the chain cannot be followed.
@@ -150,12 +154,18 @@ impl Follower {
             last_advance: Instant::now(),
             head_seen: None,
             head: watch::Sender::new(None),
+            metrics: FollowerMetrics::default(),
         })
     }
 
     /// The newest block handed out, for whoever only needs to know that time passes.
     pub fn head(&self) -> watch::Receiver<Option<BlockReference>> {
         self.head.subscribe()
+    }
+
+    /// Registers the follower's metrics: `metrics.register("follower", |registry| follower.register_metrics(registry))`.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
     }
 
     /// Forgets what was handed out since `history`: for a caller whose transaction failed, with what it has stored.
@@ -177,6 +187,7 @@ impl Follower {
                     tokio::time::sleep(self.rhythm.next_look(self.last_advance.elapsed())).await;
                 }
                 Err(error) => {
+                    self.metrics.failures.inc();
                     tracing::warn!(%error, "cannot read the chain; trying again in {retry:?}");
                     tokio::time::sleep(retry).await;
                     retry = (retry * 2).min(LONGEST_RETRY);
@@ -188,8 +199,14 @@ impl Follower {
     fn hand_out(&mut self, batch: Batch) -> Batch {
         for event in &batch.events {
             match event {
-                Event::Applied(block) => self.tracker.apply(block.reference()),
-                Event::Reverted { above } => self.tracker.revert(*above),
+                Event::Applied(block) => {
+                    self.tracker.apply(block.reference());
+                    self.metrics.logs.inc_by(block.logs.len() as u64);
+                }
+                Event::Reverted { above } => {
+                    self.tracker.revert(*above);
+                    self.metrics.reorganisations.inc();
+                }
             }
         }
         let now = Instant::now();
@@ -200,6 +217,7 @@ impl Follower {
         self.last_advance = now;
         if let Some(tip) = self.tracker.tip() {
             self.head.send_replace(Some(tip));
+            self.metrics.block.set(tip.number as i64);
         }
         batch
     }
@@ -224,6 +242,7 @@ impl Follower {
             return Ok(None);
         }
         self.head_seen = Some(head_reference);
+        self.metrics.head.set(head_reference.number as i64);
         let batch = match self.tracker.judge(link(&head)) {
             Verdict::Known => None,
             Verdict::Extends => {
