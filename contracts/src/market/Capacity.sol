@@ -60,12 +60,16 @@ library Capacity {
 
     /// @dev Only after {fits}: no field can borrow from its neighbour.
     function reserve(uint256 word, uint256 resources, uint256 gpuEntry) internal pure returns (uint256) {
-        return word - _freePart(resources, gpuEntry);
+        unchecked {
+            return word - _freePart(resources, gpuEntry);
+        }
     }
 
     /// @dev Only what was reserved is released, and a total never falls below what is used: no field can overflow.
     function release(uint256 word, uint256 resources, uint256 gpuEntry) internal pure returns (uint256) {
-        return word + _freePart(resources, gpuEntry);
+        unchecked {
+            return word + _freePart(resources, gpuEntry);
+        }
     }
 
     function _freePart(uint256 resources, uint256 gpuEntry) private pure returns (uint256) {
@@ -109,21 +113,27 @@ library Capacity {
     }
 
     function _raisePair(uint256 word, uint256 wish, uint256 offset, uint256 width) private pure returns (uint256) {
-        uint256 mask = (1 << width) - 1;
-        uint256 total = (word >> (offset + width)) & mask;
-        uint256 wished = (wish >> (offset + width)) & mask;
-        if (wished <= total) return word;
-        uint256 growth = wished - total;
-        return word + (growth << offset) + (growth << (offset + width));
+        unchecked {
+            uint256 mask = (1 << width) - 1;
+            uint256 total = (word >> (offset + width)) & mask;
+            uint256 wished = (wish >> (offset + width)) & mask;
+            if (wished <= total) return word;
+            // Free is at most total, so both fields have room.
+            uint256 growth = wished - total;
+            return word + (growth << offset) + (growth << (offset + width));
+        }
     }
 
     function _setPair(uint256 word, uint256 wish, uint256 offset, uint256 width) private pure returns (uint256) {
-        uint256 mask = (1 << width) - 1;
-        uint256 used = ((word >> (offset + width)) & mask) - ((word >> offset) & mask);
-        uint256 total = (wish >> (offset + width)) & mask;
-        if (total < used) total = used;
-        uint256 both = (mask << offset) | (mask << (offset + width));
-        return (word & ~both) | ((total - used) << offset) | (total << (offset + width));
+        unchecked {
+            uint256 mask = (1 << width) - 1;
+            // Free is at most total.
+            uint256 used = ((word >> (offset + width)) & mask) - ((word >> offset) & mask);
+            uint256 total = (wish >> (offset + width)) & mask;
+            if (total < used) total = used;
+            uint256 both = (mask << offset) | (mask << (offset + width));
+            return (word & ~both) | ((total - used) << offset) | (total << (offset + width));
+        }
     }
 
     /// @dev The wish's entry with all of it free.

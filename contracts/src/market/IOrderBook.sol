@@ -23,11 +23,24 @@ interface IOrderBook {
         uint16 paramsVersion;
     }
 
+    /// @notice Contracts named by governance. Set once, then changed in two steps with a delay longer than the bid, response
+    /// and challenge windows together.
+    enum Collaborator {
+        /// Opens leases.
+        TaskManager,
+        /// Adds and suspends suppliers; keeps their score cards ({IProviderRegistry}).
+        ProviderRegistry,
+        /// Lists payment tokens in the escrow ({IPaymentTokens}).
+        PaymentTokens
+    }
+
     /// @notice An order was created and its worst case locked.
     event OrderCreated(uint64 indexed orderId, uint32 closeBlock, uint16 feeSchedule, OrderTerms terms);
     /// @notice A bid was folded into the order's digest. `offer`, `scoreCard` and `capacity` are packed words, see
     /// {Resources}.
-    event BidPlaced(uint64 indexed orderId, uint32 indexed provider, uint256 offer, uint256 scoreCard, uint256 capacity);
+    event BidPlaced(
+        uint64 indexed orderId, uint32 indexed provider, uint256 offer, uint256 scoreCard, uint256 capacity
+    );
     /// @notice A matched order became a lease. `start` is the block's timestamp.
     event LeaseCreated(uint64 indexed orderId, uint32 indexed supplier, uint96 rate, uint32 start, uint8 gpuEntry);
     /// @notice No ranked supplier had capacity left: the order takes bids again until `closeBlock`.
@@ -40,6 +53,78 @@ interface IOrderBook {
     event LeaseSettled(uint64 indexed orderId, uint32 indexed supplier, uint32 settledFor, uint256 amount);
     /// @notice Capacity of a supplier. A decrease is `pending` until `effectiveBlock`.
     event CapacityChanged(uint32 indexed supplier, uint256 capacity, uint256 pending, uint32 effectiveBlock);
+    /// @notice `gateway` is zero for a provider, the provider's id for a fizz node.
+    event SupplierAdded(uint32 indexed supplier, address indexed owner, uint32 gateway);
+    /// @notice A suspended supplier takes no bid and no lease, whatever its capacity says.
+    event SupplierSuspended(uint32 indexed supplier, bool suspended);
+    event BiddingChanged(uint16 bidWindow, uint16 bidLimit, uint16 paramsVersion);
+    /// @notice The change can be accepted once both the block and the time are reached.
+    event CollaboratorProposed(Collaborator indexed role, address proposed, uint32 fromBlock, uint64 fromTime);
+    event CollaboratorChanged(Collaborator indexed role, address previous, address current);
+
+    /// @dev The resource word is malformed: cpu or memory missing, GPU count and ids disagree, or unused bits set.
+    error InvalidResources(uint256 resources);
+    /// @dev The requirement word is malformed: unknown mode, no tier, or unused bits set.
+    error InvalidRequirements(uint256 requirements);
+    error NoRegionAccepted();
+    error ManifestHashIsZero();
+    /// @dev The rate must be 1 to 2^84 - 1.
+    error RateOutOfRange(uint96 rate);
+    /// @dev The duration must be 1 to 2^29 - 1 seconds.
+    error DurationOutOfRange(uint32 duration);
+    error BidWindowTooLong(uint16 bidWindow, uint16 maximum);
+    error WrongParamsVersion(uint16 given, uint16 current);
+    error SupplierListTooLong(uint256 length, uint256 maximum);
+    /// @dev Wanted and excluded suppliers must be strictly ascending and not zero.
+    error SupplierListNotAscending(uint32 previous, uint32 supplier);
+    error WrongState(uint64 orderId, OrderState state);
+    error NotAccountOwner(uint64 orderId, address caller, address owner);
+    /// @dev The order is at or past its close block: it waits for an answer.
+    error BidWindowOver(uint64 orderId, uint32 closeBlock, uint256 blockNumber);
+    error NotYetExpirable(uint64 orderId, uint256 firstBlock, uint256 blockNumber);
+
+    error NotSupplier(address caller);
+    error NotSupplierOwner(uint64 orderId, uint32 supplier, address caller);
+    /// @dev Switched off or suspended, or its score card is not active.
+    error SupplierInactive(uint32 supplier);
+    error NotBehindGateway(uint32 fizz, uint32 provider);
+    error RateAboveMaximum(uint64 orderId, uint256 rate, uint256 maximum);
+    error RateIsZero(uint64 orderId);
+    error BidLimitReached(uint64 orderId, uint16 limit);
+    /// @dev Within a block a provider's bids ascend strictly in (order, fizz).
+    error BidsNotAscending(uint64 previousOrderId, uint32 previousFizz, uint64 orderId, uint32 fizz);
+    /// @dev A GPU entry without a count, without an id or with an unknown id, or unused bits set.
+    error InvalidCapacity(uint256 capacity);
+
+    error InvalidCloseReason(uint64 orderId, OrderState reason);
+    error LeaseNotOver(uint64 orderId, uint256 end, uint256 timestamp);
+    /// @dev The resources given are not those of the order.
+    error WrongResources(uint64 orderId, bytes32 given, bytes32 stored);
+    error EmptyBatch();
+    /// @dev All leases of one withdrawal are in one token.
+    error MixedTokens(uint64 orderId, uint8 token);
+
+    error NotTaskManager(address caller);
+    error NotProviderRegistry(address caller);
+    error OutsideResponseWindow(uint32 closeBlock, uint256 blockNumber);
+    /// @dev The packed matches break off, or a word has bits set that must be zero, at this index.
+    error MalformedMatches(uint256 index);
+    /// @dev The rank word has a zero rate, or bits set that must be zero.
+    error MalformedRank(uint64 orderId, uint256 rank);
+    error OrdersNotAscending(uint64 previous, uint64 orderId);
+    error TooManyRanks(uint64 orderId, uint256 ranks, uint256 maximum);
+    error SupplierExists(uint32 supplier);
+    /// @dev One address owns at most one supplier.
+    error OwnerHasSupplier(address owner, uint32 supplier);
+    error UnknownSupplier(uint32 supplier);
+
+    error InvalidParameters(
+        uint16 bidWindow, uint16 maximumBidWindow, uint16 responseWindow, uint16 bidLimit, uint16 paramsVersion
+    );
+    error WrongEscrow(address escrow, address orderBook);
+    error CollaboratorIsZero(Collaborator role);
+    error NothingProposed(Collaborator role);
+    error ChangeTooEarly(Collaborator role, uint32 fromBlock, uint64 fromTime);
 
     // ------------------------------------------------------------------ users
 
@@ -91,15 +176,37 @@ interface IOrderBook {
     /// `provider << 118 | fizz << 86 | rate << 2 | gpuEntry`.
     function openLeases(uint32 closeBlock, uint256[] calldata matches, address responder) external;
 
+    // ------------------------------------------------------ provider registry
+
+    /// @notice Adds a supplier under a new id. Only the provider registry.
+    /// @param gateway Zero for a provider, the provider's id for a fizz node behind it.
+    function addSupplier(uint32 supplier, address owner, uint32 gateway) external;
+    /// @notice Takes a supplier out of bids and matches at once, or lets it back. Only the provider registry.
+    function suspend(uint32 supplier, bool suspended) external;
+
+    // ------------------------------------------------------------- governance
+
+    /// @notice Sets the default bid window, the bid limit and the version new orders must name.
+    function setBidding(uint16 bidWindow, uint16 bidLimit, uint16 paramsVersion) external;
+    /// @notice Names a collaborator: at once if the role is empty, else as a proposal.
+    function proposeCollaborator(Collaborator role, address proposed) external;
+    /// @notice Makes a proposal effective after its delay. Anyone may call.
+    function acceptCollaborator(Collaborator role) external;
+
     // ------------------------------------------------------------------ views
 
+    function escrow() external view returns (address);
+    function collaborator(Collaborator role) external view returns (address);
     function parameters() external view returns (Parameters memory);
     function order(uint64 orderId) external view returns (Order memory);
     function termsHash(uint64 orderId) external view returns (bytes32);
     /// @notice Digest over the bids so far and their count. The digest of an order without a bid is its seed.
     function bidsDigest(uint64 orderId) external view returns (bytes32 digest, uint16 count);
     /// @notice Capacity word of a supplier with any due decrease applied, the pending word and its block (zero if none).
-    function capacityOf(uint32 supplier) external view returns (uint256 capacity, uint256 pending, uint32 effectiveBlock);
+    function capacityOf(uint32 supplier)
+        external
+        view
+        returns (uint256 capacity, uint256 pending, uint32 effectiveBlock);
     function supplierOf(address owner) external view returns (uint32 supplier);
     function supplierOwner(uint32 supplier) external view returns (address);
     /// @notice Live leases of a supplier.

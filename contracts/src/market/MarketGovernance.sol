@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.30;
+
+import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
+
+import {IProviderRegistry} from "../registry/IProviderRegistry.sol";
+import {IEscrow} from "./IEscrow.sol";
+import {IOrderBook} from "./IOrderBook.sol";
+
+/// @title Windows, limits and collaborators of the order book
+/// @notice The windows are immutable. Governance chooses within them, and names collaborators with a delay that outlasts every
+/// order made under the old ones.
+abstract contract MarketGovernance is IOrderBook, AccessManaged {
+    /// @dev One slot: all that a bid needs beside its order and its supplier.
+    struct Bidding {
+        IProviderRegistry registry;
+        uint16 bidWindow;
+        uint16 bidLimit;
+        uint16 paramsVersion;
+    }
+
+    struct Proposal {
+        address proposed;
+        uint32 fromBlock;
+        uint64 fromTime;
+    }
+
+    /// @dev `blockhash` reaches no further back.
+    uint16 private constant LONGEST_RESPONSE_WINDOW = 256;
+    IEscrow internal immutable _escrow;
+    uint256 internal immutable _maximumBidWindow;
+    uint256 internal immutable _responseWindow;
+    uint256 internal immutable _challengeWindow;
+
+    Bidding internal _bidding;
+    address internal _taskManager;
+    address private _paymentTokens;
+    mapping(Collaborator role => Proposal) private _proposals;
+
+    constructor(address authority, IEscrow escrow_, Parameters memory given) AccessManaged(authority) {
+        if (escrow_.orderBook() != address(this)) revert WrongEscrow(address(escrow_), escrow_.orderBook());
+        bool windowsFit = given.maximumBidWindow != 0 && given.responseWindow != 0
+            && given.responseWindow <= LONGEST_RESPONSE_WINDOW && given.bidWindow <= given.maximumBidWindow;
+        if (!windowsFit || given.bidWindow == 0 || given.bidLimit == 0 || given.paramsVersion == 0) {
+            revert InvalidParameters(
+                given.bidWindow, given.maximumBidWindow, given.responseWindow, given.bidLimit, given.paramsVersion
+            );
+        }
+        _escrow = escrow_;
+        _maximumBidWindow = given.maximumBidWindow;
+        _responseWindow = given.responseWindow;
+        _challengeWindow = given.challengeWindow;
+        _setBidding(given.bidWindow, given.bidLimit, given.paramsVersion);
+    }
+
+    // ------------------------------------------------------------- governance
+
+    /// @inheritdoc IOrderBook
+    function setBidding(uint16 bidWindow, uint16 bidLimit, uint16 paramsVersion) external override restricted {
+        if (bidWindow == 0 || bidWindow > _maximumBidWindow || bidLimit == 0 || paramsVersion == 0) {
+            revert InvalidParameters(
+                bidWindow, uint16(_maximumBidWindow), uint16(_responseWindow), bidLimit, paramsVersion
+            );
+        }
+        _setBidding(bidWindow, bidLimit, paramsVersion);
+    }
+
+    /// @inheritdoc IOrderBook
+    function proposeCollaborator(Collaborator role, address proposed) external override restricted {
+        if (proposed == address(0)) revert CollaboratorIsZero(role);
+        if (collaborator(role) == address(0)) return _setCollaborator(role, proposed);
+        // An order of now may wait through two bid and response windows (it is requeued once), its lease through the
+        // challenge window: all of that passes under the collaborator it was made with.
+        uint256 fromBlock = block.number + 2 * (_maximumBidWindow + _responseWindow) + 1;
+        uint256 fromTime = block.timestamp + _challengeWindow + 1;
+        _proposals[role] = Proposal(proposed, uint32(fromBlock), uint64(fromTime));
+        emit CollaboratorProposed(role, proposed, uint32(fromBlock), uint64(fromTime));
+    }
+
+    /// @inheritdoc IOrderBook
+    function acceptCollaborator(Collaborator role) external override {
+        Proposal memory proposal = _proposals[role];
+        if (proposal.proposed == address(0)) revert NothingProposed(role);
+        if (block.number < proposal.fromBlock || block.timestamp < proposal.fromTime) {
+            revert ChangeTooEarly(role, proposal.fromBlock, proposal.fromTime);
+        }
+        delete _proposals[role];
+        _setCollaborator(role, proposal.proposed);
+    }
+
+    /// @inheritdoc IOrderBook
+    function escrow() external view override returns (address) {
+        return address(_escrow);
+    }
+
+    /// @inheritdoc IOrderBook
+    function collaborator(Collaborator role) public view override returns (address) {
+        if (role == Collaborator.TaskManager) return _taskManager;
+        if (role == Collaborator.ProviderRegistry) return address(_bidding.registry);
+        return _paymentTokens;
+    }
+
+    /// @inheritdoc IOrderBook
+    function parameters() external view override returns (Parameters memory) {
+        Bidding memory bidding = _bidding;
+        return Parameters({
+            bidWindow: bidding.bidWindow,
+            maximumBidWindow: uint16(_maximumBidWindow),
+            responseWindow: uint16(_responseWindow),
+            challengeWindow: uint32(_challengeWindow),
+            bidLimit: bidding.bidLimit,
+            paramsVersion: bidding.paramsVersion
+        });
+    }
+
+    // ------------------------------------------------------- private: governance
+
+    function _checkRegistry() internal view {
+        if (msg.sender != address(_bidding.registry)) revert NotProviderRegistry(msg.sender);
+    }
+
+    function _setBidding(uint16 bidWindow, uint16 bidLimit, uint16 paramsVersion) private {
+        _bidding = Bidding(_bidding.registry, bidWindow, bidLimit, paramsVersion);
+        emit BiddingChanged(bidWindow, bidLimit, paramsVersion);
+    }
+
+    function _setCollaborator(Collaborator role, address current) private {
+        address previous = collaborator(role);
+        if (role == Collaborator.TaskManager) _taskManager = current;
+        else if (role == Collaborator.ProviderRegistry) _bidding.registry = IProviderRegistry(current);
+        else _paymentTokens = current;
+        emit CollaboratorChanged(role, previous, current);
+    }
+}
