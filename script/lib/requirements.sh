@@ -48,6 +48,10 @@ install_requirements() {
         fi
     fi
     if [[ -n $by_hand ]]; then
+        # A fresh Debian has no curl either, which the commands need.
+        if ! command -v curl >/dev/null && [[ -e /etc/debian_version ]] && ((EUID == 0)); then
+            by_hand="First, for the commands below: apt-get update && apt-get install -y curl ca-certificates unzip"$'\n'$by_hand
+        fi
         say "Missing, and not installable from here:"
         say "$by_hand"
         exit 1
