@@ -1,0 +1,167 @@
+//! What the command line calls: one provider's gateway, recognised by the fingerprint that the chain names.
+//!
+//! Every request has its own connection: there are few, and each proves anew who is at the other end.
+
+mod connection;
+mod error;
+mod logs;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::Full;
+use rustls::ClientConfig;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use url::Url;
+
+use self::connection::Endpoint;
+pub use self::error::ClientError;
+pub use self::logs::LogStream;
+use crate::wire::{
+    LARGEST_MANIFEST_BYTES, LeaseId, LeaseStatus, LogQuery, ManifestEnvelope, ManifestReceipt, ProviderStatus, path,
+};
+use crate::{Identity, PinnedFingerprints, tls};
+
+/// Answers are smaller: the largest is a manifest that is given back.
+const LARGEST_ANSWER_BYTES: usize = 4 * LARGEST_MANIFEST_BYTES;
+
+/// How long to wait for what.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// For the TCP connection and the TLS handshake.
+    pub connect: Duration,
+    /// For the whole of an answer, and for the header of a stream.
+    pub answer: Duration,
+    /// For the next line of a log stream that is followed; a provider sends a heartbeat every 15 seconds.
+    pub silence: Duration,
+    /// For how long a broken log stream is connected again before the error is reported.
+    pub reconnect: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(60),
+            silence: Duration::from_secs(45),
+            reconnect: Duration::from_secs(120),
+        }
+    }
+}
+
+/// One provider's gateway. Clones share the configuration.
+#[derive(Debug, Clone)]
+pub struct GatewayClient {
+    endpoint: Endpoint,
+    tls: Arc<ClientConfig>,
+    timeouts: Timeouts,
+}
+
+impl GatewayClient {
+    /// For the gateway at `url` (`https://host:port`), which must hold a key that is `pinned`, asked as `identity`.
+    /// Connects at the first request.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`], or [`ClientError::Tls`] where the identity's key cannot be used.
+    pub fn new(url: &Url, pinned: PinnedFingerprints, identity: &Identity) -> Result<Self, ClientError> {
+        Ok(Self {
+            endpoint: Endpoint::from_url(url)?,
+            tls: tls::client_config(identity, pinned).map_err(ClientError::Tls)?,
+            timeouts: Timeouts::default(),
+        })
+    }
+
+    /// Other timeouts.
+    pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// What the provider says about itself.
+    pub async fn provider(&self) -> Result<ProviderStatus, ClientError> {
+        self.call(Method::GET, path::STATUS, Bytes::new()).await
+    }
+
+    /// Sends the manifest of a lease. Sending the same again changes nothing.
+    pub async fn put_manifest(
+        &self,
+        lease: LeaseId,
+        envelope: &ManifestEnvelope,
+    ) -> Result<ManifestReceipt, ClientError> {
+        let body = json(envelope);
+        if body.len() > LARGEST_MANIFEST_BYTES {
+            return Err(ClientError::ManifestTooLarge {
+                size: body.len(),
+                largest: LARGEST_MANIFEST_BYTES,
+            });
+        }
+        self.call(Method::PUT, &path::manifest(lease), body).await
+    }
+
+    /// The manifest that the provider holds for a lease.
+    pub async fn manifest(&self, lease: LeaseId) -> Result<ManifestEnvelope, ClientError> {
+        self.call(Method::GET, &path::manifest(lease), Bytes::new()).await
+    }
+
+    /// How a lease is doing.
+    pub async fn lease(&self, lease: LeaseId) -> Result<LeaseStatus, ClientError> {
+        self.call(Method::GET, &path::lease(lease), Bytes::new()).await
+    }
+
+    /// A lease's logs. Connects at the first [`LogStream::next`], and again from the last line seen when the connection
+    /// breaks.
+    pub fn logs(&self, lease: LeaseId, query: LogQuery) -> LogStream {
+        LogStream::new(self.clone(), lease, query)
+    }
+
+    async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+        let answer = async {
+            let response = self.send(method, path, body).await?;
+            let bytes = self.endpoint.read_whole(response, LARGEST_ANSWER_BYTES).await?;
+            serde_json::from_slice(&bytes)
+                .map_err(|error| self.endpoint.nonsense(format!("a body that is not {error}")))
+        };
+        let limit = self.timeouts.connect + self.timeouts.answer;
+        timeout(limit, answer)
+            .await
+            .unwrap_or_else(|_| Err(self.endpoint.timed_out("an answer", limit)))
+    }
+
+    /// Connects, asks, and turns answers that are not 2xx into [`ClientError::Refused`].
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
+        let mut sender = self.endpoint.connect(self.tls.clone(), self.timeouts.connect).await?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, self.endpoint.authority())
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::USER_AGENT, concat!("spheron/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body))
+            .map_err(|error| {
+                self.endpoint
+                    .nonsense(format!("a request that cannot be made: {error}"))
+            })?;
+        let response = timeout(self.timeouts.answer, sender.send_request(request))
+            .await
+            .map_err(|_| self.endpoint.timed_out("an answer", self.timeouts.answer))?
+            .map_err(|error| self.endpoint.broken(error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(self.endpoint.refusal(response).await)
+    }
+}
+
+fn json(value: &impl Serialize) -> Bytes {
+    // Only maps with keys that are not strings, and types that refuse, fail to serialise; wire types have neither.
+    serde_json::to_vec(value).map(Bytes::from).unwrap_or_default()
+}

@@ -1,0 +1,185 @@
+//! What goes over the wire: paths, JSON bodies, errors. Version 1; a change that an older peer would misread gets `/v2`.
+//!
+//! Numbers that may exceed 2^53 (lease ids) are decimal strings. Unknown fields are ignored, so that a newer peer may say
+//! more; unknown states and codes are kept apart as `Unknown`.
+
+mod error;
+mod lease;
+mod logs;
+mod provider;
+
+use std::fmt;
+use std::str::FromStr;
+
+use alloy_primitives::B256;
+use serde::{Deserialize, Serialize};
+
+pub use error::{Difference, ErrorBody, ErrorCode, ErrorDetails};
+pub use lease::{
+    LeasePhase, LeaseStatus, PublicAddress, ReplicaState, ReplicaStatus, ServiceState, ServiceStatus, TransportProtocol,
+};
+pub use logs::{LogCursor, LogEnd, LogGap, LogItem, LogLine, LogQuery, MalformedCursor, OutputStream};
+pub use provider::{GpuCapacity, ProviderStatus, ResourceAmounts};
+
+/// The version in all paths, and of [`ProviderStatus::version`].
+pub const VERSION: u32 = 1;
+
+/// The only version of [`ManifestEnvelope`] there is.
+pub const MANIFEST_VERSION: u8 = 1;
+
+/// The largest manifest envelope, as JSON. Servers refuse more with 413.
+pub const LARGEST_MANIFEST_BYTES: usize = 1024 * 1024;
+
+/// `Content-Type` of a log stream: one [`LogItem`] per line.
+pub const NDJSON: &str = "application/x-ndjson";
+
+/// Paths: as templates for a router, and filled in for a client.
+pub mod path {
+    use super::LeaseId;
+
+    /// GET: [`super::ProviderStatus`].
+    pub const STATUS: &str = "/v1/status";
+    /// GET: [`super::LeaseStatus`].
+    pub const LEASE: &str = "/v1/leases/{lease}";
+    /// PUT a [`super::ManifestEnvelope`], answered by a [`super::ManifestReceipt`]; GET gives it back.
+    pub const MANIFEST: &str = "/v1/leases/{lease}/manifest";
+    /// GET with a [`super::LogQuery`]: [`super::LogItem`]s, one per line.
+    pub const LOGS: &str = "/v1/leases/{lease}/logs";
+
+    /// [`LEASE`] of one lease.
+    pub fn lease(lease: LeaseId) -> String {
+        format!("/v1/leases/{lease}")
+    }
+
+    /// [`MANIFEST`] of one lease.
+    pub fn manifest(lease: LeaseId) -> String {
+        format!("/v1/leases/{lease}/manifest")
+    }
+
+    /// [`LOGS`] of one lease.
+    pub fn logs(lease: LeaseId) -> String {
+        format!("/v1/leases/{lease}/logs")
+    }
+}
+
+/// A lease's id, which is its order's: account, token and nonce as the order book packs them. Text and JSON: decimal text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct LeaseId(pub u64);
+
+/// Text that is not a lease id.
+#[derive(Debug, thiserror::Error)]
+#[error("expected a lease id: a decimal number below 2^64")]
+pub struct MalformedLeaseId;
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+impl FromStr for LeaseId {
+    type Err = MalformedLeaseId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // `u64::from_str` would take a plus sign and leading zeros: one lease has one path.
+        let canonical = text == "0" || (text.starts_with(|first: char| matches!(first, '1'..='9')) && text.len() <= 20);
+        canonical
+            .then(|| text.parse().ok())
+            .flatten()
+            .map(Self)
+            .ok_or(MalformedLeaseId)
+    }
+}
+
+impl TryFrom<String> for LeaseId {
+    type Error = MalformedLeaseId;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<LeaseId> for String {
+    fn from(lease: LeaseId) -> Self {
+        lease.to_string()
+    }
+}
+
+impl From<u64> for LeaseId {
+    fn from(id: u64) -> Self {
+        Self(id)
+    }
+}
+
+/// A manifest with the salt that its hash on chain was made with. Holds secrets: `Debug` shows its size only.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestEnvelope {
+    /// [`MANIFEST_VERSION`]; the first byte of what is hashed.
+    pub version: u8,
+    /// 32 bytes: `0x` and 64 hexadecimal digits.
+    pub salt: B256,
+    /// The canonical JSON of the manifest, as text: exactly the bytes that are hashed.
+    pub manifest: String,
+}
+
+impl fmt::Debug for ManifestEnvelope {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ManifestEnvelope")
+            .field("version", &self.version)
+            .field("manifest_bytes", &self.manifest.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer to a manifest that was taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestReceipt {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The hash that the provider computed; equal to the one on chain.
+    pub manifest_hash: B256,
+    /// Whether the provider had exactly this manifest already.
+    pub already_stored: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_has_one_spelling() {
+        let largest = u64::MAX.to_string();
+        for text in ["0", "1", largest.as_str()] {
+            assert_eq!(text.parse::<LeaseId>().expect("canonical").to_string(), text);
+        }
+        for text in [
+            "",
+            "+1",
+            "01",
+            "-1",
+            "0x1",
+            "1 ",
+            "18446744073709551616",
+            "99999999999999999999999",
+        ] {
+            assert!(text.parse::<LeaseId>().is_err(), "{text}");
+        }
+        assert_eq!(
+            serde_json::to_string(&LeaseId(u64::MAX)).expect("json"),
+            format!("\"{largest}\"")
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let envelope = ManifestEnvelope {
+            version: 1,
+            salt: B256::repeat_byte(0xab),
+            manifest: "hunter2".to_owned(),
+        };
+        let debug = format!("{envelope:?}");
+        assert!(!debug.contains("hunter2") && !debug.contains("abab"), "{debug}");
+    }
+}
