@@ -1,7 +1,7 @@
 //! The one interface over what runs workloads.
 
 use async_trait::async_trait;
-use manifest::model::Manifest;
+use manifest::Manifest;
 
 use crate::logs::LogStore;
 use crate::model::{Assignment, LeaseId};
@@ -13,12 +13,7 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// Brings a lease one step closer to its manifest, from whatever state it is in, and says how far it is. Pulls run
     /// in the background: call again when [`Engine::changed`] returns, and periodically. `assignment` is what the last
     /// call returned (empty for a new lease); store the returned one before anything else.
-    async fn apply(
-        &self,
-        lease: LeaseId,
-        manifest: &Manifest,
-        assignment: &Assignment,
-    ) -> Result<Applied, Error>;
+    async fn apply(&self, lease: LeaseId, manifest: &Manifest, assignment: &Assignment) -> Result<Applied, Error>;
 
     /// Stops a lease's containers and keeps everything else: its disks, its names, its ports.
     async fn stop(&self, lease: LeaseId) -> Result<(), Error>;
@@ -154,9 +149,7 @@ pub enum Error {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// No port of the configured range is free.
-    #[error(
-        "all ports of {first}-{last} are in use; close leases or configure a wider range of host ports"
-    )]
+    #[error("all ports of {first}-{last} are in use; close leases or configure a wider range of host ports")]
     NoFreePort {
         /// The range's first port.
         first: u16,

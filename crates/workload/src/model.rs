@@ -6,7 +6,7 @@ use std::num::ParseIntError;
 use std::str::FromStr;
 
 use alloy_primitives::Address;
-use manifest::model::Protocol;
+use manifest::Protocol;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -164,11 +164,7 @@ mod tests {
         let names = scope(None).names(LeaseId(u64::MAX));
         assert_eq!(names, scope(None).names(LeaseId(u64::MAX)));
         assert!(names.bridge().len() <= 15, "{}", names.bridge());
-        assert!(
-            names
-                .container("web", 0)
-                .starts_with("spheron-18446744073709551615-")
-        );
+        assert!(names.container("web", 0).starts_with("spheron-18446744073709551615-"));
     }
 
     #[test]

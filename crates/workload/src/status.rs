@@ -29,13 +29,10 @@ impl LeaseStatus {
     /// The first reason why it will not run as it is, if there is one: an image that does not exist, for example.
     pub fn failure(&self) -> Option<(&str, &str)> {
         self.services.iter().find_map(|(name, service)| {
-            service
-                .replicas
-                .iter()
-                .find_map(|replica| match &replica.state {
-                    ReplicaState::Failed { reason } => Some((name.as_str(), reason.as_str())),
-                    _ => None,
-                })
+            service.replicas.iter().find_map(|replica| match &replica.state {
+                ReplicaState::Failed { reason } => Some((name.as_str(), reason.as_str())),
+                _ => None,
+            })
         })
     }
 }
@@ -61,7 +58,6 @@ pub struct ReplicaStatus {
     /// Counts from 0.
     pub replica: u32,
     /// What it does.
-    #[serde(flatten)]
     pub state: ReplicaState,
     /// How often it was started again after it had ended by itself. Counted since this agent started.
     pub restarts: u32,
@@ -71,7 +67,7 @@ pub struct ReplicaStatus {
 
 /// What a container does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ReplicaState {
     /// Nothing yet, and why.
     Waiting {
