@@ -6,12 +6,14 @@
 //! * [`Transactions`]: one actor per key; it stores what it is about to send before it sends it.
 //! * [`confirmations`]: whether a block is canonical, and how deep.
 //! * [`keys`], [`reverts`]: what goes in, and what comes back as a sentence.
+//! * [`network`]: where a network's chain is and which contracts are its.
 
 pub mod checkpoint;
 pub mod confirmations;
 pub mod endpoints;
 pub mod follower;
 pub mod keys;
+pub mod network;
 pub mod reverts;
 pub mod transactions;
 

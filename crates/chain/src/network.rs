@@ -88,9 +88,14 @@ impl Network {
     /// Reads a network file.
     pub fn load(path: &Path) -> Result<Self, NetworkError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| NetworkError::Read { path: name.clone(), source })?;
-        let network: Self = serde_json::from_str(&text)
-            .map_err(|error| NetworkError::Malformed { path: name.clone(), problem: error.to_string() })?;
+        let text = std::fs::read_to_string(path).map_err(|source| NetworkError::Read {
+            path: name.clone(),
+            source,
+        })?;
+        let network: Self = serde_json::from_str(&text).map_err(|error| NetworkError::Malformed {
+            path: name.clone(),
+            problem: error.to_string(),
+        })?;
         if network.rpc.is_empty() {
             return Err(NetworkError::NoEndpoint { path: name });
         }

@@ -1,13 +1,11 @@
 //! The actor: does what [`super::ledger`] decides, storing before sending.
 
+mod replacing;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
-use alloy::eips::BlockNumberOrTag;
-use alloy::eips::eip2718::Encodable2718;
-use alloy::network::TxSignerSync;
-use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
+use alloy::primitives::Address;
 use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::types::TransactionReceipt;
 use alloy::signers::local::PrivateKeySigner;
@@ -17,8 +15,9 @@ use daemon::{Store, StoreError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::fees::{self, Fees};
+use super::fees::Fees;
 use super::ledger::{Ledger, Open, Patience, Standing, Step};
+use super::sending::{self, Answer};
 use super::table::{self, Attempt, Intent, Row, RowState};
 use super::{Call, Included, TransactionMetrics, TransactionSettings};
 use crate::{BlockReference, Endpoints};
@@ -29,8 +28,6 @@ const IDLE_LOOK: Duration = Duration::from_secs(15);
 const SETTLING_LOOK: Duration = Duration::from_secs(1);
 /// How long to wait when the chain cannot be read.
 const RETRY: Duration = Duration::from_secs(1);
-/// What an empty transaction uses.
-const EMPTY_TRANSACTION_GAS: u64 = 21_000;
 
 /// A call that was tried and priced.
 #[derive(Debug)]
@@ -81,18 +78,6 @@ pub enum ActorError {
     },
 }
 
-/// What the node said to a transaction.
-enum Answer {
-    /// It has it, or had it before.
-    Taken,
-    /// It wants more.
-    Underpriced,
-    /// It will not have it.
-    Refused(String),
-    /// It cannot be asked.
-    Unreachable(String),
-}
-
 /// Owns the nonces of one key. Run it as a critical task.
 pub struct TransactionActor {
     provider: RootProvider,
@@ -115,32 +100,6 @@ impl std::fmt::Debug for TransactionActor {
             .field("sender", &self.signer.address())
             .finish_non_exhaustive()
     }
-}
-
-/// What the market asks now, and the newest block.
-pub(super) async fn market(
-    provider: &RootProvider,
-    settings: &TransactionSettings,
-) -> Result<(Fees, u64), TransportError> {
-    let (block, priority) = tokio::join!(
-        async { provider.get_block_by_number(BlockNumberOrTag::Latest).await },
-        async { provider.get_max_priority_fee_per_gas().await },
-    );
-    let header = block?.ok_or(TransportError::NullResp)?.header;
-    // Not every node has this method; the configured least priority fee stands in.
-    let priority = match priority {
-        Ok(priority) => priority,
-        Err(error) if error.as_error_resp().is_some() => 0,
-        Err(error) => return Err(error),
-    };
-    let base_fee = u128::from(header.base_fee_per_gas.unwrap_or_default());
-    let fees = fees::first_offer(
-        base_fee,
-        priority,
-        settings.min_priority_fee_per_gas,
-        settings.max_fee_per_gas,
-    );
-    Ok((fees, header.number))
 }
 
 impl TransactionActor {
@@ -367,7 +326,7 @@ impl TransactionActor {
             priced_at: head,
         });
         self.metrics.sent.inc();
-        match self.broadcast(&attempt.raw).await {
+        match sending::broadcast(&self.provider, &attempt.raw).await {
             Answer::Refused(reason) => self.refused(nonce, reason, reply).await,
             answer => {
                 tracing::info!(label, nonce, hash = %attempt.hash, "sent");
@@ -491,123 +450,6 @@ impl TransactionActor {
         self.set_state(id, RowState::Included, Some(number)).await;
     }
 
-    async fn send_again(&mut self, nonce: u64, head: u64) {
-        let Some(raw) = self
-            .rows
-            .get(&nonce)
-            .and_then(|row| row.attempts.last())
-            .map(|attempt| attempt.raw.clone())
-        else {
-            return;
-        };
-        if let Some(open) = self.ledger.get_mut(nonce) {
-            open.sent_at = head;
-        }
-        let answer = self.broadcast(&raw).await;
-        self.note(nonce, &answer);
-    }
-
-    /// Replaces it, whether it is the call or its cancellation, by one that offers more.
-    async fn raise(&mut self, nonce: u64, head: u64) {
-        let Some(row) = self.rows.get(&nonce) else { return };
-        let Some(newest) = row.attempts.last() else { return };
-        let (fees, cancels, label) = (newest.fees, newest.cancels, row.intent.label.clone());
-        let Ok((market, _)) = market(&self.provider, &self.settings).await else {
-            return;
-        };
-        let Some(offer) = fees::next_offer(fees, market, self.settings.max_fee_per_gas) else {
-            self.degraded(format!(
-                "{label} waits at the highest fee allowed (transactions.max_fee_per_gas)"
-            ));
-            if let Some(open) = self.ledger.get_mut(nonce) {
-                open.priced_at = head;
-            }
-            return self.send_again(nonce, head).await;
-        };
-        self.replace(nonce, offer, cancels, head).await;
-    }
-
-    async fn cancel(&mut self, nonce: u64) {
-        let Some(row) = self.rows.get(&nonce) else { return };
-        let Some(fees) = row.attempts.last().map(|attempt| attempt.fees) else {
-            return;
-        };
-        let Ok((market, head)) = market(&self.provider, &self.settings).await else {
-            return;
-        };
-        let offer = fees::next_offer(fees, market, self.settings.max_fee_per_gas).unwrap_or(fees);
-        tracing::info!(
-            label = row.intent.label,
-            nonce,
-            "giving it up: replacing it by an empty transaction"
-        );
-        self.replace(nonce, offer, true, head).await;
-    }
-
-    async fn cancel_label(&mut self, label: &str) {
-        if let Some(nonce) = self.pending_with_label(label) {
-            self.cancel(nonce).await;
-        }
-    }
-
-    async fn replace(&mut self, nonce: u64, offer: Fees, cancels: bool, head: u64) {
-        let Some(row) = self.rows.get(&nonce) else { return };
-        let attempt = match self.sign(&row.intent, offer, cancels) {
-            Ok(attempt) => attempt,
-            Err(reason) => return tracing::error!(nonce, "cannot sign a replacement: {reason}"),
-        };
-        let (id, stored) = (row.id, attempt.clone());
-        let recorded = self
-            .store
-            .write(move |transaction| {
-                table::add_attempt(transaction, id, &stored)?;
-                if cancels {
-                    table::set_state(transaction, id, RowState::Cancelling, None)
-                } else {
-                    Ok(())
-                }
-            })
-            .await;
-        if let Err(error) = recorded {
-            return tracing::error!(%error, nonce, "not sending a replacement that cannot be recorded");
-        }
-        self.metrics.raised.inc();
-        tracing::info!(nonce, hash = %attempt.hash, maximum_fee = offer.maximum, priority_fee = offer.priority, "raised");
-        let raw = attempt.raw.clone();
-        if let Some(row) = self.rows.get_mut(&nonce) {
-            row.attempts.push(attempt);
-        }
-        if let Some(open) = self.ledger.get_mut(nonce) {
-            open.sent_at = head;
-            open.priced_at = head;
-            if cancels {
-                open.standing = Standing::Cancelling;
-            }
-        }
-        let answer = self.broadcast(&raw).await;
-        self.note(nonce, &answer);
-    }
-
-    async fn reopen(&mut self, nonce: u64, head: u64) {
-        let Some(row) = self.rows.get_mut(&nonce) else { return };
-        let cancels = row.attempts.last().is_some_and(|attempt| attempt.cancels);
-        let (state, standing) = if cancels {
-            (RowState::Cancelling, Standing::Cancelling)
-        } else {
-            (RowState::Pending, Standing::Pending)
-        };
-        tracing::warn!(label = row.intent.label, nonce, "no longer included; sending it again");
-        row.block = None;
-        row.state = state;
-        let id = row.id;
-        if let Some(open) = self.ledger.get_mut(nonce) {
-            open.standing = standing;
-            open.priced_at = head;
-        }
-        self.set_state(id, state, None).await;
-        self.send_again(nonce, head).await;
-    }
-
     async fn forget(&mut self, nonce: u64) {
         self.ledger.forget(nonce);
         if let Some(row) = self.rows.remove(&nonce) {
@@ -645,43 +487,7 @@ impl TransactionActor {
 
     fn sign(&self, intent: &Intent, fees: Fees, cancels: bool) -> Result<Attempt, String> {
         let chain_id = self.endpoints.chain_id().ok_or("the chain id is not known yet")?;
-        let mut transaction = TxEip1559 {
-            chain_id,
-            nonce: intent.nonce,
-            gas_limit: if cancels {
-                EMPTY_TRANSACTION_GAS
-            } else {
-                intent.gas_limit
-            },
-            max_fee_per_gas: fees.maximum,
-            max_priority_fee_per_gas: fees.priority,
-            to: TxKind::Call(if cancels { self.signer.address() } else { intent.to }),
-            value: if cancels { U256::ZERO } else { intent.value },
-            access_list: Default::default(),
-            input: if cancels { Bytes::new() } else { intent.data.clone() },
-        };
-        let signature = self
-            .signer
-            .sign_transaction_sync(&mut transaction)
-            .map_err(|error| error.to_string())?;
-        let envelope = TxEnvelope::from(transaction.into_signed(signature));
-        let hash: B256 = *envelope.tx_hash();
-        Ok(Attempt {
-            hash,
-            fees,
-            cancels,
-            raw: Bytes::from(envelope.encoded_2718()),
-        })
-    }
-
-    async fn broadcast(&self, raw: &Bytes) -> Answer {
-        match self.provider.send_raw_transaction(raw).await {
-            Ok(_) => Answer::Taken,
-            Err(error) => match error.as_error_resp() {
-                Some(response) => judge_refusal(&response.message),
-                None => Answer::Unreachable(error.to_string()),
-            },
-        }
+        sending::sign(&self.signer, chain_id, intent, fees, cancels)
     }
 
     fn note(&mut self, nonce: u64, answer: &Answer) {
@@ -719,55 +525,5 @@ fn patience(settings: &TransactionSettings) -> Patience {
         raise_after: settings.raise_after_blocks,
         send_again_after: 1,
         forget_after: settings.confirmations,
-    }
-}
-
-/// Nodes agree on the words, not on the codes.
-fn judge_refusal(message: &str) -> Answer {
-    let message_in_small = message.to_ascii_lowercase();
-    let says = |words: &[&str]| words.iter().any(|word| message_in_small.contains(word));
-    if says(&[
-        "already known",
-        "already imported",
-        "known transaction",
-        "nonce too low",
-    ]) {
-        // Too low: one of ours was included, or somebody else's; the receipts tell.
-        Answer::Taken
-    } else if says(&[
-        "underpriced",
-        "less than block base fee",
-        "fee cap",
-        "gas price too low",
-        "lower than the minimum",
-    ]) {
-        Answer::Underpriced
-    } else {
-        Answer::Refused(message.to_owned())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn refusals_are_told_apart_by_their_words() {
-        for (message, expected) in [
-            ("already known", "taken"),
-            ("nonce too low: next nonce 5, tx nonce 4", "taken"),
-            ("replacement transaction underpriced", "underpriced"),
-            ("max fee per gas less than block base fee", "underpriced"),
-            ("insufficient funds for gas * price + value", "refused"),
-            ("exceeds block gas limit", "refused"),
-        ] {
-            let judged = match judge_refusal(message) {
-                Answer::Taken => "taken",
-                Answer::Underpriced => "underpriced",
-                Answer::Refused(_) => "refused",
-                Answer::Unreachable(_) => "unreachable",
-            };
-            assert_eq!(judged, expected, "{message}");
-        }
     }
 }

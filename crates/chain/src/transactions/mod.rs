@@ -9,6 +9,7 @@
 mod actor;
 mod fees;
 mod ledger;
+mod sending;
 mod table;
 
 use std::time::Duration;
@@ -449,7 +450,7 @@ impl Transactions {
     }
 
     async fn offer(&self) -> Result<(Fees, u64), TransportError> {
-        actor::market(&self.provider, &self.settings).await
+        sending::market(&self.provider, &self.settings).await
     }
 
     fn request(&self, call: &Call) -> TransactionRequest {
