@@ -60,7 +60,7 @@ contract PaymentTokens is IPaymentTokens, AccessManagedUpgradeable, UUPSUpgradea
         // Check
         require($.count < MAXIMUM_TOKENS, TokenListFull(MAXIMUM_TOKENS));
         uint16 listed = $.listed[tokenAddress];
-        require(listed == 0, TokenListedAlready(tokenAddress, uint8(listed - 1)));
+        if (listed != 0) revert TokenListedAlready(tokenAddress, uint8(listed - 1));
         require(_isSymbol(symbol), InvalidSymbol(symbol));
         uint8 decimals = _decimalsOf(tokenAddress);
 
