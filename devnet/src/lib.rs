@@ -1,1 +1,15 @@
-//! The whole network on one machine
+//! The whole network on one machine: anvil with the real EigenLayer, our contracts, operators, aggregators and providers as
+//! the processes people run, and an order through its whole life.
+
+pub mod agents;
+pub mod anvil;
+pub mod bootstrap;
+pub mod children;
+pub mod demo;
+pub mod images;
+pub mod network;
+pub mod plan;
+pub mod sweep;
+pub mod table;
+
+pub use network::{Devnet, Options};

@@ -1,0 +1,168 @@
+//! The chain: anvil, with EigenLayer's recorded deployment replayed into it.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use alloy::primitives::{Address, Bytes, U256};
+use alloy::providers::{DynProvider, Provider as _, ProviderBuilder};
+use eyre::{WrapErr as _, bail, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+use crate::children::{Launch, Process, Spawner, tail};
+
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// EigenLayer's deployment as `script/setup` recorded it (`core.json`).
+#[derive(Debug, Deserialize)]
+pub struct Recording {
+    pub chain_id: u64,
+    pub addresses: BTreeMap<String, Address>,
+    pub transactions: Vec<RecordedTransaction>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct RecordedTransaction {
+    pub purpose: String,
+    pub raw: Bytes,
+}
+
+impl Recording {
+    /// Reads the recording from the folder `script/setup` made.
+    pub fn load(folder: &Path) -> eyre::Result<Self> {
+        let path = folder.join("core.json");
+        let text = std::fs::read(&path).wrap_err_with(|| {
+            format!(
+                "EigenLayer's recorded deployment {} is missing: run script/setup",
+                path.display()
+            )
+        })?;
+        serde_json::from_slice(&text).wrap_err_with(|| {
+            format!(
+                "{} is not a recording: remove its folder and run script/setup",
+                path.display()
+            )
+        })
+    }
+}
+
+/// A running anvil.
+#[derive(Debug)]
+pub struct Anvil {
+    pub process: Process,
+    pub url: String,
+    pub provider: DynProvider,
+}
+
+impl Anvil {
+    /// Starts anvil on `port`, or on any port when that one is in use.
+    pub async fn start(
+        spawner: &Spawner,
+        program: PathBuf,
+        chain_id: u64,
+        port: u16,
+        log: PathBuf,
+    ) -> eyre::Result<Self> {
+        match Self::try_start(spawner, &program, chain_id, port, &log).await {
+            Err(error) if port != 0 && tail(&log, 20).contains("in use") => {
+                tracing::info!(port, "port is in use, taking another one");
+                std::fs::remove_file(&log).ok();
+                drop(error);
+                Self::try_start(spawner, &program, chain_id, 0, &log).await
+            }
+            other => other,
+        }
+    }
+
+    async fn try_start(spawner: &Spawner, program: &Path, chain_id: u64, port: u16, log: &Path) -> eyre::Result<Self> {
+        // Two slots an epoch keep `finalized` near; 300 states bound the memory; the pool must not refuse transactions that
+        // earlier ones in the queue will fund.
+        let arguments = [
+            "--host",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+            "--chain-id",
+            &chain_id.to_string(),
+            "--prune-history",
+            "300",
+            "--slots-in-an-epoch",
+            "2",
+            "--disable-pool-balance-checks",
+        ];
+        let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+        let launch = Launch {
+            name: "anvil".into(),
+            program: program.to_owned(),
+            arguments,
+            environment: Vec::new(),
+            log: log.to_owned(),
+        };
+        let mut process = Process::start(spawner, launch)?;
+        let url = Self::announced(&mut process).await?;
+        let provider = ProviderBuilder::new()
+            .connect_http(url.parse().wrap_err("anvil's URL")?)
+            .erased();
+        Ok(Self { process, url, provider })
+    }
+
+    async fn announced(process: &mut Process) -> eyre::Result<String> {
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            let log = tail(&process.launch.log, 200);
+            if let Some(line) = log.lines().rev().find_map(|line| line.strip_prefix("Listening on ")) {
+                return Ok(format!("http://{}", line.trim()));
+            }
+            if process.ended().is_some() {
+                bail!("{}", process.last_words());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "anvil did not listen within {} s: {}",
+                START_DEADLINE.as_secs(),
+                process.last_words()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Any call of anvil's own.
+    pub async fn call(&self, method: &'static str, parameters: Value) -> eyre::Result<Value> {
+        self.provider
+            .raw_request(method.into(), parameters)
+            .await
+            .wrap_err_with(|| format!("anvil refused {method}"))
+    }
+
+    /// Replays the recording, one block a transaction.
+    pub async fn replay(&self, recording: &Recording) -> eyre::Result<()> {
+        self.call("evm_setAutomine", json!([true])).await?;
+        for transaction in &recording.transactions {
+            let receipt = self
+                .call("eth_sendRawTransactionSync", json!([transaction.raw]))
+                .await
+                .wrap_err_with(|| format!("EigenLayer's recording does not replay at: {}", transaction.purpose))?;
+            ensure!(
+                receipt["status"] == "0x1",
+                "EigenLayer's recording reverts at: {}",
+                transaction.purpose
+            );
+        }
+        Ok(())
+    }
+
+    /// From a block per transaction to a block per interval.
+    pub async fn mine_every(&self, seconds: u64) -> eyre::Result<()> {
+        self.call("evm_setAutomine", json!([false])).await?;
+        self.call("evm_setIntervalMining", json!([seconds])).await?;
+        Ok(())
+    }
+
+    /// Gives an address ether.
+    pub async fn set_balance(&self, address: Address, ether: u64) -> eyre::Result<()> {
+        let wei = U256::from(ether) * U256::from(10).pow(U256::from(18));
+        self.call("anvil_setBalance", json!([address, wei])).await?;
+        Ok(())
+    }
+}

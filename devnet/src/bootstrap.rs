@@ -1,0 +1,217 @@
+//! What a devnet does once: deploy, hand out development money, register the providers.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use alloy::primitives::{Address, Bytes, U256, address, b256};
+use alloy::signers::local::PrivateKeySigner;
+use alloy::sol;
+use alloy::sol_types::SolCall;
+use bindings::IProviderRegistry;
+use bindings::standard::IERC20;
+use chain::network::Network;
+use deploy::{Artifacts, Parameters};
+use eyre::{OptionExt as _, WrapErr as _, ensure};
+use futures::future::try_join_all;
+use gateway::identity::Identity;
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::anvil::{Anvil, Recording};
+use crate::network::{Devnet, Options};
+use crate::plan::{self, Plan};
+
+/// Anvil's first development account deployed EigenLayer's core in the recording, and governs the devnet.
+pub const GOVERNOR: Address = address!("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+
+/// Ether for gas, per account.
+const GAS_MONEY: u64 = 1_000;
+
+sol! {
+    interface IAccessManager {
+        function execute(address target, bytes data) external payable returns (uint32);
+    }
+}
+
+/// The governor's well-known key.
+pub fn governor() -> PrivateKeySigner {
+    let key = b256!("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
+    PrivateKeySigner::from_bytes(&key).expect("anvil's first development key")
+}
+
+/// Deploys our contracts and the middleware over the replayed core.
+pub async fn deploy(anvil: &Anvil, recording: &Recording, options: &Options) -> eyre::Result<Network> {
+    let artifacts = Artifacts {
+        contracts: options.repository.join("contracts/out"),
+        eigenlayer: options.repository.join(".local/eigenlayer/bytecode"),
+    };
+    let mut network = ::deploy::deploy(
+        anvil.provider.clone(),
+        governor(),
+        artifacts,
+        &recording.addresses,
+        &Parameters::devnet(),
+    )
+    .await?;
+    network.rpc = vec![anvil.url.clone()];
+    Ok(network)
+}
+
+/// Ether for everybody, stake for operators and providers, payment tokens for users.
+pub async fn fund(anvil: &Anvil, network: &Network, plan: &Plan) -> eyre::Result<()> {
+    let operators = plan.operators.iter().map(|operator| &operator.name);
+    let aggregators = plan.aggregators.iter().map(|aggregator| &aggregator.name);
+    let providers = plan.providers.iter().map(|provider| &provider.name);
+    let users = plan.users.iter().map(|user| &user.name);
+    for name in operators.chain(aggregators).chain(providers).chain(users) {
+        anvil.set_balance(plan::address(name), GAS_MONEY).await?;
+    }
+    let restaked = |number: usize| {
+        network
+            .eigenlayer
+            .quorums
+            .get(number)
+            .map(|quorum| quorum.token)
+            .ok_or_eyre("the devnet has two quorums")
+    };
+    let (ether, spon) = (restaked(0)?, restaked(1)?);
+    for operator in &plan.operators {
+        let to = plan::address(&operator.name);
+        give(anvil, ether, to, operator.restake.ether, 18).await?;
+        give(anvil, spon, to, operator.restake.spon, 18).await?;
+    }
+    for provider in &plan.providers {
+        give(
+            anvil,
+            network.contracts.spon,
+            plan::address(&provider.name),
+            provider.stake,
+            18,
+        )
+        .await?;
+    }
+    for user in &plan.users {
+        for token in &network.tokens {
+            give(
+                anvil,
+                token.address,
+                plan::address(&user.name),
+                user.tokens,
+                token.decimals,
+            )
+            .await?;
+        }
+    }
+    Ok(())
+}
+
+async fn give(anvil: &Anvil, token: Address, to: Address, whole: u64, decimals: u8) -> eyre::Result<()> {
+    let amount = U256::from(whole) * U256::from(10).pow(U256::from(decimals));
+    as_governor(anvil, token, IERC20::transferCall { to, amount }.abi_encode()).await
+}
+
+/// Sends from the governor's account, which anvil has unlocked.
+pub async fn as_governor(anvil: &Anvil, to: Address, input: Vec<u8>) -> eyre::Result<()> {
+    let transaction = json!([{"from": GOVERNOR, "to": to, "input": Bytes::from(input)}]);
+    let receipt = anvil.call("eth_sendTransactionSync", transaction).await?;
+    ensure!(
+        receipt["status"] == "0x1",
+        "a transaction of the governor to {to} reverted"
+    );
+    Ok(())
+}
+
+/// Calls a restricted function as governance.
+pub async fn govern(anvil: &Anvil, network: &Network, target: Address, call: &impl SolCall) -> eyre::Result<()> {
+    let execute = IAccessManager::executeCall {
+        target,
+        data: call.abi_encode().into(),
+    };
+    as_governor(anvil, network.contracts.access_manager, execute.abi_encode()).await
+}
+
+/// A certificate for a provider's gateway, kept when it is there already.
+pub fn provider_identity(folder: &Path) -> eyre::Result<()> {
+    Identity::load_or_create(&folder.join("identity.pem")).wrap_err("the gateway's certificate")?;
+    Ok(())
+}
+
+/// Every provider registers with the shipped command line, then governance verifies its tier.
+pub async fn register_providers(devnet: &Devnet) -> eyre::Result<()> {
+    let plan = &devnet.options.plan;
+    try_join_all(plan.providers.iter().map(|provider| register(devnet, provider))).await?;
+    let registry = IProviderRegistry::new(devnet.network.contracts.provider_registry, &devnet.anvil.provider);
+    for provider in &plan.providers {
+        let id = registry.providerOf(plan::address(&provider.name)).call().await?;
+        ensure!(
+            id != 0,
+            "{} is not registered although `spheron provider register` said so",
+            provider.name
+        );
+        let verified = IProviderRegistry::setVerifiedCall {
+            id,
+            trustTier: provider.trust_tier,
+            compliance: 0,
+            attributes: alloy::primitives::Uint::ZERO,
+        };
+        govern(
+            &devnet.anvil,
+            &devnet.network,
+            devnet.network.contracts.provider_registry,
+            &verified,
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+async fn register(devnet: &Devnet, provider: &plan::Provider) -> eyre::Result<()> {
+    let agent = devnet
+        .agents
+        .get(&provider.name)
+        .ok_or_eyre("a provider of the plan is an agent")?;
+    let gateway = agent
+        .bound()
+        .and_then(|bound| bound.gateway)
+        .ok_or_eyre("the agent's gateway listens")?;
+    let output = Command::new(devnet.options.binaries.join("spheron"))
+        .arg("--network")
+        .arg(devnet.network_file())
+        .arg("--home")
+        .arg(agent.folder.join("home"))
+        .args([
+            "--json",
+            "provider",
+            "register",
+            "--name",
+            &provider.name,
+            "--gateway",
+            &format!("https://{gateway}"),
+        ])
+        .args([
+            "--region",
+            &provider.region,
+            "--tokens",
+            "SPON,uSPON,USDT",
+            "--stake",
+            &provider.stake.to_string(),
+        ])
+        .arg("--certificate")
+        .arg(agent.folder.join("identity.pem"))
+        .arg("--key")
+        .arg(agent.folder.join("ecdsa.key"))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .wrap_err("cannot run spheron")?;
+    ensure!(
+        output.status.success(),
+        "`spheron provider register` for {} ended with {}: {}",
+        provider.name,
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice::<Value>(&output.stdout).wrap_err("`spheron provider register --json` printed no JSON")?;
+    Ok(())
+}

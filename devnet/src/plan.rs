@@ -1,0 +1,173 @@
+//! The network as data: `anvil-config/devnet.toml`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use alloy::primitives::{Address, keccak256};
+use alloy::signers::local::PrivateKeySigner;
+use eyre::{WrapErr as _, ensure};
+use serde::Deserialize;
+
+/// What a devnet consists of.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    pub chain: Chain,
+    #[serde(default)]
+    pub operators: Vec<Operator>,
+    #[serde(default)]
+    pub aggregators: Vec<Aggregator>,
+    #[serde(default)]
+    pub providers: Vec<Provider>,
+    #[serde(default)]
+    pub users: Vec<User>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Chain {
+    /// Seconds between blocks.
+    pub block_time: u64,
+    /// Port to try first; zero takes any.
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operator {
+    pub name: String,
+    pub restake: Restake,
+}
+
+/// Whole tokens.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restake {
+    pub ether: u64,
+    pub spon: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Aggregator {
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    pub name: String,
+    pub region: String,
+    pub trust_tier: u8,
+    /// Whole SPON.
+    pub stake: u64,
+    /// Host ports for tenants, `first-last`.
+    pub ports: String,
+    pub capacity: Capacity,
+    pub price: Price,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    pub cpu: String,
+    pub memory: String,
+    pub storage: String,
+}
+
+/// Whole tokens an hour, per CPU and per GiB.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Price {
+    pub cpu: String,
+    pub memory: String,
+    pub storage: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    pub name: String,
+    /// Whole tokens, of every payment token.
+    pub tokens: u64,
+}
+
+impl Plan {
+    /// Reads a plan.
+    pub fn load(path: &Path) -> eyre::Result<Self> {
+        let text =
+            std::fs::read_to_string(path).wrap_err_with(|| format!("cannot read the plan {}", path.display()))?;
+        Self::parse(&text).wrap_err_with(|| format!("the plan {} cannot be used", path.display()))
+    }
+
+    /// The plan in the tree.
+    pub fn built_in() -> Self {
+        Self::parse(include_str!("../../anvil-config/devnet.toml"))
+            .expect("the plan in the tree is valid: a test loads it")
+    }
+
+    fn parse(text: &str) -> eyre::Result<Self> {
+        let plan: Self = toml::from_str(text)?;
+        let mut names = BTreeSet::new();
+        for name in plan.names() {
+            ensure!(
+                !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'),
+                "{name:?} is no name: letters, digits and dashes"
+            );
+            ensure!(
+                names.insert(name),
+                "the name {name} is given twice: keys derive from names"
+            );
+        }
+        Ok(plan)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let operators = self.operators.iter().map(|operator| &operator.name);
+        let aggregators = self.aggregators.iter().map(|aggregator| &aggregator.name);
+        let providers = self.providers.iter().map(|provider| &provider.name);
+        let users = self.users.iter().map(|user| &user.name);
+        operators
+            .chain(aggregators)
+            .chain(providers)
+            .chain(users)
+            .map(String::as_str)
+    }
+}
+
+/// The development key of a name.
+pub fn key(name: &str) -> PrivateKeySigner {
+    PrivateKeySigner::from_bytes(&keccak256(format!("spheron devnet {name}")))
+        .expect("a hash is a key but for odds of 2^-128")
+}
+
+/// The address of a name's key.
+pub fn address(name: &str) -> Address {
+    key(name).address()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plan_in_the_tree_is_valid() {
+        let plan = Plan::built_in();
+        assert_eq!(
+            (plan.operators.len(), plan.aggregators.len(), plan.providers.len()),
+            (4, 2, 2)
+        );
+    }
+
+    #[test]
+    fn names_that_would_share_a_key_are_refused() {
+        let twice = "[chain]\nblock_time = 1\nport = 0\n[[aggregators]]\nname = \"a\"\n[[aggregators]]\nname = \"a\"\n";
+        assert!(
+            Plan::parse(twice)
+                .expect_err("twice")
+                .to_string()
+                .contains("given twice")
+        );
+        assert!(Plan::parse("[chain]\nblock_time = 1\nport = 0\nports = 1\n").is_err());
+    }
+}
