@@ -13,7 +13,6 @@ use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::Full;
 use rustls::ClientConfig;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use url::Url;
@@ -21,9 +20,7 @@ use url::Url;
 use self::connection::Endpoint;
 pub use self::error::ClientError;
 pub use self::logs::LogStream;
-use crate::wire::{
-    LARGEST_MANIFEST_BYTES, LeaseId, LeaseStatus, LogQuery, ManifestEnvelope, ManifestReceipt, ProviderStatus, path,
-};
+use crate::wire::{LARGEST_MANIFEST_BYTES, LeaseId, LeaseStatus, LogQuery, ManifestReceipt, ProviderStatus, path};
 use crate::{Identity, PinnedFingerprints, tls};
 
 /// Answers are smaller: the largest is a manifest that is given back.
@@ -86,13 +83,14 @@ impl GatewayClient {
         self.call(Method::GET, path::STATUS, Bytes::new()).await
     }
 
-    /// Sends the manifest of a lease. Sending the same again changes nothing.
+    /// Sends the manifest of a lease, as `manifest::SaltedManifest::encode` gives it. Sending the same again changes
+    /// nothing.
     pub async fn put_manifest(
         &self,
         lease: LeaseId,
-        envelope: &ManifestEnvelope,
+        encoded: impl Into<Bytes>,
     ) -> Result<ManifestReceipt, ClientError> {
-        let body = json(envelope);
+        let body = encoded.into();
         if body.len() > LARGEST_MANIFEST_BYTES {
             return Err(ClientError::ManifestTooLarge {
                 size: body.len(),
@@ -102,9 +100,9 @@ impl GatewayClient {
         self.call(Method::PUT, &path::manifest(lease), body).await
     }
 
-    /// The manifest that the provider holds for a lease.
-    pub async fn manifest(&self, lease: LeaseId) -> Result<ManifestEnvelope, ClientError> {
-        self.call(Method::GET, &path::manifest(lease), Bytes::new()).await
+    /// The manifest that the provider holds for a lease, for `manifest::SaltedManifest::decode`.
+    pub async fn manifest(&self, lease: LeaseId) -> Result<Bytes, ClientError> {
+        self.whole(Method::GET, &path::manifest(lease), Bytes::new()).await
     }
 
     /// How a lease is doing.
@@ -119,13 +117,19 @@ impl GatewayClient {
     }
 
     async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, ClientError> {
+        let answer = self.whole(method, path, body).await?;
+        serde_json::from_slice(&answer).map_err(|error| {
+            self.endpoint
+                .nonsense(format!("an answer that is not understood ({error})"))
+        })
+    }
+
+    async fn whole(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, ClientError> {
+        let limit = self.timeouts.connect + self.timeouts.answer;
         let answer = async {
             let response = self.send(method, path, body).await?;
-            let bytes = self.endpoint.read_whole(response, LARGEST_ANSWER_BYTES).await?;
-            serde_json::from_slice(&bytes)
-                .map_err(|error| self.endpoint.nonsense(format!("a body that is not {error}")))
+            self.endpoint.read_whole(response, LARGEST_ANSWER_BYTES).await
         };
-        let limit = self.timeouts.connect + self.timeouts.answer;
         timeout(limit, answer)
             .await
             .unwrap_or_else(|_| Err(self.endpoint.timed_out("an answer", limit)))
@@ -159,9 +163,4 @@ impl GatewayClient {
         }
         Err(self.endpoint.refusal(response).await)
     }
-}
-
-fn json(value: &impl Serialize) -> Bytes {
-    // Only maps with keys that are not strings, and types that refuse, fail to serialise; wire types have neither.
-    serde_json::to_vec(value).map(Bytes::from).unwrap_or_default()
 }

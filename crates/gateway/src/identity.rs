@@ -102,31 +102,27 @@ impl Identity {
         })
     }
 
-    /// Reads a PEM file; refuses one that everyone may read.
+    /// Reads a PEM file with certificate and key; refuses one that everyone may read.
     pub fn load(path: &Path) -> Result<Self, IdentityError> {
-        let unreadable = |source| IdentityError::Unreadable {
-            path: path.to_owned(),
-            source,
-        };
-        let file = std::fs::File::open(path).map_err(unreadable)?;
-        let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
-        // A group may read: secrets mounted into containers are given to one.
-        if mode & 0o007 != 0 {
-            return Err(IdentityError::Exposed {
-                path: path.to_owned(),
-                mode,
-            });
+        Self::from_pem(&read_private(path)?).map_err(|error| error.in_file(path))
+    }
+
+    /// Reads certificate and key from two PEM files; refuses a key that everyone may read. Both may be the same file.
+    pub fn load_pair(certificate: &Path, key: &Path) -> Result<Self, IdentityError> {
+        if certificate == key {
+            return Self::load(key);
         }
+        let key_text = read_private(key)?;
+        let file = std::fs::File::open(certificate);
         let mut text = Zeroizing::new(String::new());
-        file.take(LONGEST_FILE_BYTES)
-            .read_to_string(&mut text)
-            .map_err(unreadable)?;
-        Self::from_pem(&text).map_err(|error| match error {
-            IdentityError::Malformed { reason } => IdentityError::Malformed {
-                reason: format!("{}: {reason}", path.display()),
-            },
-            other => other,
-        })
+        file.and_then(|file| file.take(LONGEST_FILE_BYTES).read_to_string(&mut text))
+            .map_err(|source| IdentityError::Unreadable {
+                path: certificate.to_owned(),
+                source,
+            })?;
+        text.push('\n');
+        text.push_str(&key_text);
+        Self::from_pem(&text).map_err(|error| error.in_file(certificate))
     }
 
     /// Writes a new PEM file, mode 0600, whole or not at all; never over an existing one.
@@ -194,6 +190,38 @@ impl Identity {
     }
 }
 
+impl IdentityError {
+    fn in_file(self, path: &Path) -> Self {
+        match self {
+            Self::Malformed { reason } => Self::Malformed {
+                reason: format!("{}: {reason}", path.display()),
+            },
+            other => other,
+        }
+    }
+}
+
+fn read_private(path: &Path) -> Result<Zeroizing<String>, IdentityError> {
+    let unreadable = |source| IdentityError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o777;
+    // A group may read: secrets mounted into containers are given to one.
+    if mode & 0o007 != 0 {
+        return Err(IdentityError::Exposed {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(LONGEST_FILE_BYTES)
+        .read_to_string(&mut text)
+        .map_err(unreadable)?;
+    Ok(text)
+}
+
 impl fmt::Debug for Identity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
@@ -234,6 +262,24 @@ mod tests {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("chmod");
         let error = Identity::load(&path).expect_err("mode 644");
         assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn certificate_and_key_may_be_two_files() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let identity = Identity::generate().expect("generate");
+        let key_at = identity.expose_pem().find("-----BEGIN PRIVATE KEY").expect("key");
+        let (certificate, key) = (
+            directory.path().join("certificate.pem"),
+            directory.path().join("key.pem"),
+        );
+        std::fs::write(&certificate, &identity.expose_pem()[..key_at]).expect("write");
+        std::fs::write(&key, &identity.expose_pem()[key_at..]).expect("write");
+        let exposed = Identity::load_pair(&certificate, &key).expect_err("mode 644");
+        assert!(matches!(exposed, IdentityError::Exposed { .. }), "{exposed}");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+        let loaded = Identity::load_pair(&certificate, &key).expect("loaded");
+        assert_eq!(loaded.fingerprint(), identity.fingerprint());
     }
 
     #[test]

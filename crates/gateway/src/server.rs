@@ -121,7 +121,7 @@ impl Default for Limits {
             body_bytes: LARGEST_MANIFEST_BYTES,
             body_timeout: Duration::from_secs(30),
             bodies: 64,
-            body_memory: 8 * LARGEST_MANIFEST_BYTES,
+            body_memory: 16 * LARGEST_MANIFEST_BYTES,
             response_timeout: Duration::from_secs(60),
             write_stall: Duration::from_secs(30),
             drain: Duration::from_secs(5),

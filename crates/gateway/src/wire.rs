@@ -24,11 +24,8 @@ pub use provider::{GpuCapacity, ProviderStatus, ResourceAmounts};
 /// The version in all paths, and of [`ProviderStatus::version`].
 pub const VERSION: u32 = 1;
 
-/// The only version of [`ManifestEnvelope`] there is.
-pub const MANIFEST_VERSION: u8 = 1;
-
-/// The largest manifest envelope, as JSON. Servers refuse more with 413.
-pub const LARGEST_MANIFEST_BYTES: usize = 1024 * 1024;
+/// The largest encoded manifest. Servers refuse more with 413.
+pub const LARGEST_MANIFEST_BYTES: usize = 512 * 1024;
 
 /// `Content-Type` of a log stream: one [`LogItem`] per line.
 pub const NDJSON: &str = "application/x-ndjson";
@@ -41,7 +38,7 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// GET: [`super::LeaseStatus`].
     pub const LEASE: &str = "/v1/leases/{lease}";
-    /// PUT a [`super::ManifestEnvelope`], answered by a [`super::ManifestReceipt`]; GET gives it back.
+    /// PUT the bytes of `manifest::SaltedManifest::encode`, answered by a [`super::ManifestReceipt`]; GET gives them back.
     pub const MANIFEST: &str = "/v1/leases/{lease}/manifest";
     /// GET with a [`super::LogQuery`]: [`super::LogItem`]s, one per line.
     pub const LOGS: &str = "/v1/leases/{lease}/logs";
@@ -112,27 +109,6 @@ impl From<u64> for LeaseId {
     }
 }
 
-/// A manifest with the salt that its hash on chain was made with. Holds secrets: `Debug` shows its size only.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ManifestEnvelope {
-    /// [`MANIFEST_VERSION`]; the first byte of what is hashed.
-    pub version: u8,
-    /// 32 bytes: `0x` and 64 hexadecimal digits.
-    pub salt: B256,
-    /// The canonical JSON of the manifest, as text: exactly the bytes that are hashed.
-    pub manifest: String,
-}
-
-impl fmt::Debug for ManifestEnvelope {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("ManifestEnvelope")
-            .field("version", &self.version)
-            .field("manifest_bytes", &self.manifest.len())
-            .finish_non_exhaustive()
-    }
-}
-
 /// The answer to a manifest that was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestReceipt {
@@ -170,16 +146,5 @@ mod tests {
             serde_json::to_string(&LeaseId(u64::MAX)).expect("json"),
             format!("\"{largest}\"")
         );
-    }
-
-    #[test]
-    fn debug_shows_no_secret() {
-        let envelope = ManifestEnvelope {
-            version: 1,
-            salt: B256::repeat_byte(0xab),
-            manifest: "hunter2".to_owned(),
-        };
-        let debug = format!("{envelope:?}");
-        assert!(!debug.contains("hunter2") && !debug.contains("abab"), "{debug}");
     }
 }

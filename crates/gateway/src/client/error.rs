@@ -91,7 +91,7 @@ pub enum ClientError {
     /// No gateway takes it.
     #[error("the manifest takes {size} bytes, and no gateway takes more than {largest}")]
     ManifestTooLarge {
-        /// Bytes of the envelope as JSON.
+        /// Its size when encoded.
         size: usize,
         /// The limit.
         largest: usize,

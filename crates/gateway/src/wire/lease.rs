@@ -68,9 +68,9 @@ pub struct ServiceStatus {
     pub message: Option<String>,
     /// The image as written in the manifest.
     pub image: String,
-    /// The digest it was resolved to (`sha256:...`).
+    /// The image it was resolved to, which changes no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_digest: Option<String>,
+    pub resolved_image: Option<String>,
     /// How many replicas there should be.
     pub wanted: u32,
     /// How many run.
@@ -121,9 +121,9 @@ pub struct ReplicaStatus {
     /// Why, in words: killed for memory, over its disk limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Unix seconds of its last start.
+    /// When it began to run, or ended, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub started_at: Option<u64>,
+    pub since: Option<String>,
 }
 
 /// What a container does.
@@ -146,6 +146,8 @@ pub enum ReplicaState {
 /// Where one container port is reached from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PublicAddress {
+    /// Which of the service's containers, from 0.
+    pub replica: u32,
     /// Port inside the container.
     pub container_port: u16,
     /// Transport.

@@ -139,8 +139,8 @@ pub struct LogLine {
     pub service: String,
     /// Which of its containers, from 0.
     pub replica: u32,
-    /// Unix microseconds, by the provider's clock.
-    pub timestamp: u64,
+    /// RFC 3339, by the provider's clock.
+    pub timestamp: String,
     /// Where the container wrote it.
     pub stream: OutputStream,
     /// The line without its end. Bytes that are not UTF-8 are replaced; what is longer than the provider's limit is cut.
@@ -207,14 +207,14 @@ mod tests {
             sequence: 7,
             service: "web".to_owned(),
             replica: 0,
-            timestamp: 1_700_000_000_000_000,
+            timestamp: "2026-11-22T17:30:00.000000001Z".to_owned(),
             stream: OutputStream::Stderr,
             text: "hello".to_owned(),
         });
         let json = serde_json::to_string(&line).expect("json");
         assert_eq!(
             json,
-            r#"{"kind":"line","sequence":7,"service":"web","replica":0,"timestamp":1700000000000000,"stream":"stderr","text":"hello"}"#
+            r#"{"kind":"line","sequence":7,"service":"web","replica":0,"timestamp":"2026-11-22T17:30:00.000000001Z","stream":"stderr","text":"hello"}"#
         );
         assert_eq!(serde_json::from_str::<LogItem>(&json).expect("parse"), line);
         let newer: LogItem = serde_json::from_str(r#"{"kind":"metric","value":1}"#).expect("parse");

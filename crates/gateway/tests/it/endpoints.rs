@@ -8,7 +8,7 @@ use gateway::wire::{
     Difference, ErrorBody, ErrorCode, LeaseId, LeasePhase, LeaseStatus, ProviderStatus, ResourceAmounts, VERSION, path,
 };
 
-use crate::support::{Counting, LEASE, Running, envelope, identity};
+use crate::support::{Counting, LEASE, Running, identity};
 
 fn provider_status() -> ProviderStatus {
     ProviderStatus {
@@ -43,7 +43,7 @@ fn lease_status(lease: LeaseId) -> LeaseStatus {
 
 #[tokio::test]
 async fn what_the_server_says_is_what_the_client_returns() {
-    let given_back = envelope("{\"image\":\"nginx\"}".to_owned());
+    let given_back = bytes::Bytes::from_static(b"{\"image\":\"nginx\"}");
     let answer = given_back.clone();
     let router = Router::new()
         .route(path::STATUS, get(|| async { Json(provider_status()) }))
@@ -51,7 +51,7 @@ async fn what_the_server_says_is_what_the_client_returns() {
             path::LEASE,
             get(|Path(lease): Path<LeaseId>| async move { Json(lease_status(lease)) }),
         )
-        .route(path::MANIFEST, get(move || async move { Json(answer) }));
+        .route(path::MANIFEST, get(move || async move { answer }));
     let running = Running::with_router(router).await;
     let client = running.client(&identity());
     assert_eq!(client.provider().await.expect("provider"), provider_status());
@@ -72,7 +72,7 @@ async fn a_refusal_arrives_with_its_reason_and_both_values() {
     let running = Running::with_router(router).await;
     let error = running
         .client(&identity())
-        .put_manifest(LEASE, &envelope("{}".to_owned()))
+        .put_manifest(LEASE, "{}")
         .await
         .expect_err("eight for the price of one");
     let ClientError::Refused { status, body, .. } = &error else {
@@ -139,7 +139,7 @@ async fn a_manifest_that_no_gateway_takes_is_not_sent() {
     let running = Running::with_router(counting.router()).await;
     let error = running
         .client(&identity())
-        .put_manifest(LEASE, &envelope("x".repeat(gateway::wire::LARGEST_MANIFEST_BYTES)))
+        .put_manifest(LEASE, "x".repeat(gateway::wire::LARGEST_MANIFEST_BYTES + 1))
         .await
         .expect_err("too large");
     assert!(matches!(error, ClientError::ManifestTooLarge { .. }), "{error:?}");

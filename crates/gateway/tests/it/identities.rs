@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::support::{Counting, LEASE, PATIENCE, Running, connect, envelope, exchange, identity, read_to_end};
+use crate::support::{Counting, LEASE, PATIENCE, Running, connect, exchange, identity, read_to_end};
 
 const GET_PEER: &str = "GET /peer HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -130,10 +130,7 @@ async fn a_provider_with_another_key_is_refused_and_both_are_shown() {
     let running = Running::with_router(counting.router()).await;
     let expected = identity().fingerprint();
     let client = GatewayClient::new(&running.url(), PinnedFingerprints::only(expected), &identity()).expect("a client");
-    let error = client
-        .put_manifest(LEASE, &envelope("{}".to_owned()))
-        .await
-        .expect_err("another provider");
+    let error = client.put_manifest(LEASE, "{}").await.expect_err("another provider");
     assert!(matches!(error, ClientError::WrongFingerprint { .. }), "{error:?}");
     let message = error.to_string();
     assert!(
@@ -150,10 +147,7 @@ async fn the_next_key_is_accepted_too() {
     let running = Running::with_router(counting.router()).await;
     let pinned = PinnedFingerprints::from_chain(identity().fingerprint().into(), running.fingerprint.into());
     let client = GatewayClient::new(&running.url(), pinned.expect("published"), &identity()).expect("a client");
-    client
-        .put_manifest(LEASE, &envelope("{}".to_owned()))
-        .await
-        .expect("accepted");
+    client.put_manifest(LEASE, "{}").await.expect("accepted");
     assert_eq!(counting.handled(), 1);
 }
 
@@ -164,7 +158,7 @@ async fn dates_mean_nothing() {
     let running = Running::start(&provider, crate::support::server(&provider, counting.router())).await;
     running
         .client(&expired())
-        .put_manifest(LEASE, &envelope("{}".to_owned()))
+        .put_manifest(LEASE, "{}")
         .await
         .expect("accepted");
     assert_eq!(counting.handled(), 1);

@@ -25,7 +25,7 @@ fn line(service: &str, sequence: u64) -> LogItem {
         sequence,
         service: service.to_owned(),
         replica: 0,
-        timestamp: 1_700_000_000_000_000,
+        timestamp: "2026-11-22T17:30:00Z".to_owned(),
         stream: OutputStream::Stdout,
         text: format!("{service} says {sequence}"),
     })

@@ -167,7 +167,7 @@ async fn attack() {
     let before = server.resident_kib();
     let half_header = [b"GET /peer HTTP/1.1\r\nHost: x\r\nX-Slow: ".to_vec(), vec![b'x'; 7_000]].concat();
     let half_body = [
-        b"PUT /v1/leases/1/manifest HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n".to_vec(),
+        b"PUT /v1/leases/1/manifest HTTP/1.1\r\nHost: x\r\nContent-Length: 520000\r\n\r\n".to_vec(),
         vec![b'x'; 500_000],
     ]
     .concat();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use gateway::wire::{LeaseId, ManifestEnvelope, ManifestReceipt, path};
+use gateway::wire::{LeaseId, ManifestReceipt, path};
 use gateway::{Fingerprint, GatewayClient, Identity, Peer, PinnedFingerprints, Server, tls};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -110,11 +110,11 @@ impl Counting {
             )
             .route(
                 path::MANIFEST,
-                axum::routing::put(move |axum::Json(envelope): axum::Json<ManifestEnvelope>| async move {
+                axum::routing::put(move |body: axum::body::Bytes| async move {
                     put.fetch_add(1, Ordering::SeqCst);
                     axum::Json(ManifestReceipt {
                         lease: LEASE,
-                        manifest_hash: envelope.salt,
+                        manifest_hash: alloy_primitives::keccak256(body),
                         already_stored: false,
                     })
                 }),
@@ -141,12 +141,4 @@ pub(crate) async fn read_to_end(stream: &mut (impl AsyncReadExt + Unpin)) -> Str
 pub(crate) async fn exchange(stream: &mut TlsStream<TcpStream>, request: &str) -> String {
     stream.write_all(request.as_bytes()).await.expect("send");
     read_to_end(stream).await
-}
-
-pub(crate) fn envelope(text: String) -> ManifestEnvelope {
-    ManifestEnvelope {
-        version: 1,
-        salt: alloy_primitives::B256::repeat_byte(7),
-        manifest: text,
-    }
 }
