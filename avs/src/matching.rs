@@ -24,14 +24,16 @@ use crate::{
 #[derive(Clone, Copy)]
 struct Candidate {
     total: u64,
-    supplier: RankedSupplier,
+    rate: u128,
+    index: usize,
+    gpu_entry: u8,
 }
 
 impl Candidate {
     /// Whether this one ranks before another that comes earlier in (provider, fizz): that order decides full ties.
-    #[inline]
+    #[inline(always)]
     fn beats_earlier(&self, other: &Self) -> bool {
-        self.total > other.total || (self.total == other.total && self.supplier.rate < other.supplier.rate)
+        self.total > other.total || (self.total == other.total && self.rate < other.rate)
     }
 }
 
@@ -41,41 +43,83 @@ impl Candidate {
 pub fn rank(order: &Order<'_>, seed: B256, bids: &[PackedBid]) -> Vec<RankedSupplier> {
     let limit = usize::from(order.parameters().rank_limit());
     let mut draws = Draws::new(seed);
-    let mut best: Vec<Candidate> = Vec::with_capacity(limit + 1);
+    let mut best: Vec<Candidate> = Vec::with_capacity(limit);
     for index in last_bid_of_each(bids) {
-        let Ok(bid) = bids[index].unpack() else { continue };
-        let Ok(gpu_entry) = order.accept(&bid) else { continue };
+        let bid = &bids[index];
+        let Ok(gpu_entry) = order.accept(bid) else { continue };
         let total = order
-            .scores(&bid, gpu_entry, draws.next_draw())
+            .scores(bid, gpu_entry, draws.next_draw())
             .total(order.parameters());
         let candidate = Candidate {
             total,
-            supplier: RankedSupplier::from_offer(&bid.offer, gpu_entry),
+            rate: bid.rate(),
+            index,
+            gpu_entry,
         };
-        let position = best
-            .iter()
-            .rposition(|other| !candidate.beats_earlier(other))
-            .map_or(0, |last| last + 1);
-        if position < limit {
-            best.truncate(limit - 1);
-            best.insert(position, candidate);
+        if best.len() < limit || best.last().is_some_and(|worst| candidate.beats_earlier(worst)) {
+            insert(&mut best, limit, candidate);
         }
     }
-    best.into_iter().map(|candidate| candidate.supplier).collect()
+    let supplier = |candidate: Candidate| {
+        let Candidate {
+            rate, index, gpu_entry, ..
+        } = candidate;
+        RankedSupplier {
+            provider: bids[index].provider(),
+            fizz: bids[index].fizz(),
+            rate,
+            gpu_entry,
+        }
+    };
+    best.into_iter().map(supplier).collect()
+}
+
+fn insert(best: &mut Vec<Candidate>, limit: usize, candidate: Candidate) {
+    best.truncate(limit - 1);
+    let position = best
+        .iter()
+        .rposition(|other| !candidate.beats_earlier(other))
+        .map_or(0, |last| last + 1);
+    best.insert(position, candidate);
+}
+
+/// Pairs (bidder, log position), sorted.
+///
+/// A radix sort over the bytes in which bidders differ at all: few, because ids are handed out from 1; where all differ it
+/// still takes time linear in the bids.
+fn sorted_by_bidder(bids: &[PackedBid]) -> Vec<(u64, u32)> {
+    let mut pairs: Vec<(u64, u32)> = bids
+        .iter()
+        .enumerate()
+        .map(|(index, bid)| (bid.bidder(), index as u32))
+        .collect();
+    let first = pairs.first().map_or(0, |pair| pair.0);
+    let differing = pairs.iter().fold(0, |bits, pair| bits | (pair.0 ^ first));
+    let mut other = vec![(0, 0); pairs.len()];
+    for shift in (0..64).step_by(8).filter(|shift| differing >> shift & 0xff != 0) {
+        let digit = |pair: &(u64, u32)| (pair.0 >> shift) as usize & 0xff;
+        let mut starts = [0u32; 256];
+        pairs.iter().for_each(|pair| starts[digit(pair)] += 1);
+        let mut next = 0;
+        for start in &mut starts {
+            next += std::mem::replace(start, next);
+        }
+        for pair in &pairs {
+            let position = &mut starts[digit(pair)];
+            other[*position as usize] = *pair;
+            *position += 1;
+        }
+        std::mem::swap(&mut pairs, &mut other);
+    }
+    pairs
 }
 
 /// Indices of each (provider, fizz) pair's last bid, ascending by that pair.
 fn last_bid_of_each(bids: &[PackedBid]) -> impl Iterator<Item = usize> {
-    // One number per bid sorts by pair, then by log position.
-    let mut keys: Vec<u128> = bids
-        .iter()
-        .enumerate()
-        .map(|(index, bid)| u128::from(bid.bidder()) << 64 | index as u128)
-        .collect();
-    keys.sort_unstable();
-    let count = keys.len();
-    (0..count).filter_map(move |at| {
-        let superseded = at + 1 < count && keys[at + 1] >> 64 == keys[at] >> 64;
-        (!superseded).then_some(keys[at] as u64 as usize)
+    let sorted = sorted_by_bidder(bids);
+    (0..sorted.len()).filter_map(move |at| {
+        let (bidder, index) = sorted[at];
+        let superseded = sorted.get(at + 1).is_some_and(|next| next.0 == bidder);
+        (!superseded).then_some(index as usize)
     })
 }

@@ -186,8 +186,13 @@ def rejection_cases():
         broken = list(good)
         broken[index] |= mask
         yield case(f"stray bits: {name}", terms(), [broken, bid(provider=2)])
-    for kind in ("storage", "memory", "cpu", "gpu3"):
-        yield case(f"more free than there is: {kind}", terms(), [bid(**{kind + "Free": 2000, kind + "Total": 1999})])
+    for kind in ("storage", "memory", "cpu"):
+        more = bid(**{kind + "Free": 2000, kind + "Total": 1999})
+        yield case(f"more free than there is: {kind}", terms(), [more])
+        yield case(f"more free than there is, where nothing is asked: {kind}", terms(storage=0), [more])
+    gpus = {"gpu0Free": 9, "gpu0Total": 8, "gpu0Id": 5, "gpu2Free": 8, "gpu2Total": 8, "gpu2Id": 5}
+    yield case("more free than there is: GPU entry", terms(gpuCount=1, gpus=1 << 5), [bid(**gpus)])
+    yield case("more free than there is, where nothing is asked: GPU entry", terms(), [bid(**gpus)])
 
 
 def malformed_order_cases():

@@ -70,15 +70,11 @@ def terms_malformed(terms):
 
 def bid_malformed(bid):
     card = words.unpack(words.SCORE_CARD, bid[1])
-    capacity = words.unpack(words.CAPACITY, bid[2])
-    free_and_total = [(capacity[k + "Free"], capacity[k + "Total"]) for k in
-                      ("storage", "memory", "cpu", "gpu0", "gpu1", "gpu2", "gpu3")]
     return (
         words.stray_bits(words.OFFER, bid[0])
         or words.stray_bits(words.SCORE_CARD, bid[1])
         or words.stray_bits(words.CAPACITY, bid[2])
         or card["attributes"] & words.GUARDS != 0
-        or any(free > total for free, total in free_and_total)
     )
 
 
@@ -87,7 +83,8 @@ def gpu_entry(resources, capacity):
     if resources["gpuCount"] == 0:
         return 0
     for i in range(4):
-        if resources["gpus"] >> capacity[f"gpu{i}Id"] & 1 and capacity[f"gpu{i}Free"] >= resources["gpuCount"]:
+        enough = resources["gpuCount"] <= capacity[f"gpu{i}Free"] <= capacity[f"gpu{i}Total"]
+        if enough and resources["gpus"] >> capacity[f"gpu{i}Id"] & 1:
             return i
     return None
 
@@ -105,6 +102,10 @@ def rejection(order_id, terms, bid):
     any_region = terms["regions"] == 2**256 - 1
     supplier = offer["fizz"] or offer["provider"]
     levels = [(card["attributes"] >> 5 * i & 15, wanted["attributes"] >> 5 * i & 15) for i in range(8)]
+
+    def fits(resource):
+        return resources[resource] == 0 or resources[resource] <= capacity[resource + "Free"] <= capacity[resource + "Total"]
+
     checks = [
         ("ProviderInactive", card["active"] == 1),
         ("CapacityInactive", capacity["active"] == 1),
@@ -119,9 +120,9 @@ def rejection(order_id, terms, bid):
         ("NotWanted", not terms["wanted"] or supplier in terms["wanted"]),
         ("Excluded", offer["provider"] not in terms["excluded"]
             and (offer["fizz"] == 0 or offer["fizz"] not in terms["excluded"])),
-        ("Cpu", capacity["cpuFree"] >= resources["cpu"]),
-        ("Memory", capacity["memoryFree"] >= resources["memory"]),
-        ("Storage", capacity["storageFree"] >= resources["storage"]),
+        ("Cpu", fits("cpu")),
+        ("Memory", fits("memory")),
+        ("Storage", fits("storage")),
         ("Gpu", gpu_entry(resources, capacity) is not None),
     ]
     return next((name for name, holds in checks if not holds), None)

@@ -44,22 +44,13 @@ pub fn explain(order: &Order<'_>, seed: B256, bids: &[PackedBid]) -> Vec<Explain
     let mut draws = Draws::new(seed);
     let mut ranking = Vec::new();
     for index in last_bid_of_each(bids) {
-        let accepted = bids[index]
-            .unpack()
-            .map_err(Rejection::from)
-            .and_then(|bid| order.accept(&bid).map(|gpu_entry| (bid, gpu_entry)));
-        explained[index].verdict = match accepted {
+        let bid = &bids[index];
+        explained[index].verdict = match order.accept(bid) {
             Err(rejection) => Verdict::Rejected(rejection),
-            Ok((bid, gpu_entry)) => {
-                let scores = order.scores(&bid, gpu_entry, draws.next_draw());
+            Ok(gpu_entry) => {
+                let scores = order.scores(bid, gpu_entry, draws.next_draw());
                 let total = scores.total(order.parameters());
-                ranking.push((
-                    Reverse(total),
-                    bid.offer.rate,
-                    bid.offer.provider,
-                    bid.offer.fizz,
-                    index,
-                ));
+                ranking.push((Reverse(total), bid.rate(), bid.bidder(), index));
                 Verdict::Ranked {
                     rank: 0,
                     scores,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     terms::{Terms, TermsError},
-    words::{Bid, Capacity, Mode, OrderId, Requirements, Resources, ScoreCard, WordError},
+    words::{Attributes, Mode, OrderId, PackedBid, Requirements, Resources, WordError},
 };
 
 /// Score of the right region without the exact zone, and of a provider that nobody rated.
@@ -20,7 +20,9 @@ pub struct Order<'a> {
     parameters: &'a Parameters,
     resources: Resources,
     requirements: Requirements,
+    /// Bitmap by region id.
     regions: U256,
+    any_region: bool,
     token: u8,
     maximum_rate: u128,
     wanted_suppliers: &'a [u32],
@@ -58,12 +60,12 @@ pub enum Rejection {
     NotWanted { supplier: u32 },
     #[error("supplier {supplier} is excluded")]
     Excluded { supplier: u32 },
-    #[error("{free} units of CPU are free, {asked} are asked for")]
-    Cpu { free: u32, asked: u32 },
-    #[error("{free} units of memory are free, {asked} are asked for")]
-    Memory { free: u32, asked: u32 },
-    #[error("{free} units of storage are free, {asked} are asked for")]
-    Storage { free: u32, asked: u32 },
+    #[error("{free} of {total} units of CPU are free, {asked} are asked for")]
+    Cpu { free: u32, total: u32, asked: u32 },
+    #[error("{free} of {total} units of memory are free, {asked} are asked for")]
+    Memory { free: u32, total: u32, asked: u32 },
+    #[error("{free} of {total} units of storage are free, {asked} are asked for")]
+    Storage { free: u32, total: u32, asked: u32 },
     #[error("no acceptable GPU model has {asked} free")]
     Gpu { asked: u16 },
 }
@@ -78,6 +80,7 @@ impl<'a> Order<'a> {
             resources,
             requirements,
             regions: terms.regions,
+            any_region: terms.regions == U256::MAX,
             token: OrderId::unpack(order_id).token,
             maximum_rate: terms.maximum_rate,
             wanted_suppliers: &terms.wanted_suppliers,
@@ -95,124 +98,144 @@ impl<'a> Order<'a> {
     ///
     /// # Errors
     /// The first reason why it is not.
-    #[inline]
-    pub fn accept(&self, bid: &Bid) -> Result<u8, Rejection> {
-        let Bid {
-            offer,
-            score_card,
-            capacity,
-        } = bid;
-        if !score_card.active {
+    #[inline(always)]
+    pub fn accept(&self, bid: &PackedBid) -> Result<u8, Rejection> {
+        let levels = bid.checked_attributes()?;
+        self.accept_offer(bid)?;
+        self.accept_provider(bid, levels)?;
+        self.accept_supplier(bid)?;
+        self.accept_capacity(bid)
+    }
+
+    #[inline(always)]
+    fn accept_offer(&self, bid: &PackedBid) -> Result<(), Rejection> {
+        let (provider_active, capacity_active) = bid.active();
+        if !provider_active {
             return Err(Rejection::ProviderInactive);
         }
-        if !capacity.active {
+        if !capacity_active {
             return Err(Rejection::CapacityInactive);
         }
-        if offer.rate == 0 {
+        let rate = bid.rate();
+        if rate == 0 {
             return Err(Rejection::RateZero);
         }
-        if offer.rate > self.maximum_rate {
+        if rate > self.maximum_rate {
             return Err(Rejection::RateAboveMaximum {
-                rate: offer.rate,
+                rate,
                 maximum: self.maximum_rate,
             });
         }
-        if (self.requirements.mode == Mode::Fizz) != (offer.fizz != 0) {
+        if (self.requirements.mode == Mode::Fizz) != (bid.fizz() != 0) {
             return Err(Rejection::Mode {
                 wanted: self.requirements.mode,
             });
         }
-        self.accept_provider(score_card)?;
-        self.accept_supplier(offer.provider, offer.fizz)?;
-        self.accept_capacity(capacity)
+        Ok(())
     }
 
-    #[inline]
-    fn accept_provider(&self, card: &ScoreCard) -> Result<(), Rejection> {
-        if !card.accepts_token(self.token) {
+    #[inline(always)]
+    fn accept_provider(&self, bid: &PackedBid, levels: Attributes) -> Result<(), Rejection> {
+        if !bid.accepts_token(self.token) {
             return Err(Rejection::Token { token: self.token });
         }
         // A provider without a region fits only orders that take any.
-        let region_fits = self.regions == U256::MAX || (card.region != 0 && self.regions.bit(card.region.into()));
-        if !region_fits {
-            return Err(Rejection::Region { region: card.region });
+        let (region, _) = bid.region();
+        if !self.any_region && (region == 0 || !self.regions.bit(region.into())) {
+            return Err(Rejection::Region { region });
         }
-        if !self.requirements.tiers.contains(card.tier) {
-            return Err(Rejection::Tier { tier: card.tier });
+        let tier = bid.tier();
+        if !self.requirements.tiers.contains(tier) {
+            return Err(Rejection::Tier { tier });
         }
-        if !card.attributes.reach(self.requirements.attributes) {
-            let minimum = self.requirements.attributes.levels();
+        let minimum = self.requirements.attributes;
+        if !levels.reach(minimum) {
             return Err(Rejection::Attributes {
-                levels: card.attributes.levels(),
-                minimum,
+                levels: levels.levels(),
+                minimum: minimum.levels(),
             });
         }
-        let missing = self.requirements.compliance & !card.compliance;
+        let missing = self.requirements.compliance & !bid.compliance();
         if missing != 0 {
             return Err(Rejection::Compliance { missing });
         }
         Ok(())
     }
 
-    #[inline]
-    fn accept_supplier(&self, provider: u32, fizz: u32) -> Result<(), Rejection> {
+    #[inline(always)]
+    fn accept_supplier(&self, bid: &PackedBid) -> Result<(), Rejection> {
+        if self.wanted_suppliers.is_empty() && self.excluded_suppliers.is_empty() {
+            return Ok(());
+        }
+        self.accept_listed(bid.provider(), bid.fizz())
+    }
+
+    fn accept_listed(&self, provider: u32, fizz: u32) -> Result<(), Rejection> {
         let supplier = if fizz == 0 { provider } else { fizz };
         if !self.wanted_suppliers.is_empty() && self.wanted_suppliers.binary_search(&supplier).is_err() {
             return Err(Rejection::NotWanted { supplier });
         }
         // Excluding a provider excludes its fizz nodes; fizz 0 is nobody, whatever the list says.
-        for id in [provider, supplier] {
-            if !self.excluded_suppliers.is_empty() && self.excluded_suppliers.binary_search(&id).is_ok() {
-                return Err(Rejection::Excluded { supplier: id });
-            }
+        match [provider, supplier]
+            .into_iter()
+            .find(|id| self.excluded_suppliers.binary_search(id).is_ok())
+        {
+            Some(supplier) => Err(Rejection::Excluded { supplier }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    #[inline]
-    fn accept_capacity(&self, capacity: &Capacity) -> Result<u8, Rejection> {
+    #[inline(always)]
+    fn accept_capacity(&self, bid: &PackedBid) -> Result<u8, Rejection> {
         let asked = &self.resources;
-        if capacity.cpu_free < asked.cpu {
+        let (free, total) = bid.cpu();
+        if free < asked.cpu || free > total {
             return Err(Rejection::Cpu {
-                free: capacity.cpu_free,
+                free,
+                total,
                 asked: asked.cpu,
             });
         }
-        if capacity.memory_free < asked.memory {
+        let (free, total) = bid.memory();
+        if free < asked.memory || free > total {
             return Err(Rejection::Memory {
-                free: capacity.memory_free,
+                free,
+                total,
                 asked: asked.memory,
             });
         }
-        if capacity.storage_free < asked.storage {
+        let (free, total) = bid.storage();
+        if asked.storage > 0 && (free < asked.storage || free > total) {
             return Err(Rejection::Storage {
-                free: capacity.storage_free,
+                free,
+                total,
                 asked: asked.storage,
             });
         }
-        capacity
-            .gpu_entry_for(asked.gpu_count, &asked.gpus)
+        if asked.gpu_count == 0 {
+            return Ok(0);
+        }
+        bid.gpu_entry_for(asked.gpu_count, &asked.gpus)
             .ok_or(Rejection::Gpu { asked: asked.gpu_count })
     }
 
     /// Scores of a bid that [`Order::accept`] found valid. `draw` is 0 to 1 000 000.
-    #[inline]
-    pub(super) fn scores(&self, bid: &Bid, gpu_entry: u8, draw: u32) -> Scores {
-        let card = &bid.score_card;
+    #[inline(always)]
+    pub(super) fn scores(&self, bid: &PackedBid, gpu_entry: u8, draw: u32) -> Scores {
         Scores {
-            price: self.price.score(self.maximum_rate - bid.offer.rate),
-            region: self.region_score(card),
-            feedback: feedback_score(card),
-            availability: self.availability_score(&bid.capacity, gpu_entry),
-            slashes: SCORE_MAXIMUM / (1 + u32::from(card.slashes)),
-            tier: (8 - u32::from(card.tier)) * SCORE_MAXIMUM / 7,
-            stake: self.stake.score(card.stake.min(self.parameters.stake_cap()).into()),
+            price: self.price.score(self.maximum_rate - bid.rate()),
+            region: self.region_score(bid.region()),
+            feedback: feedback_score(bid.feedback()),
+            availability: self.availability_score(bid, gpu_entry),
+            slashes: SCORE_MAXIMUM / (1 + bid.slashes()),
+            tier: (8 - u32::from(bid.tier())) * SCORE_MAXIMUM / 7,
+            stake: self.stake.score(bid.stake().min(self.parameters.stake_cap()).into()),
             randomness: draw,
         }
     }
 
-    #[inline]
-    fn region_score(&self, card: &ScoreCard) -> u32 {
+    #[inline(always)]
+    fn region_score(&self, (region, zone): (u8, u8)) -> u32 {
         let Requirements {
             preferred_region,
             preferred_zone,
@@ -220,43 +243,36 @@ impl<'a> Order<'a> {
         } = self.requirements;
         if preferred_region == 0 {
             SCORE_MAXIMUM
-        } else if card.region != preferred_region {
+        } else if region != preferred_region {
             0
-        } else if preferred_zone == 0 || card.zone == preferred_zone {
+        } else if preferred_zone == 0 || zone == preferred_zone {
             SCORE_MAXIMUM
         } else {
             HALF
         }
     }
 
-    #[inline]
-    fn availability_score(&self, capacity: &Capacity, gpu_entry: u8) -> u32 {
+    #[inline(always)]
+    fn availability_score(&self, bid: &PackedBid, gpu_entry: u8) -> u32 {
         let asked = &self.resources;
-        let cpu = Headroom::new(capacity.cpu_free, asked.cpu, capacity.cpu_total);
-        let memory = Headroom::new(capacity.memory_free, asked.memory, capacity.memory_total);
-        let mut smallest = cpu.smaller(memory);
+        let mut smallest = Headroom::new(bid.cpu(), asked.cpu).smaller(Headroom::new(bid.memory(), asked.memory));
         if asked.storage > 0 {
-            smallest = smallest.smaller(Headroom::new(
-                capacity.storage_free,
-                asked.storage,
-                capacity.storage_total,
-            ));
+            smallest = smallest.smaller(Headroom::new(bid.storage(), asked.storage));
         }
         if asked.gpu_count > 0 {
-            let entry = capacity.gpus[usize::from(gpu_entry)];
-            let gpu = Headroom::new(entry.free.into(), asked.gpu_count.into(), entry.total.into());
-            smallest = smallest.smaller(gpu);
+            let entry = bid.gpu_entry(gpu_entry);
+            let gpus = (entry.free.into(), entry.total.into());
+            smallest = smallest.smaller(Headroom::new(gpus, asked.gpu_count.into()));
         }
         smallest.score()
     }
 }
 
 /// The mean rating, at most 10, as a score; the midpoint where nobody rated.
-#[inline]
-fn feedback_score(card: &ScoreCard) -> u32 {
-    if card.feedback_count == 0 {
+#[inline(always)]
+fn feedback_score((sum, count): (u64, u64)) -> u32 {
+    if count == 0 {
         return HALF;
     }
-    let score = card.feedback_sum * SCORE_PER_RATING / u64::from(card.feedback_count);
-    score.min(SCORE_MAXIMUM.into()) as u32
+    (sum * SCORE_PER_RATING / count).min(SCORE_MAXIMUM.into()) as u32
 }

@@ -30,7 +30,7 @@ impl Scores {
     ];
 
     /// The scores in the order of the weights.
-    #[inline]
+    #[inline(always)]
     pub fn terms(&self) -> [u32; 8] {
         [
             self.price,
@@ -45,7 +45,7 @@ impl Scores {
     }
 
     /// Weighted sum: at most 10^12, because no score and no sum of weights exceeds 10^6.
-    #[inline]
+    #[inline(always)]
     pub fn total(&self, parameters: &Parameters) -> u64 {
         let terms = self.terms();
         terms
@@ -79,11 +79,15 @@ impl Proportion {
     }
 
     /// `part` is at most the whole.
-    #[inline]
+    #[inline(always)]
     pub(super) fn score(&self, part: u128) -> u32 {
         let upper = (part >> self.shift) as u64 * u64::from(SCORE_MAXIMUM);
         let mut quotient = ((u128::from(upper) * u128::from(self.reciprocal)) >> 64) as u32;
         // The estimate is never above the quotient and at most a few below it.
+        if self.shift == 0 {
+            let rest = upper - u64::from(quotient) * self.whole as u64;
+            return quotient + u32::from(rest >= self.whole as u64);
+        }
         let mut rest = part * u128::from(SCORE_MAXIMUM) - u128::from(quotient) * self.whole;
         while rest >= self.whole {
             rest -= self.whole;
@@ -102,15 +106,15 @@ pub(super) struct Headroom {
 
 impl Headroom {
     /// `free` is at least `asked`, `total` at least `free` and not zero; all at most 22 bits.
-    #[inline]
-    pub(super) fn new(free: u32, asked: u32, total: u32) -> Self {
+    #[inline(always)]
+    pub(super) fn new((free, total): (u32, u32), asked: u32) -> Self {
         Self {
             left: u64::from(free - asked),
             total: u64::from(total),
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn smaller(self, other: Self) -> Self {
         if other.left * self.total < self.left * other.total {
             other
@@ -120,7 +124,7 @@ impl Headroom {
     }
 
     /// The smallest fraction has the smallest floor, so only that one is divided.
-    #[inline]
+    #[inline(always)]
     pub(super) fn score(&self) -> u32 {
         (self.left * u64::from(SCORE_MAXIMUM) / self.total) as u32
     }
@@ -147,7 +151,7 @@ mod tests {
             a in (1u32..1 << 22).prop_flat_map(|total| (Just(total), 0..=total)),
             b in (1u32..1 << 22).prop_flat_map(|total| (Just(total), 0..=total)),
         ) {
-            let (a, b) = (Headroom::new(a.1, 0, a.0), Headroom::new(b.1, 0, b.0));
+            let (a, b) = (Headroom::new((a.1, a.0), 0), Headroom::new((b.1, b.0), 0));
             prop_assert_eq!(a.smaller(b).score(), a.score().min(b.score()));
         }
     }

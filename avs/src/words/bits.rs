@@ -15,20 +15,14 @@ impl Packer {
         Self { word, limbs: [0; 4] }
     }
 
-    /// Puts `value` into `width` bits at `offset`, or names the field that does not fit.
-    pub(super) fn put(
-        &mut self,
-        field: &'static str,
-        offset: usize,
-        width: usize,
-        value: impl Into<u128>,
-    ) -> Result<&mut Self, WordError> {
-        let value = value.into();
-        let maximum = mask(width);
+    /// Puts a value into its field, or names the field that it does not fit.
+    pub(super) fn put(&mut self, field: Field, value: impl Into<u128>) -> Result<&mut Self, WordError> {
+        let Field { name, offset, width } = field;
+        let (value, maximum) = (value.into(), mask(width));
         if value > maximum {
             return Err(WordError::OutOfRange {
                 word: self.word,
-                field,
+                field: name,
                 value,
                 minimum: 0,
                 maximum,
@@ -55,30 +49,59 @@ const fn mask(width: usize) -> u128 {
     (1u128 << width) - 1
 }
 
-/// Field of at most 64 bits.
-#[inline(always)]
-pub(super) fn take(word: &U256, offset: usize, width: usize) -> u64 {
-    take_wide(word, offset, width) as u64
+/// A field of a word: its bits, counted from the lowest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field {
+    name: &'static str,
+    offset: usize,
+    width: usize,
 }
 
-/// Field of at most 127 bits.
-#[inline(always)]
-pub(super) fn take_wide(word: &U256, offset: usize, width: usize) -> u128 {
-    let limbs = word.as_limbs();
-    let (limb, shift) = (offset / 64, offset % 64);
-    let mut value = u128::from(limbs[limb]) >> shift;
-    if limb + 1 < 4 {
-        value |= u128::from(limbs[limb + 1]) << (64 - shift);
+impl Field {
+    /// `width` is at most 127.
+    pub(super) const fn new(name: &'static str, offset: usize, width: usize) -> Self {
+        Self { name, offset, width }
     }
-    if limb + 2 < 4 && shift != 0 {
-        value |= u128::from(limbs[limb + 2]) << (128 - shift);
+
+    /// The same field of the entry that starts `by` bits higher.
+    pub(super) const fn moved(self, by: usize) -> Self {
+        Self {
+            offset: self.offset + by,
+            ..self
+        }
     }
-    value & mask(width)
+
+    /// Value of a field of at most 64 bits.
+    #[inline(always)]
+    pub(crate) fn of(self, word: &U256) -> u64 {
+        let limbs = word.as_limbs();
+        let (limb, shift) = (self.offset / 64, self.offset % 64);
+        let mut value = limbs[limb] >> shift;
+        if shift + self.width > 64 {
+            value |= limbs[limb + 1] << (64 - shift);
+        }
+        value & mask(self.width) as u64
+    }
+
+    /// Value of a field of any width.
+    #[inline(always)]
+    pub(crate) fn wide_of(self, word: &U256) -> u128 {
+        let limbs = word.as_limbs();
+        let (limb, shift) = (self.offset / 64, self.offset % 64);
+        let mut value = u128::from(limbs[limb]) >> shift;
+        if limb + 1 < 4 {
+            value |= u128::from(limbs[limb + 1]) << (64 - shift);
+        }
+        if limb + 2 < 4 && shift != 0 {
+            value |= u128::from(limbs[limb + 2]) << (128 - shift);
+        }
+        value & mask(self.width)
+    }
 }
 
 /// Refuses a word with a bit set at or above `used`.
 #[inline(always)]
-pub(super) fn check_unused_above(word: &'static str, value: &U256, used: usize) -> Result<(), WordError> {
+pub(crate) fn check_unused_above(word: &'static str, value: &U256, used: usize) -> Result<(), WordError> {
     let limbs = value.as_limbs();
     let (limb, shift) = (used / 64, used % 64);
     let mut rest = limbs[limb] >> shift;
@@ -101,19 +124,22 @@ mod tests {
     proptest! {
         #[test]
         fn a_field_is_read_where_it_was_put(value: u128, offset in 0usize..256, width in 1usize..=127) {
-            let width = width.min(256 - offset);
-            let value = value & mask(width);
+            let field = Field::new("field", offset, width.min(256 - offset));
+            let value = value & mask(field.width);
             let mut packer = Packer::new("test word");
-            packer.put("field", offset, width, value).unwrap();
+            packer.put(field, value).unwrap();
             let word = packer.finish();
             prop_assert_eq!(word, U256::from(value) << offset);
-            prop_assert_eq!(take_wide(&word, offset, width), value);
+            prop_assert_eq!(field.wide_of(&word), value);
+            if field.width <= 64 {
+                prop_assert_eq!(u128::from(field.of(&word)), value);
+            }
         }
 
         #[test]
         fn a_value_wider_than_its_field_is_refused(extra in 1u128..1000, width in 1usize..=100) {
             let value = mask(width) + extra;
-            let error = Packer::new("test word").put("field", 3, width, value).err().unwrap();
+            let error = Packer::new("test word").put(Field::new("field", 3, width), value).err().unwrap();
             let expected =
                 WordError::OutOfRange { word: "test word", field: "field", value, minimum: 0, maximum: mask(width) };
             prop_assert_eq!(error, expected);

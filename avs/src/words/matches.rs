@@ -2,11 +2,18 @@ use alloy_primitives::U256;
 
 use super::{
     Offer, WordError,
-    bits::{Packer, check_unused_above, take, take_wide},
+    bits::{Field, Packer, check_unused_above},
 };
 
 const HEADER: &str = "match header word";
+const RANKS: Field = Field::new("ranks", 0, 8);
+const ORDER_ID: Field = Field::new("order id", 8, 64);
+
 const RANK: &str = "rank word";
+const GPU_ENTRY: Field = Field::new("GPU entry", 0, 2);
+const RATE: Field = Field::new("rate", 2, 84);
+const FIZZ: Field = Field::new("fizz", 86, 32);
+const PROVIDER: Field = Field::new("provider", 118, 32);
 
 /// First word of an order's packed match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +34,8 @@ impl MatchHeader {
     pub fn unpack(word: U256) -> Result<Self, WordError> {
         check_unused_above(HEADER, &word, 72)?;
         Ok(Self {
-            order_id: take(&word, 8, 64),
-            ranks: take(&word, 0, 8) as u8,
+            order_id: ORDER_ID.of(&word),
+            ranks: RANKS.of(&word) as u8,
         })
     }
 }
@@ -50,10 +57,10 @@ impl RankedSupplier {
     /// When a field does not fit its width.
     pub fn pack(&self) -> Result<U256, WordError> {
         Ok(Packer::new(RANK)
-            .put("GPU entry", 0, 2, self.gpu_entry)?
-            .put("rate", 2, 84, self.rate)?
-            .put("fizz", 86, 32, self.fizz)?
-            .put("provider", 118, 32, self.provider)?
+            .put(GPU_ENTRY, self.gpu_entry)?
+            .put(RATE, self.rate)?
+            .put(FIZZ, self.fizz)?
+            .put(PROVIDER, self.provider)?
             .finish())
     }
 
@@ -62,10 +69,10 @@ impl RankedSupplier {
     pub fn unpack(word: U256) -> Result<Self, WordError> {
         check_unused_above(RANK, &word, 150)?;
         Ok(Self {
-            provider: take(&word, 118, 32) as u32,
-            fizz: take(&word, 86, 32) as u32,
-            rate: take_wide(&word, 2, 84),
-            gpu_entry: take(&word, 0, 2) as u8,
+            provider: PROVIDER.of(&word) as u32,
+            fizz: FIZZ.of(&word) as u32,
+            rate: RATE.wide_of(&word),
+            gpu_entry: GPU_ENTRY.of(&word) as u8,
         })
     }
 

@@ -2,10 +2,14 @@ use alloy_primitives::U256;
 
 use super::{
     WordError,
-    bits::{Packer, check_unused_above, take, take_wide},
+    bits::{Field, Packer, check_unused_above},
 };
 
 const WORD: &str = "offer word";
+const BLOCK: Field = Field::new("block", 0, 32);
+pub(super) const RATE: Field = Field::new("rate", 32, 84);
+pub(super) const FIZZ: Field = Field::new("fizz", 116, 32);
+pub(super) const PROVIDER: Field = Field::new("provider", 148, 32);
 
 /// Who offers what, when: the first word of a bid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,24 +29,28 @@ impl Offer {
     /// When a field does not fit its width.
     pub fn pack(&self) -> Result<U256, WordError> {
         Ok(Packer::new(WORD)
-            .put("block", 0, 32, self.block)?
-            .put("rate", 32, 84, self.rate)?
-            .put("fizz", 116, 32, self.fizz)?
-            .put("provider", 148, 32, self.provider)?
+            .put(BLOCK, self.block)?
+            .put(RATE, self.rate)?
+            .put(FIZZ, self.fizz)?
+            .put(PROVIDER, self.provider)?
             .finish())
     }
 
     /// # Errors
     /// When bits outside the fields are set.
-    #[inline]
     pub fn unpack(word: U256) -> Result<Self, WordError> {
-        check_unused_above(WORD, &word, 180)?;
+        Self::check(&word)?;
         Ok(Self {
-            block: take(&word, 0, 32) as u32,
-            rate: take_wide(&word, 32, 84),
-            fizz: take(&word, 116, 32) as u32,
-            provider: take(&word, 148, 32) as u32,
+            block: BLOCK.of(&word) as u32,
+            rate: RATE.wide_of(&word),
+            fizz: FIZZ.of(&word) as u32,
+            provider: PROVIDER.of(&word) as u32,
         })
+    }
+
+    #[inline(always)]
+    pub(super) fn check(word: &U256) -> Result<(), WordError> {
+        check_unused_above(WORD, word, 180)
     }
 
     /// The supplier that would hold the lease: the fizz node where one is named, else the provider.

@@ -2,11 +2,35 @@ use alloy_primitives::U256;
 
 use super::{
     GPU_ID_MAXIMUM, WordError,
-    bits::{Packer, check_unused_above, take},
+    bits::{Field, Packer, check_unused_above},
 };
 
 const RESOURCES: &str = "resource word";
+const STORAGE: Field = Field::new("storage", 0, 22);
+const MEMORY: Field = Field::new("memory", 22, 20);
+const CPU: Field = Field::new("cpu", 42, 20);
+const GPU_COUNT: Field = Field::new("GPU count", 62, 12);
+const UNUSED: Field = Field::new("unused", 74, 22);
+const GPU_ID_ZERO: Field = Field::new("GPU id 0", 96, 1);
+const GPU_IDS: [Field; 3] = [
+    Field::new("GPU ids", 96, 64),
+    Field::new("GPU ids", 160, 64),
+    Field::new("GPU ids", 224, 32),
+];
+
 const CAPACITY: &str = "capacity word";
+pub(super) const STORAGE_FREE: Field = Field::new("free storage", 0, 22);
+pub(super) const STORAGE_TOTAL: Field = Field::new("total storage", 22, 22);
+pub(super) const MEMORY_FREE: Field = Field::new("free memory", 44, 20);
+pub(super) const MEMORY_TOTAL: Field = Field::new("total memory", 64, 20);
+pub(super) const CPU_FREE: Field = Field::new("free cpu", 84, 20);
+pub(super) const CPU_TOTAL: Field = Field::new("total cpu", 104, 20);
+pub(super) const ACTIVE: Field = Field::new("active", 252, 1);
+const GPU_FREE: Field = Field::new("free GPUs", 124, 12);
+const GPU_TOTAL: Field = Field::new("total GPUs", 136, 12);
+const GPU_ID: Field = Field::new("GPU id", 148, 8);
+/// Bits from one GPU entry to the next.
+const GPU_ENTRY_BITS: usize = 32;
 
 /// GPU entries of a capacity word.
 pub const GPU_ENTRIES: usize = 4;
@@ -87,31 +111,31 @@ impl Resources {
         self.check()?;
         let [low, middle, high] = self.gpus.0;
         Ok(Packer::new(RESOURCES)
-            .put("storage", 0, 22, self.storage)?
-            .put("memory", 22, 20, self.memory)?
-            .put("cpu", 42, 20, self.cpu)?
-            .put("GPU count", 62, 12, self.gpu_count)?
-            .put("GPU ids", 96, 64, low)?
-            .put("GPU ids", 160, 64, middle)?
-            .put("GPU ids", 224, 32, high)?
+            .put(STORAGE, self.storage)?
+            .put(MEMORY, self.memory)?
+            .put(CPU, self.cpu)?
+            .put(GPU_COUNT, self.gpu_count)?
+            .put(GPU_IDS[0], low)?
+            .put(GPU_IDS[1], middle)?
+            .put(GPU_IDS[2], high)?
             .finish())
     }
 
     /// # Errors
     /// When bits outside the fields are set, CPU or memory is zero, or GPUs and their models disagree.
     pub fn unpack(word: U256) -> Result<Self, WordError> {
-        if take(&word, 74, 22) != 0 || take(&word, 96, 1) != 0 {
+        if UNUSED.of(&word) != 0 || GPU_ID_ZERO.of(&word) != 0 {
             return Err(WordError::ReservedBits {
                 word: RESOURCES,
                 value: word,
             });
         }
         let resources = Self {
-            storage: take(&word, 0, 22) as u32,
-            memory: take(&word, 22, 20) as u32,
-            cpu: take(&word, 42, 20) as u32,
-            gpu_count: take(&word, 62, 12) as u16,
-            gpus: GpuSet([take(&word, 96, 64), take(&word, 160, 64), take(&word, 224, 32)]),
+            storage: STORAGE.of(&word) as u32,
+            memory: MEMORY.of(&word) as u32,
+            cpu: CPU.of(&word) as u32,
+            gpu_count: GPU_COUNT.of(&word) as u16,
+            gpus: GpuSet(GPU_IDS.map(|field| field.of(&word))),
         };
         resources.check()?;
         Ok(resources)
@@ -172,61 +196,46 @@ impl Capacity {
         self.check()?;
         let mut packer = Packer::new(CAPACITY);
         packer
-            .put("free storage", 0, 22, self.storage_free)?
-            .put("total storage", 22, 22, self.storage_total)?
-            .put("free memory", 44, 20, self.memory_free)?
-            .put("total memory", 64, 20, self.memory_total)?
-            .put("free cpu", 84, 20, self.cpu_free)?
-            .put("total cpu", 104, 20, self.cpu_total)?
-            .put("active", 252, 1, self.active)?;
+            .put(STORAGE_FREE, self.storage_free)?
+            .put(STORAGE_TOTAL, self.storage_total)?
+            .put(MEMORY_FREE, self.memory_free)?
+            .put(MEMORY_TOTAL, self.memory_total)?
+            .put(CPU_FREE, self.cpu_free)?
+            .put(CPU_TOTAL, self.cpu_total)?
+            .put(ACTIVE, self.active)?;
         for (index, entry) in self.gpus.iter().enumerate() {
-            let offset = 124 + 32 * index;
+            let by = GPU_ENTRY_BITS * index;
             packer
-                .put("free GPUs", offset, 12, entry.free)?
-                .put("total GPUs", offset + 12, 12, entry.total)?
-                .put("GPU id", offset + 24, 8, entry.id)?;
+                .put(GPU_FREE.moved(by), entry.free)?
+                .put(GPU_TOTAL.moved(by), entry.total)?
+                .put(GPU_ID.moved(by), entry.id)?;
         }
         Ok(packer.finish())
     }
 
     /// # Errors
     /// When bits outside the fields are set, or more is free than there is.
-    #[inline]
     pub fn unpack(word: U256) -> Result<Self, WordError> {
-        check_unused_above(CAPACITY, &word, 253)?;
-        let gpu = |index: usize| GpuEntry {
-            free: take(&word, 124 + 32 * index, 12) as u16,
-            total: take(&word, 136 + 32 * index, 12) as u16,
-            id: take(&word, 148 + 32 * index, 8) as u8,
-        };
+        Self::check_bits(&word)?;
         let capacity = Self {
-            storage_free: take(&word, 0, 22) as u32,
-            storage_total: take(&word, 22, 22) as u32,
-            memory_free: take(&word, 44, 20) as u32,
-            memory_total: take(&word, 64, 20) as u32,
-            cpu_free: take(&word, 84, 20) as u32,
-            cpu_total: take(&word, 104, 20) as u32,
-            gpus: [gpu(0), gpu(1), gpu(2), gpu(3)],
-            active: take(&word, 252, 1) == 1,
+            storage_free: STORAGE_FREE.of(&word) as u32,
+            storage_total: STORAGE_TOTAL.of(&word) as u32,
+            memory_free: MEMORY_FREE.of(&word) as u32,
+            memory_total: MEMORY_TOTAL.of(&word) as u32,
+            cpu_free: CPU_FREE.of(&word) as u32,
+            cpu_total: CPU_TOTAL.of(&word) as u32,
+            gpus: std::array::from_fn(|index| GpuEntry::of(&word, index)),
+            active: ACTIVE.of(&word) == 1,
         };
         capacity.check()?;
         Ok(capacity)
     }
 
-    /// The GPU entry that serves `count` GPUs of the acceptable models: the first with enough free. `None` when there is
-    /// none; `Some(0)` when no GPU is asked for.
-    #[inline]
-    pub fn gpu_entry_for(&self, count: u16, acceptable: &GpuSet) -> Option<u8> {
-        if count == 0 {
-            return Some(0);
-        }
-        self.gpus
-            .iter()
-            .position(|entry| entry.free >= count && acceptable.contains(entry.id))
-            .map(|index| index as u8)
+    #[inline(always)]
+    pub(super) fn check_bits(word: &U256) -> Result<(), WordError> {
+        check_unused_above(CAPACITY, word, 253)
     }
 
-    #[inline]
     fn check(&self) -> Result<(), WordError> {
         let mut parts = [
             ("storage", self.storage_free, self.storage_total),
@@ -237,7 +246,7 @@ impl Capacity {
         .chain(
             self.gpus
                 .iter()
-                .map(|gpu| ("a GPU entry", u32::from(gpu.free), u32::from(gpu.total))),
+                .map(|gpu| ("a GPU entry", gpu.free.into(), gpu.total.into())),
         );
         match parts.find(|(_, free, total)| free > total) {
             Some((field, free, total)) => Err(WordError::FreeAboveTotal {
@@ -247,6 +256,19 @@ impl Capacity {
                 total,
             }),
             None => Ok(()),
+        }
+    }
+}
+
+impl GpuEntry {
+    /// Entry of a capacity word; `index` is below [`GPU_ENTRIES`].
+    #[inline(always)]
+    pub(super) fn of(word: &U256, index: usize) -> Self {
+        let by = GPU_ENTRY_BITS * index;
+        Self {
+            free: GPU_FREE.moved(by).of(word) as u16,
+            total: GPU_TOTAL.moved(by).of(word) as u16,
+            id: GPU_ID.moved(by).of(word) as u8,
         }
     }
 }

@@ -2,11 +2,30 @@ use alloy_primitives::U256;
 
 use super::{
     ATTRIBUTE_LEVEL_MAXIMUM, TIER_MAXIMUM, WordError,
-    bits::{Packer, check_unused_above, take},
+    bits::{Field, Packer, check_unused_above},
 };
 
 const REQUIREMENTS: &str = "requirement word";
+const MODE: Field = Field::new("mode", 0, 8);
+const TIERS: Field = Field::new("tiers", 8, 8);
+const PREFERRED_REGION: Field = Field::new("preferred region", 16, 8);
+const PREFERRED_ZONE: Field = Field::new("preferred zone", 24, 8);
+const REQUIRED_COMPLIANCE: Field = Field::new("compliance", 32, 16);
+const MINIMUM_ATTRIBUTES: Field = Field::new("attributes", 48, 40);
+const PARAMS_VERSION: Field = Field::new("parameters version", 88, 16);
+
 const SCORE_CARD: &str = "score card word";
+pub(super) const STAKE: Field = Field::new("stake", 0, 48);
+pub(super) const SLASHES: Field = Field::new("slashes", 48, 16);
+pub(super) const FEEDBACK_COUNT: Field = Field::new("feedback count", 64, 32);
+pub(super) const FEEDBACK_SUM: Field = Field::new("feedback sum", 96, 40);
+pub(super) const REGION: Field = Field::new("region", 136, 8);
+pub(super) const ZONE: Field = Field::new("zone", 144, 8);
+pub(super) const TIER: Field = Field::new("tier", 152, 3);
+const ATTRIBUTES: Field = Field::new("attributes", 155, 40);
+pub(super) const TOKENS: Field = Field::new("tokens", 195, 32);
+pub(super) const COMPLIANCE: Field = Field::new("compliance", 227, 16);
+pub(super) const ACTIVE: Field = Field::new("active", 243, 1);
 
 /// Guard bit (the fifth) of each of the eight attribute levels; zero in words, so that one subtraction compares all.
 const ATTRIBUTE_GUARDS: u64 = {
@@ -58,9 +77,9 @@ impl Attributes {
         ((self.0 | ATTRIBUTE_GUARDS) - minimum.0) & ATTRIBUTE_GUARDS == ATTRIBUTE_GUARDS
     }
 
-    #[inline]
-    fn from_bits(word: &'static str, value: &U256, offset: usize) -> Result<Self, WordError> {
-        let packed = take(value, offset, 40);
+    #[inline(always)]
+    fn of(value: &U256, word: &'static str, field: Field) -> Result<Self, WordError> {
+        let packed = field.of(value);
         if packed & ATTRIBUTE_GUARDS != 0 {
             return Err(WordError::ReservedBits { word, value: *value });
         }
@@ -159,13 +178,13 @@ impl Requirements {
             Mode::Fizz => 1,
         };
         Ok(Packer::new(REQUIREMENTS)
-            .put("mode", 0, 8, mode)?
-            .put("tiers", 8, 8, self.tiers.bits())?
-            .put("preferred region", 16, 8, self.preferred_region)?
-            .put("preferred zone", 24, 8, self.preferred_zone)?
-            .put("compliance", 32, 16, self.compliance)?
-            .put("attributes", 48, 40, self.attributes.packed())?
-            .put("parameters version", 88, 16, self.params_version)?
+            .put(MODE, mode)?
+            .put(TIERS, self.tiers.bits())?
+            .put(PREFERRED_REGION, self.preferred_region)?
+            .put(PREFERRED_ZONE, self.preferred_zone)?
+            .put(REQUIRED_COMPLIANCE, self.compliance)?
+            .put(MINIMUM_ATTRIBUTES, self.attributes.packed())?
+            .put(PARAMS_VERSION, self.params_version)?
             .finish())
     }
 
@@ -173,7 +192,7 @@ impl Requirements {
     /// When bits outside the fields are set, the mode is unknown or the tiers are not a set of 1 to 7.
     pub fn unpack(word: U256) -> Result<Self, WordError> {
         check_unused_above(REQUIREMENTS, &word, 104)?;
-        let mode = match take(&word, 0, 8) {
+        let mode = match MODE.of(&word) {
             0 => Mode::Provider,
             1 => Mode::Fizz,
             unknown => {
@@ -188,12 +207,12 @@ impl Requirements {
         };
         Ok(Self {
             mode,
-            tiers: TierSet::from_bits(take(&word, 8, 8) as u8)?,
-            preferred_region: take(&word, 16, 8) as u8,
-            preferred_zone: take(&word, 24, 8) as u8,
-            compliance: take(&word, 32, 16) as u16,
-            attributes: Attributes::from_bits(REQUIREMENTS, &word, 48)?,
-            params_version: take(&word, 88, 16) as u16,
+            tiers: TierSet::from_bits(TIERS.of(&word) as u8)?,
+            preferred_region: PREFERRED_REGION.of(&word) as u8,
+            preferred_zone: PREFERRED_ZONE.of(&word) as u8,
+            compliance: REQUIRED_COMPLIANCE.of(&word) as u16,
+            attributes: Attributes::of(&word, REQUIREMENTS, MINIMUM_ATTRIBUTES)?,
+            params_version: PARAMS_VERSION.of(&word) as u16,
         })
     }
 }
@@ -224,43 +243,46 @@ impl ScoreCard {
     /// When a field does not fit its width.
     pub fn pack(&self) -> Result<U256, WordError> {
         Ok(Packer::new(SCORE_CARD)
-            .put("stake", 0, 48, self.stake)?
-            .put("slashes", 48, 16, self.slashes)?
-            .put("feedback count", 64, 32, self.feedback_count)?
-            .put("feedback sum", 96, 40, self.feedback_sum)?
-            .put("region", 136, 8, self.region)?
-            .put("zone", 144, 8, self.zone)?
-            .put("tier", 152, 3, self.tier)?
-            .put("attributes", 155, 40, self.attributes.packed())?
-            .put("tokens", 195, 32, self.tokens)?
-            .put("compliance", 227, 16, self.compliance)?
-            .put("active", 243, 1, self.active)?
+            .put(STAKE, self.stake)?
+            .put(SLASHES, self.slashes)?
+            .put(FEEDBACK_COUNT, self.feedback_count)?
+            .put(FEEDBACK_SUM, self.feedback_sum)?
+            .put(REGION, self.region)?
+            .put(ZONE, self.zone)?
+            .put(TIER, self.tier)?
+            .put(ATTRIBUTES, self.attributes.packed())?
+            .put(TOKENS, self.tokens)?
+            .put(COMPLIANCE, self.compliance)?
+            .put(ACTIVE, self.active)?
             .finish())
     }
 
     /// # Errors
     /// When bits outside the fields are set.
-    #[inline]
     pub fn unpack(word: U256) -> Result<Self, WordError> {
-        check_unused_above(SCORE_CARD, &word, 244)?;
+        Self::check_bits(&word)?;
         Ok(Self {
-            stake: take(&word, 0, 48),
-            slashes: take(&word, 48, 16) as u16,
-            feedback_count: take(&word, 64, 32) as u32,
-            feedback_sum: take(&word, 96, 40),
-            region: take(&word, 136, 8) as u8,
-            zone: take(&word, 144, 8) as u8,
-            tier: take(&word, 152, 3) as u8,
-            attributes: Attributes::from_bits(SCORE_CARD, &word, 155)?,
-            tokens: take(&word, 195, 32) as u32,
-            compliance: take(&word, 227, 16) as u16,
-            active: take(&word, 243, 1) == 1,
+            stake: STAKE.of(&word),
+            slashes: SLASHES.of(&word) as u16,
+            feedback_count: FEEDBACK_COUNT.of(&word) as u32,
+            feedback_sum: FEEDBACK_SUM.of(&word),
+            region: REGION.of(&word) as u8,
+            zone: ZONE.of(&word) as u8,
+            tier: TIER.of(&word) as u8,
+            attributes: Self::attributes_of(&word)?,
+            tokens: TOKENS.of(&word) as u32,
+            compliance: COMPLIANCE.of(&word) as u16,
+            active: ACTIVE.of(&word) == 1,
         })
     }
 
-    /// Whether the provider takes payment in the token.
-    #[inline]
-    pub fn accepts_token(&self, token: u8) -> bool {
-        token < 32 && self.tokens >> token & 1 == 1
+    #[inline(always)]
+    pub(super) fn check_bits(word: &U256) -> Result<(), WordError> {
+        check_unused_above(SCORE_CARD, word, 244)
+    }
+
+    #[inline(always)]
+    pub(super) fn attributes_of(word: &U256) -> Result<Attributes, WordError> {
+        Attributes::of(word, SCORE_CARD, ATTRIBUTES)
     }
 }
