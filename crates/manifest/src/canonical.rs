@@ -10,8 +10,8 @@ use crate::validate::{InvalidManifest, validate};
 /// Version of the hashed text; the first byte that is hashed.
 pub const MANIFEST_VERSION: u8 = 1;
 
-/// The largest manifest, in bytes of canonical JSON.
-pub const MAXIMUM_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
+/// The largest manifest, in bytes of canonical JSON. As a string inside other JSON it stays below 1 MiB.
+pub const MAXIMUM_MANIFEST_BYTES: usize = 500 * 1024;
 
 /// The largest encoded [`SaltedManifest`], in bytes: what a receiver must be ready to read.
 pub const MAXIMUM_ENCODED_BYTES: usize = MAXIMUM_MANIFEST_BYTES + 1024;
@@ -56,6 +56,9 @@ pub enum ManifestError {
         /// The version received.
         found: u8,
     },
+    /// Understood, but written otherwise than it is hashed.
+    #[error("the manifest is not in its canonical form: keys sorted, no spaces, no defaults spelled out")]
+    NotCanonical,
     /// A value that no deployment file produces.
     #[error("the manifest is invalid")]
     Invalid(#[from] InvalidManifest),
@@ -103,18 +106,7 @@ impl SaltedManifest {
                 maximum: MAXIMUM_ENCODED_BYTES,
             });
         }
-        let envelope: EnvelopeIn = serde_json::from_slice(bytes).map_err(|error| {
-            let kind = match error.classify() {
-                serde_json::error::Category::Io | serde_json::error::Category::Syntax => "not JSON",
-                serde_json::error::Category::Data => "a missing, unknown or wrong field",
-                serde_json::error::Category::Eof => "cut off",
-            };
-            ManifestError::Syntax {
-                line: error.line(),
-                column: error.column(),
-                kind,
-            }
-        })?;
+        let envelope: EnvelopeIn = serde_json::from_slice(bytes).map_err(|error| syntax_error(&error))?;
         if envelope.version != MANIFEST_VERSION {
             return Err(ManifestError::Version {
                 found: envelope.version,
@@ -125,6 +117,36 @@ impl SaltedManifest {
             salt: envelope.salt,
             manifest: envelope.manifest,
         })
+    }
+
+    /// Puts together what travelled as salt and canonical JSON, with the same checks as [`Self::decode`]. Text that is
+    /// not canonical is refused: what is stored must be what was hashed.
+    pub fn from_parts(salt: B256, json: &[u8]) -> Result<Self, ManifestError> {
+        if json.len() > MAXIMUM_MANIFEST_BYTES {
+            return Err(ManifestError::TooLarge {
+                length: json.len(),
+                maximum: MAXIMUM_MANIFEST_BYTES,
+            });
+        }
+        let manifest: Manifest = serde_json::from_slice(json).map_err(|error| syntax_error(&error))?;
+        validate(&manifest)?;
+        if canonical_json(&manifest) != json {
+            return Err(ManifestError::NotCanonical);
+        }
+        Ok(Self { salt, manifest })
+    }
+}
+
+fn syntax_error(error: &serde_json::Error) -> ManifestError {
+    let kind = match error.classify() {
+        serde_json::error::Category::Io | serde_json::error::Category::Syntax => "not JSON",
+        serde_json::error::Category::Data => "a missing, unknown or wrong field",
+        serde_json::error::Category::Eof => "cut off",
+    };
+    ManifestError::Syntax {
+        line: error.line(),
+        column: error.column(),
+        kind,
     }
 }
 

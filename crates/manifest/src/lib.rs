@@ -18,6 +18,7 @@ mod difference;
 mod file;
 mod model;
 mod order;
+mod price;
 mod profiles;
 mod report;
 mod services;
@@ -38,9 +39,9 @@ pub use model::{
     Requirements, Resources, Secret, Service, Volume, VolumeKind,
 };
 pub use order::{
-    Catalog, GpuModel, OrderError, OrderRequest, Token, Totals, TotalsError, decimal_text, derive, hourly_total,
-    named_suppliers, totals,
+    Catalog, GpuModel, OrderError, OrderRequest, Token, Totals, TotalsError, derive, named_suppliers, totals,
 };
+pub use price::{Quote, decimal_text, hourly_total};
 pub use report::{Position, Problem, Report, Warning};
 pub use services::{MAXIMUM_PORTS, MAXIMUM_SERVICES};
 pub use syntax::MAXIMUM_DURATION_SECONDS;

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use alloy_primitives::{Address, U256};
 use avs::terms::Terms;
 use avs::words::{
-    CPU_MEMORY_MAXIMUM, CPU_UNIT_MILLIS, GPU_COUNT_MAXIMUM, GPU_ID_MAXIMUM, GpuSet, MEMORY_UNIT_BYTES, RATE_MAXIMUM,
-    RATE_SECONDS, STORAGE_MAXIMUM, STORAGE_UNIT_BYTES, TierSet, WordError,
+    CPU_MEMORY_MAXIMUM, CPU_UNIT_MILLIS, GPU_COUNT_MAXIMUM, GPU_ID_MAXIMUM, GpuSet, MEMORY_UNIT_BYTES, STORAGE_MAXIMUM,
+    STORAGE_UNIT_BYTES, TierSet, WordError,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::SaltedManifest;
 use crate::model::{GpuKind, Manifest, Mode, Placement};
+use crate::price::maximum_rate;
 
 /// A payment token as the network lists it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,71 +252,6 @@ pub fn derive(salted: &SaltedManifest, catalog: &Catalog, params_version: u16) -
         excluded_suppliers,
     };
     Ok(OrderRequest { token: token.id, terms })
-}
-
-/// The most that all containers together may cost, as exact text: whole tokens per hour.
-pub fn hourly_total(manifest: &Manifest) -> String {
-    match hourly_sum(manifest) {
-        Some((digits, scale)) => decimal_text(digits, scale),
-        None => "more than 2^256".to_owned(),
-    }
-}
-
-/// Sum of price times count, as digits and the number of them after the point.
-fn hourly_sum(manifest: &Manifest) -> Option<(U256, u8)> {
-    let prices = || {
-        manifest
-            .services
-            .values()
-            .map(|service| (service.hourly_price, service.count))
-    };
-    let scale = prices().map(|(price, _)| price.scale()).max().unwrap_or(0);
-    let digits = prices().try_fold(U256::ZERO, |sum, (price, count)| {
-        let shift = U256::from(10).checked_pow(U256::from(scale - price.scale()))?;
-        let price = U256::from(price.digits()).checked_mul(shift)?;
-        sum.checked_add(price.checked_mul(U256::from(count))?)
-    })?;
-    Some((digits, scale))
-}
-
-/// Token units per 36 000 seconds, rounded down: the user never offers more than the file says.
-fn maximum_rate(manifest: &Manifest, decimals: u8) -> Result<u128, OrderError> {
-    const HOUR: u64 = 3_600;
-    let symbol = &manifest.requirements.token;
-    let too_large = || OrderError::RateTooLarge { symbol: symbol.clone() };
-    let (digits, scale) = hourly_sum(manifest).ok_or_else(too_large)?;
-    let power = |exponent: u8| U256::from(10).checked_pow(U256::from(exponent));
-    // The two powers of ten cancel before anything is multiplied, so that fine prices do not overflow on the way.
-    let (up, down) = (decimals.saturating_sub(scale), scale.saturating_sub(decimals));
-    let hours = U256::from(RATE_SECONDS / HOUR);
-    let rate = power(up)
-        .and_then(|up| digits.checked_mul(up))
-        .and_then(|units| units.checked_mul(hours));
-    let rate = rate
-        .zip(power(down))
-        .map(|(rate, down)| rate / down)
-        .ok_or_else(too_large)?;
-    if rate.is_zero() {
-        return Err(OrderError::RateTooSmall {
-            total: hourly_total(manifest),
-            symbol: symbol.clone(),
-        });
-    }
-    u128::try_from(rate)
-        .ok()
-        .filter(|rate| *rate <= RATE_MAXIMUM)
-        .ok_or_else(too_large)
-}
-
-/// `digits / 10^scale` without trailing zeros.
-pub fn decimal_text(digits: U256, scale: u8) -> String {
-    let scale = usize::from(scale);
-    let text = format!("{:0>width$}", digits.to_string(), width = scale + 1);
-    let (whole, fraction) = text.split_at(text.len() - scale);
-    match fraction.trim_end_matches('0') {
-        "" => whole.to_owned(),
-        fraction => format!("{whole}.{fraction}"),
-    }
 }
 
 /// Every listed GPU that one of the accepted kinds fits; all ids there can be where the file accepts any, so that a GPU

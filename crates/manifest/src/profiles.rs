@@ -126,7 +126,12 @@ fn read_tiers(decoder: &mut Decoder<'_>, value: &Value<'_>) -> Option<BTreeSet<u
     let mut complete = true;
     for item in &items {
         match item.parse(decoder, EXPECTED, syntax::tiers) {
-            Some(group) => tiers.extend(group),
+            Some((group, spelling)) => {
+                tiers.extend(group);
+                if let Some(spelling) = spelling {
+                    decoder.warn(item, format!("taken as `{spelling}`"));
+                }
+            }
             None => complete = false,
         }
     }

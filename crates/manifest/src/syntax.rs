@@ -1,6 +1,8 @@
 //! The small texts of a deployment file: amounts with a unit, names, ports, hosts. Each function accepts exactly one
 //! grammar and says, when it refuses, what it expected. The same functions check a manifest that came over the network.
 
+use std::ops::RangeInclusive;
+
 use crate::decimal::Decimal;
 use crate::decode::Refusal;
 
@@ -339,24 +341,21 @@ pub(crate) fn token(text: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Trust tiers by name.
-pub(crate) fn tiers(text: &str) -> Result<std::ops::RangeInclusive<u8>, Refusal> {
-    let lower = text.to_ascii_lowercase();
-    let (group, number) = match lower.split_once('-') {
-        Some((group, number)) => (group, Some(number)),
-        None => (lower.as_str(), None),
+/// Trust tiers by name, and the proper spelling where another one is in use.
+pub(crate) fn tiers(text: &str) -> Result<(RangeInclusive<u8>, Option<&'static str>), Refusal> {
+    let tiers = match text.to_ascii_lowercase().as_str() {
+        // Published files say both.
+        "secure" => return Ok((1..=3, Some("secured"))),
+        "secured" => 1..=3,
+        "secured-1" => 1..=1,
+        "secured-2" => 2..=2,
+        "secured-3" => 3..=3,
+        "community" => 4..=7,
+        "community-1" => 4..=4,
+        "community-2" => 5..=5,
+        "community-3" => 6..=6,
+        "community-4" => 7..=7,
+        _ => return Err(Refusal::default()),
     };
-    match (group, number) {
-        ("secured", None) => Ok(1..=3),
-        ("community", None) => Ok(4..=7),
-        ("secured", Some("1")) => Ok(1..=1),
-        ("secured", Some("2")) => Ok(2..=2),
-        ("secured", Some("3")) => Ok(3..=3),
-        ("community", Some("1")) => Ok(4..=4),
-        ("community", Some("2")) => Ok(5..=5),
-        ("community", Some("3")) => Ok(6..=6),
-        ("community", Some("4")) => Ok(7..=7),
-        ("secure", _) => Err(Refusal::default().hint("write `secured`")),
-        _ => Err(Refusal::default()),
-    }
+    Ok((tiers, None))
 }
