@@ -10,6 +10,7 @@ pub mod draw;
 pub mod matching;
 pub mod quorum;
 pub mod response;
+pub mod submission;
 pub mod task;
 pub mod terms;
 pub mod words;
