@@ -212,7 +212,8 @@ pub struct Resources {
     pub milli_cpu: u64,
     /// Memory in bytes, without the memory volumes; never 0.
     pub memory_bytes: u64,
-    /// Size of the container's writable root disk in bytes; 0 when the file asks for named volumes only.
+    /// Size of the container's writable root disk in bytes; 0 when the file asks for named volumes only: the container
+    /// then gets what the machine's owner allows every container, and nothing is reserved for it.
     pub root_disk_bytes: u64,
     /// Named storage, in the file's order, names unique.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
