@@ -13,7 +13,7 @@ use chain::network::Network;
 use deploy::{Artifacts, Parameters};
 use eyre::{OptionExt as _, WrapErr as _, ensure};
 use futures::future::try_join_all;
-use gateway::identity::Identity;
+use gateway::Identity;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -107,7 +107,7 @@ pub async fn fund(anvil: &Anvil, network: &Network, plan: &Plan) -> eyre::Result
 
 async fn give(anvil: &Anvil, token: Address, to: Address, whole: u64, decimals: u8) -> eyre::Result<()> {
     let amount = U256::from(whole) * U256::from(10).pow(U256::from(decimals));
-    as_governor(anvil, token, IERC20::transferCall { to, amount }.abi_encode()).await
+    as_governor(anvil, token, IERC20::transferCall { to, value: amount }.abi_encode()).await
 }
 
 /// Sends from the governor's account, which anvil has unlocked.

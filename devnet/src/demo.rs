@@ -235,8 +235,8 @@ impl<'a> Demo<'a> {
             .event::<IOrderBook::LeaseClosed>(contracts.order_book, from, of_order, "the lease to be closed", None)
             .await?;
         ensure!(
-            closed.1.reason == OrderState::ClosedByUser as u8,
-            "the lease was closed with reason {}",
+            closed.1.reason == OrderState::ClosedByUser,
+            "the lease was closed with reason {:?}",
             closed.1.reason
         );
         self.reached(outcome, "closed", closed.0);

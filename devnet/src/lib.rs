@@ -3,6 +3,7 @@
 
 pub mod agents;
 pub mod anvil;
+pub mod bench;
 pub mod bootstrap;
 pub mod children;
 pub mod demo;
