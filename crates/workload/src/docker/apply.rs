@@ -3,11 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
-use bollard::models::{NetworkDisconnectRequest, VolumeCreateRequest};
-use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, RemoveContainerOptionsBuilder, RemoveVolumeOptionsBuilder, StartContainerOptions,
-    StopContainerOptionsBuilder,
-};
+use bollard::query_parameters::{CreateContainerOptionsBuilder, StartContainerOptions};
 use manifest::{Manifest, Protocol, Service};
 
 use super::client::{is_answer, message, status_code};
@@ -119,6 +115,12 @@ impl Docker {
     pub(super) async fn carry_out_all(&self, lease: LeaseId, intent: &Intent<'_>, view: &View) -> Result<usize, Error> {
         let actions = plan(&self.settings.scope, lease, intent, &view.observed());
         let count = actions.len();
+        // All at once: each may take its whole grace to end.
+        let stops = actions.iter().filter_map(|action| match action {
+            Action::StopContainer { id } | Action::RemoveContainer { id } => Some(self.stop_container(id)),
+            _ => None,
+        });
+        futures::future::try_join_all(stops).await?;
         for action in actions {
             self.carry_out(lease, action, None, &HashMap::new(), view).await?;
         }
@@ -134,17 +136,6 @@ impl Docker {
             }
         }
         Ok(lives)
-    }
-
-    /// Asks a container to end, and ends it after the grace. One that is gone or stands still is stopped.
-    pub(super) async fn stop_container(&self, id: &str) -> Result<(), Error> {
-        let grace = i32::try_from(self.settings.stop_grace.as_secs()).unwrap_or(i32::MAX);
-        let options = StopContainerOptionsBuilder::new().t(grace).build();
-        match self.client.engine().await?.stop_container(id, Some(options)).await {
-            Ok(()) => Ok(()),
-            Err(error) if status_code(&error) == Some(404) => Ok(()),
-            Err(error) => Err(self.client.error(format!("stop container {id}"), error)),
-        }
     }
 
     async fn view(&self) -> Result<View, Error> {
@@ -414,71 +405,6 @@ impl Docker {
             .or_default()
             .container(name)
             .refused(reason, Instant::now());
-    }
-
-    async fn remove_container(&self, id: &str) -> Result<(), Error> {
-        self.stop_container(id).await?;
-        self.followers.drain(id).await;
-        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        match self.client.engine().await?.remove_container(id, Some(options)).await {
-            Ok(()) => Ok(()),
-            // Gone, or going: somebody else removes it.
-            Err(error) if matches!(status_code(&error), Some(404 | 409)) => Ok(()),
-            Err(error) => Err(self.client.error(format!("remove container {id}"), error)),
-        }
-    }
-
-    async fn remove_network(&self, id: &str) -> Result<(), Error> {
-        let engine = self.client.engine().await?;
-        let Err(error) = engine.remove_network(id).await else {
-            return Ok(());
-        };
-        match status_code(&error) {
-            Some(404) => return Ok(()),
-            // Endpoints are left: of a container that is on its way out, or that an engine's crash forgot.
-            Some(403 | 409) => {}
-            _ => return Err(self.client.error(format!("remove network {id}"), error)),
-        }
-        let endpoints = match engine.inspect_network(id, None).await {
-            Ok(network) => network.containers.unwrap_or_default(),
-            Err(error) if status_code(&error) == Some(404) => return Ok(()),
-            Err(error) => return Err(self.client.error(format!("inspect network {id}"), error)),
-        };
-        for container in endpoints.into_keys() {
-            let request = NetworkDisconnectRequest {
-                container,
-                force: Some(true),
-            };
-            if let Err(error) = engine.disconnect_network(id, request).await {
-                tracing::warn!(network = id, %error, "cannot disconnect a container");
-            }
-        }
-        match engine.remove_network(id).await {
-            Ok(()) => Ok(()),
-            Err(error) if status_code(&error) == Some(404) => Ok(()),
-            Err(error) => Err(self.client.error(format!("remove network {id}"), error)),
-        }
-    }
-
-    async fn create_volume(&self, lease: LeaseId, name: &str) -> Result<(), Error> {
-        let request = VolumeCreateRequest {
-            name: Some(name.to_owned()),
-            labels: Some(labels::of_lease(&self.settings.scope, lease)),
-            ..VolumeCreateRequest::default()
-        };
-        match self.client.engine().await?.create_volume(request).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(self.client.error(format!("create volume {name}"), error)),
-        }
-    }
-
-    async fn remove_volume(&self, name: &str) -> Result<(), Error> {
-        let options = RemoveVolumeOptionsBuilder::new().force(true).build();
-        match self.client.engine().await?.remove_volume(name, Some(options)).await {
-            Ok(()) => Ok(()),
-            Err(error) if status_code(&error) == Some(404) => Ok(()),
-            Err(error) => Err(self.client.error(format!("remove volume {name}"), error)),
-        }
     }
 
     /// Takes away the rules of networks that are gone.

@@ -15,9 +15,11 @@ mod disk;
 mod events;
 mod firewall;
 mod follow;
+mod images;
 mod isolation;
 mod labels;
 mod memory;
+mod objects;
 mod observe;
 mod ports;
 mod pull;
@@ -277,7 +279,7 @@ impl Engine for Docker {
             milli_cpu: unsigned(information.ncpu).saturating_mul(1_000),
             memory_bytes: unsigned(information.mem_total),
             storage_bytes: disk.total_bytes,
-            architecture: pull::engine_architecture(engine).await?,
+            architecture: images::engine_architecture(engine).await?,
         })
     }
 

@@ -123,7 +123,7 @@ fn replica_state(
             code: *code,
             out_of_memory: *out_of_memory,
             finished_at: finished_at.clone(),
-            restart_in_seconds: pause.as_secs_f64().ceil() as u64,
+            restart_in_seconds: pause.as_secs() + u64::from(pause.subsec_nanos() > 0),
         };
     }
     match (container, image) {
