@@ -159,7 +159,7 @@ mod words {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<U256>, D::Error> {
         let words = Vec::<B256>::deserialize(deserializer)?;
-        Ok(words.into_iter().map(U256::from).collect())
+        Ok(words.into_iter().map(Into::into).collect())
     }
 }
 
