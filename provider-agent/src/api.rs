@@ -1,0 +1,319 @@
+//! The manifest gateway: what owners of leases ask of this provider, over TLS with keys that are on chain.
+//!
+//! Who may ask is decided per request, before its body is read ([`access`]): the key must be one that the current owner of
+//! the lease's account has published. A manifest must have the hash that is on chain, and the order terms derived from it
+//! must be those that were ordered: the hash alone would let an order for one CPU bring a manifest for eight.
+
+pub mod access;
+mod logs;
+pub mod status;
+mod streams;
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use bytes::Bytes;
+use gateway::wire::{
+    Difference, ErrorBody, ErrorCode, LeaseStatus, LogQuery, ManifestReceipt, NDJSON, ProviderStatus, path,
+};
+use gateway::{Identity, Limits, Peer, Server, ServerMetrics};
+use http::{StatusCode, header};
+use manifest::{OrderRequest, SaltedManifest};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use self::access::{Access, Gatekeeper, Granted, LeaseAccess};
+use self::status::Workloads;
+use self::streams::Streams;
+use crate::manifests::{Manifests, ManifestsError};
+
+/// What the gateway is configured with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// How long the provider waits for a lease's manifest: shown to its owner.
+    pub manifest_timeout: Duration,
+    /// The host in published addresses.
+    pub public_host: String,
+    /// What clients may hold.
+    pub limits: Limits,
+    /// One request per peer in the long run.
+    pub request_interval: Duration,
+    /// Requests of one peer at once.
+    pub request_burst: u32,
+    /// Log streams of one peer at once.
+    pub streams_per_peer: usize,
+    /// Log streams at once.
+    pub streams: usize,
+    /// How long what the chain said about a lease is believed; the time in which a new owner, or a revoked key, counts.
+    pub access_lifetime: Duration,
+    /// How often open streams are checked against the chain.
+    pub access_period: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            manifest_timeout: Duration::from_secs(300),
+            public_host: "127.0.0.1".to_owned(),
+            limits: Limits::default(),
+            request_interval: Duration::from_millis(100),
+            request_burst: 50,
+            streams_per_peer: 32,
+            streams: 256,
+            access_lifetime: Duration::from_secs(2),
+            access_period: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What the handlers work with.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    access: Arc<Access>,
+    workloads: Arc<dyn Workloads>,
+    manifests: Manifests,
+    about: watch::Receiver<ProviderStatus>,
+    streams: Arc<Streams>,
+    settings: Settings,
+    stop: CancellationToken,
+}
+
+/// The gateway's parts, put together. `about` is what the provider says about itself; `stop` ends streams.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+impl Gateway {
+    /// Over the chain, the engine and the store.
+    pub fn new(
+        chain: Arc<dyn LeaseAccess>,
+        workloads: Arc<dyn Workloads>,
+        manifests: Manifests,
+        about: watch::Receiver<ProviderStatus>,
+        settings: Settings,
+        stop: CancellationToken,
+    ) -> Self {
+        let access = Arc::new(Access::new(chain, settings.access_lifetime));
+        let streams = Streams::new(settings.streams, settings.streams_per_peer);
+        Self {
+            shared: Arc::new(Shared {
+                access,
+                workloads,
+                manifests,
+                about,
+                streams,
+                settings,
+                stop,
+            }),
+        }
+    }
+
+    /// Ready to serve on a listener.
+    pub fn server(&self, identity: &Identity, metrics: ServerMetrics) -> Result<Server, rustls::Error> {
+        let settings = &self.shared.settings;
+        let gatekeeper = Gatekeeper::new(
+            self.shared.access.clone(),
+            settings.request_interval,
+            settings.request_burst,
+        );
+        Ok(Server::new(identity, self.router())?
+            .with_limits(settings.limits.clone())
+            .with_admission(Arc::new(gatekeeper))
+            .with_metrics(metrics))
+    }
+
+    fn router(&self) -> Router {
+        Router::new()
+            .route(path::STATUS, get(provider_status))
+            .route(path::LEASE, get(lease_status))
+            .route(path::MANIFEST, get(get_manifest).put(put_manifest))
+            .route(path::LOGS, get(get_logs))
+            .fallback(|| async { ErrorBody::new(ErrorCode::NotFound, "this gateway has no such path") })
+            .method_not_allowed_fallback(|| async {
+                ErrorBody::new(ErrorCode::MethodNotAllowed, "this path does not take that method")
+            })
+            .with_state(self.shared.clone())
+    }
+}
+
+async fn provider_status(State(shared): State<Arc<Shared>>) -> Json<ProviderStatus> {
+    Json(shared.about.borrow().clone())
+}
+
+async fn lease_status(
+    State(shared): State<Arc<Shared>>,
+    Extension(granted): Extension<Granted>,
+) -> Result<Json<LeaseStatus>, ErrorBody> {
+    let stored = match shared.manifests.newest(granted.lease).await {
+        Ok(stored) => stored,
+        Err(error) if error.is_lost_manifest() => None,
+        Err(error) => return Err(store_failed(&error)),
+    };
+    let workload = shared
+        .workloads
+        .status(granted.lease)
+        .await
+        .map_err(|error| engine_failed(&error))?;
+    Ok(Json(status::lease_status(
+        &granted,
+        stored.as_ref(),
+        workload.as_ref(),
+        &shared.settings,
+    )))
+}
+
+async fn get_manifest(
+    State(shared): State<Arc<Shared>>,
+    Extension(granted): Extension<Granted>,
+) -> Result<Response, ErrorBody> {
+    let missing = || {
+        ErrorBody::new(
+            ErrorCode::NoManifest,
+            format!(
+                "this provider holds no manifest for lease {}; send it with `spheron lease send`",
+                granted.lease
+            ),
+        )
+    };
+    match shared.manifests.newest(granted.lease).await {
+        Ok(Some(stored)) => {
+            let headers = [
+                (header::CONTENT_TYPE, "application/json"),
+                (header::CACHE_CONTROL, "no-store"),
+            ];
+            Ok((headers, stored.salted.encode()).into_response())
+        }
+        Ok(None) => Err(missing()),
+        Err(error) if error.is_lost_manifest() => Err(missing()),
+        Err(error) => Err(store_failed(&error)),
+    }
+}
+
+async fn put_manifest(
+    State(shared): State<Arc<Shared>>,
+    Extension(granted): Extension<Granted>,
+    body: Bytes,
+) -> Result<Json<ManifestReceipt>, ErrorBody> {
+    if let Some(reason) = &granted.on_chain.closed {
+        let message = format!("lease {} is over ({reason}); it takes no manifest", granted.lease);
+        return Err(ErrorBody::new(ErrorCode::LeaseClosed, message));
+    }
+    let salted =
+        SaltedManifest::decode(&body).map_err(|error| ErrorBody::new(ErrorCode::InvalidManifest, in_words(&error)))?;
+    check_hash(&salted, &granted.on_chain.order)?;
+    check_terms(&shared, &salted, &granted.on_chain.order).await?;
+    let already_stored = shared
+        .manifests
+        .put(granted.lease, &salted)
+        .await
+        .map_err(|error| store_failed(&error))?;
+    shared.workloads.manifest_sent(granted.lease).await;
+    tracing::info!(lease = %granted.lease, already_stored, "manifest taken");
+    Ok(Json(ManifestReceipt {
+        lease: granted.lease.0.into(),
+        manifest_hash: salted.hash(),
+        already_stored,
+    }))
+}
+
+async fn get_logs(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Extension(granted): Extension<Granted>,
+    query: Result<Query<LogQuery>, QueryRejection>,
+) -> Result<Response, ErrorBody> {
+    let Query(query) = query.map_err(|rejection| ErrorBody::new(ErrorCode::BadRequest, rejection.body_text()))?;
+    let body = logs::stream(shared, peer, granted, query).await?;
+    Ok((StatusCode::OK, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
+}
+
+/// First the hash: what follows is only worth saying about the manifest that was ordered.
+fn check_hash(salted: &SaltedManifest, ordered: &OrderRequest) -> Result<(), ErrorBody> {
+    let (found, expected) = (salted.hash(), ordered.terms.manifest_hash);
+    if found == expected {
+        return Ok(());
+    }
+    let message = format!(
+        "this manifest's hash is {found}, on chain is {expected}: it is another manifest, or another salt; nothing was stored"
+    );
+    let difference = Difference {
+        field: "manifest hash".to_owned(),
+        on_chain: expected.to_string(),
+        from_manifest: found.to_string(),
+    };
+    Err(ErrorBody::new(ErrorCode::ManifestHashMismatch, message).with_differences(vec![difference]))
+}
+
+/// Then what it asks for, by the same code with which it was ordered.
+async fn check_terms(shared: &Shared, salted: &SaltedManifest, ordered: &OrderRequest) -> Result<(), ErrorBody> {
+    let refused = |error: &dyn Error| {
+        ErrorBody::new(
+            ErrorCode::TermsMismatch,
+            format!("the manifest is no order here: {}", in_words(error)),
+        )
+    };
+    let (_, requirements) = ordered.terms.unpack().map_err(|error| refused(&error))?;
+    let catalog = shared.access.catalog(&salted.manifest).await?;
+    let derived = manifest::derive(salted, &catalog, requirements.params_version).map_err(|error| refused(&error))?;
+    let differences: Vec<_> = manifest::differences(&derived, ordered)
+        .into_iter()
+        .map(|difference| Difference {
+            field: difference.field.to_owned(),
+            on_chain: difference.on_chain,
+            from_manifest: difference.derived,
+        })
+        .collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<_> = differences
+        .iter()
+        .map(|one| {
+            format!(
+                "{} (ordered {}, manifest {})",
+                one.field, one.on_chain, one.from_manifest
+            )
+        })
+        .collect();
+    let message = format!(
+        "the manifest differs from what was ordered in {}; nothing was stored",
+        list.join(", ")
+    );
+    Err(ErrorBody::new(ErrorCode::TermsMismatch, message).with_differences(differences))
+}
+
+fn store_failed(error: &ManifestsError) -> ErrorBody {
+    tracing::error!(error = in_words(error), "manifest store");
+    ErrorBody::new(
+        ErrorCode::Internal,
+        "the provider cannot use its manifest store; nothing was changed",
+    )
+}
+
+fn engine_failed(error: &workload::Error) -> ErrorBody {
+    tracing::warn!(error = in_words(error), "container engine");
+    ErrorBody::new(
+        ErrorCode::Overloaded,
+        "the provider's container engine does not answer; what runs goes on",
+    )
+    .retry_after(5)
+}
+
+/// An error with its causes.
+fn in_words(error: &dyn Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words.push_str(": ");
+        words.push_str(&error.to_string());
+        cause = error.source();
+    }
+    words
+}
