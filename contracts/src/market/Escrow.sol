@@ -23,17 +23,11 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
     using AccountWord for uint256;
     using OrderWord for uint256;
 
-    /// @dev One slot, read whole by every order.
-    struct Token {
-        address tokenAddress;
-        bool enabled;
-        uint16 feeSchedule;
-    }
-
     /// @dev Score cards and answers number tokens with 32 bits.
     uint8 private constant HIGHEST_TOKEN = 31;
     /// @dev Order words have nine bits for the schedule.
     uint16 private constant MAXIMUM_FEE_SCHEDULES = 511;
+    uint256 private constant ENABLED = 1 << 95;
 
     /// @inheritdoc IEscrow
     address public immutable override orderBook;
@@ -45,8 +39,11 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
     /// @inheritdoc IEscrow
     uint16 public override feeScheduleCount;
 
-    mapping(uint256 id => Token) private _tokens;
-    mapping(uint256 id => FeeSchedule) private _feeSchedules;
+    /// @dev Token words: packed schedule 86 at 0 | id of the schedule 9 at 86 | enabled 1 at 95 | address 160 at 96. The schedule
+    /// is there a second time because every order, settlement and close needs the token and it.
+    mapping(uint256 id => uint256 word) private _tokens;
+    /// @dev Packed schedules, see {Fees}.
+    mapping(uint256 id => uint256 packed) private _feeSchedules;
     /// @dev Account-and-token words by `account << 8 | token`.
     mapping(uint256 accountAndToken => uint256 word) private _accounts;
     /// @dev Credits by `payee << 8 | token`.
@@ -80,7 +77,8 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         // Check
         if (amount == 0) revert ZeroAmount();
         if (_ownerOf(account) == address(0)) revert UnknownAccount(account);
-        address tokenAddress = _tokenAddress(token);
+        address tokenAddress = address(uint160(_tokens[token] >> 96));
+        if (tokenAddress == address(0)) revert UnknownToken(token);
 
         // Interaction first: what counts is what arrives. The guard keeps the balance from moving in between.
         uint256 balanceBefore = IERC20(tokenAddress).balanceOf(address(this));
@@ -102,7 +100,7 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
-    function withdraw(uint32 account, uint8 token, uint256 amount, address to) external override nonReentrant {
+    function withdraw(uint32 account, uint8 token, uint256 amount, address to) external override {
         // Check
         if (amount == 0) revert ZeroAmount();
         _checkAccountOwner(account, msg.sender);
@@ -115,12 +113,12 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         emit Withdrawn(account, token, to, amount);
 
         // Interaction
-        _send(token, to, amount);
+        _send(token, _tokens[token], to, amount);
     }
 
     /// @inheritdoc IEscrow
     function withdrawCredit(uint8 token, address to) external override returns (uint256 amount) {
-        return _payOut(msg.sender, token, 0, to);
+        return _payOut(msg.sender, token, _tokens[token], 0, to);
     }
 
     // ------------------------------------------------------------- governance
@@ -130,8 +128,10 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         uint256 total = uint256(schedule.commission) + schedule.userFee + schedule.providerFee;
         if (total > Fees.MAXIMUM) revert FeesTooHigh(total, Fees.MAXIMUM);
         if (feeScheduleCount == MAXIMUM_FEE_SCHEDULES) revert FeeSchedulesExhausted(feeScheduleCount);
+        (uint256 packed, bool exact) = Fees.pack(schedule);
+        if (!exact) revert MatchFeeTooPrecise(schedule.matchFee);
         id = ++feeScheduleCount;
-        _feeSchedules[id] = schedule;
+        _feeSchedules[id] = packed;
         emit FeeScheduleAdded(id, schedule);
     }
 
@@ -147,11 +147,12 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         }
         if (token > HIGHEST_TOKEN) revert TokenIdOutOfRange(token, HIGHEST_TOKEN);
         if (schedule == 0 || schedule > feeScheduleCount) revert UnknownFeeSchedule(schedule);
-        address current = _tokens[token].tokenAddress;
+        address current = address(uint160(_tokens[token] >> 96));
         if (tokenAddress == address(0) || (current != address(0) && current != tokenAddress)) {
             revert TokenAddressFixed(token, current, tokenAddress);
         }
-        _tokens[token] = Token(tokenAddress, enabled, schedule);
+        _tokens[token] = _feeSchedules[schedule] | (uint256(schedule) << Fees.PACKED_BITS) | (enabled ? ENABLED : 0)
+            | (uint256(uint160(tokenAddress)) << 96);
         emit TokenSet(token, tokenAddress, enabled, schedule);
     }
 
@@ -165,10 +166,10 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         returns (uint256 nonce, uint256 schedule)
     {
         _checkAccountOwner(account, owner);
-        Token memory listed = _tokens[token];
-        if (!listed.enabled) revert TokenNotEnabled(token);
-        schedule = listed.feeSchedule;
-        uint256 amount = _lockFor(rate, duration, _feeSchedules[schedule]);
+        uint256 listed = _tokens[token];
+        if (listed & ENABLED == 0) revert TokenNotEnabled(token);
+        schedule = (listed >> Fees.PACKED_BITS) & 511;
+        uint256 amount = Fees.orderLock(rate, duration, listed);
 
         uint256 key = _accountKey(account, token);
         uint256 word = _accounts[key];
@@ -183,28 +184,32 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function releaseOrder(uint64 orderId, uint256 orderWord) external override onlyOrderBook {
-        uint256 amount = _lockFor(orderWord.rate(), orderWord.duration(), _feeSchedules[orderWord.feeSchedule()]);
-        _unlock(OrderId.account(orderId), OrderId.token(orderId), amount, amount);
+        uint8 token = OrderId.token(orderId);
+        uint256 packed = _packedSchedule(_tokens[token], orderWord.feeSchedule());
+        uint256 amount = Fees.orderLock(orderWord.rate(), orderWord.duration(), packed);
+        _unlock(OrderId.account(orderId), token, amount, amount);
     }
 
     /// @inheritdoc IEscrow
     function openLeases(uint256[] calldata changes, address responder) external override onlyOrderBook {
         uint256[] memory matchFees = new uint256[](uint256(HIGHEST_TOKEN) + 1);
+        uint256 listedUnder = type(uint256).max;
+        uint256 listed = 0;
         for (uint256 index = 0; index < changes.length; ++index) {
             uint256 change = changes[index];
-            FeeSchedule memory schedule = _feeSchedules[(change >> 197) & 511];
+            uint8 token = uint8(change >> 206);
+            if (token != listedUnder) (listedUnder, listed) = (token, _tokens[token]);
+            uint256 packed = _packedSchedule(listed, (change >> 197) & 511);
             uint256 duration = (change >> 168) & OrderWord.MAXIMUM_DURATION;
-            uint256 locked =
-                Fees.leaseLock((change >> 84) & OrderWord.MAXIMUM_RATE, duration, schedule) + schedule.matchFee;
-            uint256 kept = 0;
-            uint256 matchFee = 0;
-            uint256 rate = change & OrderWord.MAXIMUM_RATE;
-            if (rate != 0) {
-                kept = Fees.leaseLock(rate, duration, schedule);
-                matchFee = schedule.matchFee;
-                matchFees[uint8(change >> 206)] += matchFee;
+            uint256 released = Fees.orderLock((change >> 84) & OrderWord.MAXIMUM_RATE, duration, packed);
+            uint256 refunded = released;
+            if (change & OrderWord.MAXIMUM_RATE != 0) {
+                uint256 matchFee = Fees.matchFee(packed);
+                matchFees[token] += matchFee;
+                released -= Fees.leaseLock(change & OrderWord.MAXIMUM_RATE, duration, packed);
+                refunded = released - matchFee;
             }
-            _unlock(uint32(change >> 214), uint8(change >> 206), locked - kept, locked - kept - matchFee);
+            _unlock(uint32(change >> 214), token, released, refunded);
         }
         for (uint256 token = 0; token < matchFees.length; ++token) {
             if (matchFees[token] != 0) _credits[_creditKey(responder, uint8(token))] += matchFees[token];
@@ -218,13 +223,32 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         onlyOrderBook
         returns (uint256 amount)
     {
-        FeeSchedule memory schedule = _feeSchedules[orderWord.feeSchedule()];
-        uint256 gross = Fees.gross(orderWord.rate(), until);
-        amount = Fees.net(gross, schedule) - Fees.net(Fees.gross(orderWord.rate(), orderWord.settledFor()), schedule);
-        if (orderWord.state() == OrderState.Leased) return amount;
-        // Closed inside the payout hold: the lock is down to what accrued, and all of it is due now.
-        _creditFees(OrderId.token(orderId), gross, schedule);
-        _unlock(OrderId.account(orderId), OrderId.token(orderId), gross + Fees.userFee(gross, schedule), 0);
+        return _settle(orderId, orderWord, until, _tokens[OrderId.token(orderId)]);
+    }
+
+    /// @inheritdoc IEscrow
+    function settleAndCredit(uint64 orderId, uint256 orderWord, uint256 until, address payee)
+        external
+        override
+        onlyOrderBook
+        returns (uint256 amount)
+    {
+        uint8 token = OrderId.token(orderId);
+        amount = _settle(orderId, orderWord, until, _tokens[token]);
+        if (amount != 0) _credits[_creditKey(payee, token)] += amount;
+    }
+
+    /// @inheritdoc IEscrow
+    function settleAndPay(uint64 orderId, uint256 orderWord, uint256 until, uint256 carried, address payee, address to)
+        external
+        override
+        onlyOrderBook
+        returns (uint256 amount, uint256 paid)
+    {
+        uint8 token = OrderId.token(orderId);
+        uint256 listed = _tokens[token];
+        amount = _settle(orderId, orderWord, until, listed);
+        paid = _payOut(payee, token, listed, carried + amount, to);
     }
 
     /// @inheritdoc IEscrow
@@ -234,34 +258,19 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         onlyOrderBook
         returns (uint256 amount)
     {
-        FeeSchedule memory schedule = _feeSchedules[orderWord.feeSchedule()];
         uint8 token = OrderId.token(orderId);
+        uint256 packed = _packedSchedule(_tokens[token], orderWord.feeSchedule());
         uint256 gross = Fees.gross(orderWord.rate(), billed);
-        uint256 spent = gross + Fees.userFee(gross, schedule);
-        uint256 locked = Fees.leaseLock(orderWord.rate(), orderWord.duration(), schedule);
+        uint256 spent = gross + Fees.userFee(gross, packed);
+        uint256 locked = Fees.leaseLock(orderWord.rate(), orderWord.duration(), packed);
         if (held) {
             _unlock(OrderId.account(orderId), token, locked - spent, locked - spent);
             return 0;
         }
-        amount = Fees.net(gross, schedule) - Fees.net(Fees.gross(orderWord.rate(), orderWord.settledFor()), schedule);
+        amount = _due(orderWord, gross, packed);
         if (amount != 0) _credits[_creditKey(payee, token)] += amount;
-        _creditFees(token, gross, schedule);
+        _creditFees(token, gross, packed);
         _unlock(OrderId.account(orderId), token, locked, locked - spent);
-    }
-
-    /// @inheritdoc IEscrow
-    function credit(address payee, uint8 token, uint256 amount) external override onlyOrderBook {
-        _credits[_creditKey(payee, token)] += amount;
-    }
-
-    /// @inheritdoc IEscrow
-    function payOut(address payee, uint8 token, uint256 amount, address to)
-        external
-        override
-        onlyOrderBook
-        returns (uint256 paid)
-    {
-        return _payOut(payee, token, amount, to);
     }
 
     // ------------------------------------------------------------------ views
@@ -289,25 +298,25 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function feeSchedule(uint16 id) external view override returns (FeeSchedule memory) {
-        return _knownSchedule(id);
+        return Fees.unpack(_knownSchedule(id));
     }
 
     /// @inheritdoc IEscrow
     function tokenOf(uint8 token) external view override returns (address tokenAddress, bool enabled, uint16 schedule) {
-        Token memory listed = _tokens[token];
-        return (listed.tokenAddress, listed.enabled, listed.feeSchedule);
+        uint256 listed = _tokens[token];
+        schedule = uint16((listed >> Fees.PACKED_BITS) & 511);
+        return (address(uint160(listed >> 96)), listed & ENABLED != 0, schedule);
     }
 
     /// @inheritdoc IEscrow
     function lockFor(uint96 rate, uint32 duration, uint16 schedule) external view override returns (uint256) {
-        return _lockFor(rate, duration, _knownSchedule(schedule));
+        return Fees.orderLock(rate, duration, _knownSchedule(schedule));
     }
 
     /// @inheritdoc IEscrow
-    function netOf(uint256 orderWord, uint256 until) external view override returns (uint256) {
-        FeeSchedule memory schedule = _feeSchedules[orderWord.feeSchedule()];
-        uint256 paid = Fees.net(Fees.gross(orderWord.rate(), orderWord.settledFor()), schedule);
-        return Fees.net(Fees.gross(orderWord.rate(), until), schedule) - paid;
+    function netOf(uint64 orderId, uint256 orderWord, uint256 until) external view override returns (uint256) {
+        uint256 packed = _packedSchedule(_tokens[OrderId.token(orderId)], orderWord.feeSchedule());
+        return _due(orderWord, Fees.gross(orderWord.rate(), until), packed);
     }
 
     // ---------------------------------------------------------------- private
@@ -317,9 +326,33 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         if (owner != caller || caller == address(0)) revert NotAccountOwner(account, caller, owner);
     }
 
+    /// @dev The schedule under an id. Nearly always the token still has the one that the order froze.
+    function _packedSchedule(uint256 listed, uint256 id) private view returns (uint256) {
+        return (listed >> Fees.PACKED_BITS) & 511 == id ? listed : _feeSchedules[id];
+    }
+
+    /// @dev What a lease pays its supplier when its streamed amount reaches `gross`.
+    function _due(uint256 orderWord, uint256 gross, uint256 packed) private pure returns (uint256) {
+        return Fees.net(gross, packed) - Fees.net(Fees.gross(orderWord.rate(), orderWord.settledFor()), packed);
+    }
+
+    function _settle(uint64 orderId, uint256 orderWord, uint256 until, uint256 listed)
+        private
+        returns (uint256 amount)
+    {
+        if (until == orderWord.settledFor()) return 0;
+        uint256 packed = _packedSchedule(listed, orderWord.feeSchedule());
+        uint256 gross = Fees.gross(orderWord.rate(), until);
+        amount = _due(orderWord, gross, packed);
+        if (orderWord.state() == OrderState.Leased) return amount;
+        // Closed inside the payout hold: the lock is down to what accrued, and all of it is due now.
+        _creditFees(OrderId.token(orderId), gross, packed);
+        _unlock(OrderId.account(orderId), OrderId.token(orderId), gross + Fees.userFee(gross, packed), 0);
+    }
+
     /// @dev The user fee and what is not the supplier's. Only at the end of a lease, on cumulative amounts.
-    function _creditFees(uint8 token, uint256 gross, FeeSchedule memory schedule) private {
-        uint256 fees = gross - Fees.net(gross, schedule) + Fees.userFee(gross, schedule);
+    function _creditFees(uint8 token, uint256 gross, uint256 packed) private {
+        uint256 fees = gross - Fees.net(gross, packed) + Fees.userFee(gross, packed);
         if (fees != 0) _credits[_creditKey(foundation, token)] += fees;
     }
 
@@ -329,24 +362,31 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         _accounts[key] = _accounts[key] - (released << 112) + refunded;
     }
 
-    function _payOut(address payee, uint8 token, uint256 amount, address to)
+    /// @dev Sends `amount`, which is nobody's credit, together with the payee's credit.
+    function _payOut(address payee, uint8 token, uint256 listed, uint256 amount, address to)
         private
-        nonReentrant
         returns (uint256 paid)
     {
         uint256 key = _creditKey(payee, token);
         uint256 credited = _credits[key];
         paid = credited + amount;
         if (paid == 0) revert NothingToWithdraw(payee, token);
-        if (credited != 0) _credits[key] = 0;
-        emit CreditWithdrawn(payee, token, to, paid);
-        _send(token, to, paid);
+        if (credited != 0) {
+            _credits[key] = 0;
+            emit CreditWithdrawn(payee, token, to, credited);
+        }
+        _send(token, listed, to, paid);
     }
 
-    function _send(uint8 token, address to, uint256 amount) private {
+    /// @dev The last step of whoever calls it, so that a token that calls back finds everything done; but not in the middle
+    /// of a deposit, which compares balances.
+    function _send(uint8 token, uint256 listed, address to, uint256 amount) private {
+        if (_reentrancyGuardEntered()) revert ReentrancyGuardReentrantCall();
         // Tokens sent here would belong to nobody.
         if (to == address(0) || to == address(this)) revert InvalidRecipient(to);
-        IERC20(_tokenAddress(token)).safeTransfer(to, amount);
+        address tokenAddress = address(uint160(listed >> 96));
+        if (tokenAddress == address(0)) revert UnknownToken(token);
+        IERC20(tokenAddress).safeTransfer(to, amount);
     }
 
     function _setFoundation(address newFoundation) private {
@@ -355,18 +395,9 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         emit FoundationChanged(newFoundation);
     }
 
-    function _tokenAddress(uint8 token) private view returns (address tokenAddress) {
-        tokenAddress = _tokens[token].tokenAddress;
-        if (tokenAddress == address(0)) revert UnknownToken(token);
-    }
-
-    function _knownSchedule(uint16 id) private view returns (FeeSchedule memory) {
+    function _knownSchedule(uint16 id) private view returns (uint256 packed) {
         if (id == 0 || id > feeScheduleCount) revert UnknownFeeSchedule(id);
         return _feeSchedules[id];
-    }
-
-    function _lockFor(uint256 rate, uint256 duration, FeeSchedule memory schedule) private pure returns (uint256) {
-        return Fees.leaseLock(rate, duration, schedule) + schedule.matchFee;
     }
 
     function _accountKey(uint32 account, uint8 token) private pure returns (uint256) {

@@ -10,6 +10,7 @@ interface IEscrow {
     event AccountOpened(uint32 indexed account, address indexed owner);
     event Deposited(uint32 indexed account, uint8 indexed token, address from, uint256 amount);
     event Withdrawn(uint32 indexed account, uint8 indexed token, address to, uint256 amount);
+    /// @notice A credit was paid out. What {IOrderBook-settleAndWithdraw} settles is paid without becoming a credit.
     event CreditWithdrawn(address indexed payee, uint8 indexed token, address to, uint256 amount);
     event FeeScheduleAdded(uint16 indexed id, FeeSchedule schedule);
     event FoundationChanged(address indexed foundation);
@@ -40,6 +41,8 @@ interface IEscrow {
     error UnknownFeeSchedule(uint16 id);
     error FeeSchedulesExhausted(uint16 count);
     error FeesTooHigh(uint256 basisPoints, uint256 maximum);
+    /// @dev A match fee has at most 44 significant bits.
+    error MatchFeeTooPrecise(uint96 matchFee);
     /// @dev An account makes at most 2^24 - 1 orders in a token.
     error NoncesExhausted(uint32 account, uint8 token);
 
@@ -77,18 +80,22 @@ interface IEscrow {
     /// fee schedule 9 at 197 | token 8 at 206 | account 32 at 214.
     function openLeases(uint256[] calldata changes, address responder) external;
     /// @notice What a lease pays its supplier from what is settled to `until` (seconds after its start). For a closed lease
-    /// this is its end: the fees are credited and its lock is spent. The caller passes the amount on with {credit} or
-    /// {payOut}.
+    /// this is its end: the fees are credited and its lock is spent. The caller passes the amount on, as `carried`.
     function settleLease(uint64 orderId, uint256 orderWord, uint256 until) external returns (uint256 amount);
+    /// @notice {settleLease}, credited to the payee.
+    function settleAndCredit(uint64 orderId, uint256 orderWord, uint256 until, address payee)
+        external
+        returns (uint256 amount);
+    /// @notice {settleLease}, sent together with `carried` and the payee's earlier credit. `until` may be what is settled
+    /// already.
+    function settleAndPay(uint64 orderId, uint256 orderWord, uint256 until, uint256 carried, address payee, address to)
+        external
+        returns (uint256 amount, uint256 paid);
     /// @notice Ends a lease after `billed` seconds. Inside the payout hold (`held`) only the unused part is returned, what
     /// accrued stays locked for {settleLease}; later everything is credited.
     function closeLease(uint64 orderId, uint256 orderWord, uint256 billed, bool held, address payee)
         external
         returns (uint256 amount);
-    /// @notice Credits a settled amount.
-    function credit(address payee, uint8 token, uint256 amount) external;
-    /// @notice Sends a settled amount and the payee's earlier credit.
-    function payOut(address payee, uint8 token, uint256 amount, address to) external returns (uint256 paid);
 
     // ------------------------------------------------------------------ views
 
@@ -107,7 +114,7 @@ interface IEscrow {
     /// @notice Address of a payment token (zero if unknown), whether new orders may use it, and the schedule they freeze.
     function tokenOf(uint8 token) external view returns (address tokenAddress, bool enabled, uint16 schedule);
     /// @notice Net amount a lease would pay its supplier if it were settled to `until`.
-    function netOf(uint256 orderWord, uint256 until) external view returns (uint256);
+    function netOf(uint64 orderId, uint256 orderWord, uint256 until) external view returns (uint256);
     /// @notice Worst case of a lease: the stream and the user fee, both rounded up, and the match fee.
     function lockFor(uint96 rate, uint32 duration, uint16 schedule) external view returns (uint256);
 }

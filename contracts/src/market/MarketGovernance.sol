@@ -3,7 +3,6 @@ pragma solidity ^0.8.30;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 
-import {IProviderRegistry} from "../registry/IProviderRegistry.sol";
 import {IEscrow} from "./IEscrow.sol";
 import {IOrderBook} from "./IOrderBook.sol";
 
@@ -11,14 +10,6 @@ import {IOrderBook} from "./IOrderBook.sol";
 /// @notice The windows are immutable. Governance chooses within them, and names collaborators with a delay that outlasts every
 /// order made under the old ones.
 abstract contract MarketGovernance is IOrderBook, AccessManaged {
-    /// @dev One slot: all that a bid needs beside its order and its supplier.
-    struct Bidding {
-        IProviderRegistry registry;
-        uint16 bidWindow;
-        uint16 bidLimit;
-        uint16 paramsVersion;
-    }
-
     struct Proposal {
         address proposed;
         uint32 fromBlock;
@@ -27,12 +18,15 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
 
     /// @dev `blockhash` reaches no further back.
     uint16 private constant LONGEST_RESPONSE_WINDOW = 256;
+
     IEscrow internal immutable _escrow;
     uint256 internal immutable _maximumBidWindow;
     uint256 internal immutable _responseWindow;
     uint256 internal immutable _challengeWindow;
 
-    Bidding internal _bidding;
+    /// @dev All that an order and a bid need of governance, in one slot: provider registry 160 at 0 | bid window 16 at 160 | bid
+    /// limit 16 at 176 | params version 16 at 192.
+    uint256 internal _bidding;
     address internal _taskManager;
     address private _paymentTokens;
     mapping(Collaborator role => Proposal) private _proposals;
@@ -96,38 +90,55 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
     /// @inheritdoc IOrderBook
     function collaborator(Collaborator role) public view override returns (address) {
         if (role == Collaborator.TaskManager) return _taskManager;
-        if (role == Collaborator.ProviderRegistry) return address(_bidding.registry);
+        if (role == Collaborator.ProviderRegistry) return _registryOf(_bidding);
         return _paymentTokens;
     }
 
     /// @inheritdoc IOrderBook
     function parameters() external view override returns (Parameters memory) {
-        Bidding memory bidding = _bidding;
+        uint256 bidding = _bidding;
         return Parameters({
-            bidWindow: bidding.bidWindow,
+            bidWindow: _bidWindowOf(bidding),
             maximumBidWindow: uint16(_maximumBidWindow),
             responseWindow: uint16(_responseWindow),
             challengeWindow: uint32(_challengeWindow),
-            bidLimit: bidding.bidLimit,
-            paramsVersion: bidding.paramsVersion
+            bidLimit: _bidLimitOf(bidding),
+            paramsVersion: _paramsVersionOf(bidding)
         });
     }
 
     // ------------------------------------------------------- private: governance
 
+    function _registryOf(uint256 bidding) internal pure returns (address) {
+        return address(uint160(bidding));
+    }
+
+    function _bidWindowOf(uint256 bidding) internal pure returns (uint16) {
+        return uint16(bidding >> 160);
+    }
+
+    function _bidLimitOf(uint256 bidding) internal pure returns (uint16) {
+        return uint16(bidding >> 176);
+    }
+
+    function _paramsVersionOf(uint256 bidding) internal pure returns (uint16) {
+        return uint16(bidding >> 192);
+    }
+
     function _checkRegistry() internal view {
-        if (msg.sender != address(_bidding.registry)) revert NotProviderRegistry(msg.sender);
+        if (msg.sender != _registryOf(_bidding)) revert NotProviderRegistry(msg.sender);
     }
 
     function _setBidding(uint16 bidWindow, uint16 bidLimit, uint16 paramsVersion) private {
-        _bidding = Bidding(_bidding.registry, bidWindow, bidLimit, paramsVersion);
+        _bidding = uint160(_bidding) | (uint256(bidWindow) << 160) | (uint256(bidLimit) << 176)
+            | (uint256(paramsVersion) << 192);
         emit BiddingChanged(bidWindow, bidLimit, paramsVersion);
     }
 
     function _setCollaborator(Collaborator role, address current) private {
         address previous = collaborator(role);
         if (role == Collaborator.TaskManager) _taskManager = current;
-        else if (role == Collaborator.ProviderRegistry) _bidding.registry = IProviderRegistry(current);
+        else if (role == Collaborator.ProviderRegistry) _bidding = (_bidding >> 160 << 160) | uint160(current);
         else _paymentTokens = current;
         emit CollaboratorChanged(role, previous, current);
     }

@@ -42,9 +42,9 @@ contract OrderBook is Suppliers {
         override
         returns (uint64 orderId)
     {
-        Bidding memory bidding = _bidding;
-        Terms.check(terms, bidding.paramsVersion);
-        if (bidWindow == 0) bidWindow = bidding.bidWindow;
+        uint256 bidding = _bidding;
+        Terms.check(terms, _paramsVersionOf(bidding));
+        if (bidWindow == 0) bidWindow = _bidWindowOf(bidding);
         if (bidWindow > _maximumBidWindow) revert BidWindowTooLong(bidWindow, uint16(_maximumBidWindow));
         uint256 closeBlock = block.number + bidWindow;
 
@@ -121,46 +121,25 @@ contract OrderBook is Suppliers {
 
     /// @inheritdoc IOrderBook
     function placeBid(uint64 orderId, uint32 fizz, uint96 rate) external override {
-        Bidder memory bidder = _bidders[msg.sender];
-        if (bidder.supplier == 0) revert NotSupplier(msg.sender);
-        _checkAscending(bidder, orderId, fizz);
+        uint256 bidder = _advance(_bidders[msg.sender], orderId, fizz);
         _bidders[msg.sender] = bidder;
 
-        Bidding memory bidding = _bidding;
-        uint256 scoreCard = _activeScoreCard(bidding.registry, bidder.supplier);
-        OrderRecord storage record = _orders[orderId];
-        uint256 word = record.word;
-        if (word.state() != OrderState.Open) revert WrongState(orderId, word.state());
-        if (block.number >= word.closeBlock()) {
-            revert BidWindowOver(orderId, uint32(word.closeBlock()), block.number);
-        }
-        uint256 digest = record.digest;
-        if (digest.count() >= bidding.bidLimit) revert BidLimitReached(orderId, bidding.bidLimit);
-        uint256 capacity = _biddingCapacity(bidder.supplier, fizz);
-        _foldBid(record, word, digest, BidRequest(orderId, fizz, rate), bidder.supplier, scoreCard, capacity);
+        uint256 bidding = _bidding;
+        uint256 scoreCard = _activeScoreCard(bidding, uint32(bidder));
+        _bid(orderId, _offer(orderId, uint32(bidder), fizz, rate), bidding, scoreCard, false);
     }
 
     /// @inheritdoc IOrderBook
     function placeBids(BidRequest[] calldata bids) external override {
         if (bids.length == 0) revert EmptyBatch();
-        Bidder memory bidder = _bidders[msg.sender];
-        if (bidder.supplier == 0) revert NotSupplier(msg.sender);
-        Bidding memory bidding = _bidding;
-        uint256 scoreCard = _activeScoreCard(bidding.registry, bidder.supplier);
-        uint256 ownCapacity = 0;
+        uint256 bidder = _bidders[msg.sender];
+        uint256 bidding = _bidding;
+        uint256 scoreCard = _activeScoreCard(bidding, uint32(bidder));
         for (uint256 index = 0; index < bids.length; ++index) {
-            BidRequest memory bid = bids[index];
-            _checkAscending(bidder, bid.orderId, bid.fizz);
-            OrderRecord storage record = _orders[bid.orderId];
-            uint256 word = record.word;
-            // Closed or full since the provider looked: the other bids still count.
-            if (word.state() != OrderState.Open || block.number >= word.closeBlock()) continue;
-            uint256 digest = record.digest;
-            if (digest.count() >= bidding.bidLimit) continue;
-            uint256 capacity = bid.fizz == 0 ? ownCapacity : 0;
-            if (capacity == 0) capacity = _biddingCapacity(bidder.supplier, bid.fizz);
-            if (bid.fizz == 0) ownCapacity = capacity;
-            _foldBid(record, word, digest, bid, bidder.supplier, scoreCard, capacity);
+            BidRequest calldata bid = bids[index];
+            bidder = _advance(bidder, bid.orderId, bid.fizz);
+            // Orders that closed or filled up since the provider looked are passed over: the others still count.
+            _bid(bid.orderId, _offer(bid.orderId, uint32(bidder), bid.fizz, bid.rate), bidding, scoreCard, true);
         }
         _bidders[msg.sender] = bidder;
     }
@@ -171,26 +150,31 @@ contract OrderBook is Suppliers {
     function settle(uint64[] calldata orderIds) external override {
         for (uint256 index = 0; index < orderIds.length; ++index) {
             uint64 orderId = orderIds[index];
-            uint256 word = _leaseWord(orderId);
-            uint256 amount = _settle(orderId, word);
-            if (amount != 0) _escrow.credit(_suppliers[word.supplier()].owner, OrderId.token(orderId), amount);
+            (OrderRecord storage record, uint256 word, uint256 until) = _settleable(orderId);
+            // Somebody was faster, or nothing is due yet.
+            if (until == word.settledFor()) continue;
+            record.word = word.withSettledFor(until);
+            uint256 amount = _escrow.settleAndCredit(orderId, word, until, _suppliers[word.supplier()].owner);
+            emit LeaseSettled(orderId, word.supplier(), uint32(until), amount);
         }
     }
 
     /// @inheritdoc IOrderBook
-    function settleAndWithdraw(uint64[] calldata orderIds, address to) external override returns (uint256 amount) {
+    function settleAndWithdraw(uint64[] calldata orderIds, address to) external override returns (uint256 paid) {
         if (orderIds.length == 0) revert EmptyBatch();
-        uint8 token = OrderId.token(orderIds[0]);
-        for (uint256 index = 0; index < orderIds.length; ++index) {
-            uint64 orderId = orderIds[index];
-            if (OrderId.token(orderId) != token) revert MixedTokens(orderId, token);
-            uint256 word = _leaseWord(orderId);
-            if (_suppliers[word.supplier()].owner != msg.sender) {
-                revert NotSupplierOwner(orderId, word.supplier(), msg.sender);
+        uint256 last = orderIds.length - 1;
+        uint256 carried = 0;
+        for (uint256 index = 0; index < last; ++index) {
+            if (OrderId.token(orderIds[index]) != OrderId.token(orderIds[last])) {
+                revert MixedTokens(orderIds[index], OrderId.token(orderIds[last]));
             }
-            amount += _settle(orderId, word);
+            (uint256 word, uint256 until) = _settleOwn(orderIds[index]);
+            if (until == word.settledFor()) continue;
+            uint256 amount = _escrow.settleLease(orderIds[index], word, until);
+            emit LeaseSettled(orderIds[index], word.supplier(), uint32(until), amount);
+            carried += amount;
         }
-        return _escrow.payOut(msg.sender, token, amount, to);
+        return _payOut(orderIds[last], carried, to);
     }
 
     // ----------------------------------------------------------- task manager
@@ -245,9 +229,8 @@ contract OrderBook is Suppliers {
 
     /// @inheritdoc IOrderBook
     function claimable(uint64 orderId) external view override returns (uint256) {
-        uint256 word = _leaseWord(orderId);
-        uint256 until = _settleableUntil(word);
-        return until == word.settledFor() ? 0 : _escrow.netOf(word, until);
+        (, uint256 word, uint256 until) = _settleable(orderId);
+        return _escrow.netOf(orderId, word, until);
     }
 
     // ---------------------------------------------------------- private: order
@@ -264,18 +247,33 @@ contract OrderBook is Suppliers {
 
     // ------------------------------------------------------------ private: bids
 
-    function _checkAscending(Bidder memory bidder, uint64 orderId, uint32 fizz) private view {
-        bool ascends = bidder.lastBlock != block.number || orderId > bidder.lastOrderId
-            || (orderId == bidder.lastOrderId && fizz > bidder.lastFizz);
-        if (!ascends) revert BidsNotAscending(bidder.lastOrderId, bidder.lastFizz, orderId, fizz);
-        bidder.lastBlock = uint32(block.number);
-        bidder.lastOrderId = orderId;
-        bidder.lastFizz = fizz;
+    /// @dev The bidder's word with this bid as its last.
+    function _advance(uint256 bidder, uint64 orderId, uint32 fizz) private view returns (uint256) {
+        if (uint32(bidder) == 0) revert NotSupplier(msg.sender);
+        uint256 position = (block.number << 96) | (uint256(orderId) << 32) | fizz;
+        if (position <= bidder >> 32) {
+            revert BidsNotAscending(uint64(bidder >> 64), uint32(bidder >> 32), orderId, fizz);
+        }
+        return (position << 32) | uint32(bidder);
     }
 
-    function _activeScoreCard(IProviderRegistry registry, uint32 provider) private view returns (uint256 scoreCard) {
-        scoreCard = registry.scoreCard(provider);
+    function _activeScoreCard(uint256 bidding, uint32 provider) private view returns (uint256 scoreCard) {
+        scoreCard = IProviderRegistry(_registryOf(bidding)).scoreCard(provider);
         if (!ScoreCardWord.isActive(scoreCard)) revert SupplierInactive(provider);
+    }
+
+    function _takesBids(uint256 word, uint256 digest, uint256 bidding) private view returns (bool) {
+        return
+            word.state() == OrderState.Open && block.number < word.closeBlock() && digest.count() < _bidLimitOf(bidding);
+    }
+
+    /// @dev Says why an order takes no bid.
+    function _refuse(uint64 orderId, uint256 word, uint16 bidLimit) private view {
+        if (word.state() != OrderState.Open) revert WrongState(orderId, word.state());
+        if (block.number >= word.closeBlock()) {
+            revert BidWindowOver(orderId, uint32(word.closeBlock()), block.number);
+        }
+        revert BidLimitReached(orderId, bidLimit);
     }
 
     function _biddingCapacity(uint32 provider, uint32 fizz) private view returns (uint256 capacity) {
@@ -286,21 +284,25 @@ contract OrderBook is Suppliers {
         return capacity.visible();
     }
 
-    function _foldBid(
-        OrderRecord storage record,
-        uint256 word,
-        uint256 digest,
-        BidRequest memory bid,
-        uint32 provider,
-        uint256 scoreCard,
-        uint256 capacity
-    ) private {
-        if (bid.rate == 0) revert RateIsZero(bid.orderId);
-        if (bid.rate > word.rate()) revert RateAboveMaximum(bid.orderId, bid.rate, word.rate());
-        if (digest == 0) digest = DigestWord.seed(bid.orderId, word.closeBlock());
-        uint256 offer = OfferWord.pack(block.number, bid.rate, bid.fizz, provider);
+    function _offer(uint64 orderId, uint32 provider, uint32 fizz, uint96 rate) private view returns (uint256) {
+        if (rate == 0) revert RateIsZero(orderId);
+        if (rate > OrderWord.MAXIMUM_RATE) revert RateAboveMaximum(orderId, rate, OrderWord.MAXIMUM_RATE);
+        return OfferWord.pack(block.number, rate, fizz, provider);
+    }
+
+    function _bid(uint64 orderId, uint256 offer, uint256 bidding, uint256 scoreCard, bool mayPassOver) private {
+        OrderRecord storage record = _orders[orderId];
+        uint256 word = record.word;
+        uint256 digest = record.digest;
+        if (!_takesBids(word, digest, bidding)) {
+            if (mayPassOver) return;
+            _refuse(orderId, word, _bidLimitOf(bidding));
+        }
+        if (OfferWord.rate(offer) > word.rate()) revert RateAboveMaximum(orderId, OfferWord.rate(offer), word.rate());
+        if (digest == 0) digest = DigestWord.seed(orderId, word.closeBlock());
+        uint256 capacity = _biddingCapacity(OfferWord.provider(offer), OfferWord.fizz(offer));
         record.digest = digest.fold(offer, scoreCard, capacity);
-        emit BidPlaced(bid.orderId, provider, offer, scoreCard, capacity);
+        emit BidPlaced(orderId, OfferWord.provider(offer), offer, scoreCard, capacity);
     }
 
     // --------------------------------------------------------- private: matches
@@ -349,7 +351,7 @@ contract OrderBook is Suppliers {
             return _lockChange(orderId, word, rate);
         }
         if (word.requeued()) return _expire(orderId, record, word);
-        uint256 closeBlock = block.number + _bidding.bidWindow;
+        uint256 closeBlock = block.number + _bidWindowOf(_bidding);
         record.word = word.requeue(closeBlock);
         record.digest = DigestWord.seed(orderId, closeBlock);
         emit OrderRequeued(orderId, uint32(closeBlock));
@@ -376,26 +378,37 @@ contract OrderBook is Suppliers {
         if (supplierOwner_ != msg.sender) revert NotSupplierOwner(orderId, word.supplier(), msg.sender);
     }
 
-    /// @dev Word of an order that is or was a lease.
-    function _leaseWord(uint64 orderId) private view returns (uint256 word) {
-        word = _orders[orderId].word;
+    /// @dev Writes what a lease of the caller is settled to. Its word is the one before.
+    function _settleOwn(uint64 orderId) private returns (uint256 word, uint256 until) {
+        OrderRecord storage record;
+        (record, word, until) = _settleable(orderId);
+        if (_suppliers[word.supplier()].owner != msg.sender) {
+            revert NotSupplierOwner(orderId, word.supplier(), msg.sender);
+        }
+        if (until != word.settledFor()) record.word = word.withSettledFor(until);
+    }
+
+    /// @dev Settles the last lease of a withdrawal and sends everything at once.
+    function _payOut(uint64 orderId, uint256 carried, address to) private returns (uint256 paid) {
+        (uint256 word, uint256 until) = _settleOwn(orderId);
+        uint256 amount;
+        (amount, paid) = _escrow.settleAndPay(orderId, word, until, carried, msg.sender, to);
+        if (until != word.settledFor()) emit LeaseSettled(orderId, word.supplier(), uint32(until), amount);
+    }
+
+    /// @dev An order that is or was a lease, and the seconds after its start up to which it can be paid now.
+    function _settleable(uint64 orderId)
+        private
+        view
+        returns (OrderRecord storage record, uint256 word, uint256 until)
+    {
+        record = _orders[orderId];
+        word = record.word;
         OrderState state = word.state();
         if (state != OrderState.Leased && state < OrderState.ClosedByUser) revert WrongState(orderId, state);
-    }
-
-    /// @dev Seconds after the start up to which a lease can be paid now.
-    function _settleableUntil(uint256 word) private view returns (uint256) {
         uint256 elapsed = block.timestamp - word.start();
-        if (elapsed < _challengeWindow) return word.settledFor();
-        return word.state() == OrderState.Leased && elapsed < word.duration() ? elapsed : word.duration();
-    }
-
-    /// @dev Nothing due is no error: somebody else may have settled a moment ago.
-    function _settle(uint64 orderId, uint256 word) private returns (uint256 amount) {
-        uint256 until = _settleableUntil(word);
-        if (until == word.settledFor()) return 0;
-        _orders[orderId].word = word.withSettledFor(until);
-        amount = _escrow.settleLease(orderId, word, until);
-        emit LeaseSettled(orderId, word.supplier(), uint32(until), amount);
+        if (elapsed < _challengeWindow) return (record, word, word.settledFor());
+        until = word.duration();
+        if (state == OrderState.Leased && elapsed < until) until = elapsed;
     }
 }

@@ -75,8 +75,20 @@ library RequirementWord {
 
 /// @notice A bid's offer: block 32 at 0 | rate 84 at 32 | fizz 32 at 116 | provider 32 at 148.
 library OfferWord {
-    function pack(uint256 blockNumber, uint256 rate, uint32 fizz, uint32 provider) internal pure returns (uint256) {
-        return blockNumber | (rate << 32) | (uint256(fizz) << 116) | (uint256(provider) << 148);
+    function pack(uint256 blockNumber, uint256 rate_, uint32 fizz_, uint32 provider_) internal pure returns (uint256) {
+        return blockNumber | (rate_ << 32) | (uint256(fizz_) << 116) | (uint256(provider_) << 148);
+    }
+
+    function rate(uint256 word) internal pure returns (uint256) {
+        return (word >> 32) & OrderWord.MAXIMUM_RATE;
+    }
+
+    function fizz(uint256 word) internal pure returns (uint32) {
+        return uint32(word >> 116);
+    }
+
+    function provider(uint256 word) internal pure returns (uint32) {
+        return uint32(word >> 148);
     }
 }
 
@@ -248,9 +260,11 @@ library OrderWord {
         return (word >> 249) & 3;
     }
 
-    /// @dev Only states of the enum are ever written.
-    function state(uint256 word) internal pure returns (OrderState) {
-        return OrderState(word >> 251);
+    /// @dev Only states of the enum are ever written, so the conversion needs no check.
+    function state(uint256 word) internal pure returns (OrderState result) {
+        assembly ("memory-safe") {
+            result := shr(251, word)
+        }
     }
 
     function unpack(uint256 word) internal pure returns (Order memory) {

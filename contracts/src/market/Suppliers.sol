@@ -21,16 +21,10 @@ abstract contract Suppliers is MarketGovernance {
         uint32 effectiveBlock;
     }
 
-    /// @dev One slot per owner: the supplier, and the last bid for the ascending order within a block.
-    struct Bidder {
-        uint32 supplier;
-        uint32 lastBlock;
-        uint64 lastOrderId;
-        uint32 lastFizz;
-    }
-
     mapping(uint256 supplier => SupplierRecord) internal _suppliers;
-    mapping(address owner => Bidder) internal _bidders;
+    /// @dev Bidder words: supplier 32 at 0 | position of the last bid 128 at 32, which is its block 32, order 64, fizz 32 from
+    /// the highest. A position only ever grows, so bids within a block ascend.
+    mapping(address owner => uint256 word) internal _bidders;
 
     /// @inheritdoc IOrderBook
     function setCapacity(uint256 capacity) external override {
@@ -63,10 +57,10 @@ abstract contract Suppliers is MarketGovernance {
         }
         if (owner == address(0)) revert NotSupplier(owner);
         if (_suppliers[supplier].owner != address(0)) revert SupplierExists(supplier);
-        if (_bidders[owner].supplier != 0) revert OwnerHasSupplier(owner, _bidders[owner].supplier);
+        if (_bidders[owner] != 0) revert OwnerHasSupplier(owner, uint32(_bidders[owner]));
         _suppliers[supplier].owner = owner;
         _suppliers[supplier].gateway = gateway;
-        _bidders[owner].supplier = supplier;
+        _bidders[owner] = supplier;
         emit SupplierAdded(supplier, owner, gateway);
     }
 
@@ -97,7 +91,7 @@ abstract contract Suppliers is MarketGovernance {
 
     /// @inheritdoc IOrderBook
     function supplierOf(address owner) external view override returns (uint32) {
-        return _bidders[owner].supplier;
+        return uint32(_bidders[owner]);
     }
 
     /// @inheritdoc IOrderBook
@@ -113,7 +107,7 @@ abstract contract Suppliers is MarketGovernance {
     // -------------------------------------------------------- private: suppliers
 
     function _supplierOfCaller() private view returns (uint32 supplier) {
-        supplier = _bidders[msg.sender].supplier;
+        supplier = uint32(_bidders[msg.sender]);
         if (supplier == 0) revert NotSupplier(msg.sender);
     }
 

@@ -40,21 +40,22 @@ library Terms {
         }
     }
 
-    /// @notice Everything but the resource word.
-    function restHash(OrderTerms calldata terms) internal pure returns (bytes32) {
-        return keccak256(
-            abi.encodePacked(
-                terms.requirements,
-                terms.regions,
-                terms.manifestHash,
-                uint256(terms.maximumRate),
-                uint256(terms.duration),
-                terms.wantedSuppliers.length,
-                terms.wantedSuppliers,
-                terms.excludedSuppliers.length,
-                terms.excludedSuppliers
-            )
-        );
+    /// @notice Everything but the resource word. Only after {check}, which has read every field: what is copied as it came is
+    /// well formed.
+    function restHash(OrderTerms calldata terms) internal pure returns (bytes32 result) {
+        uint32[] calldata wanted = terms.wantedSuppliers;
+        uint32[] calldata excluded = terms.excludedSuppliers;
+        assembly ("memory-safe") {
+            let buffer := mload(0x40)
+            // Requirements, regions, manifest hash, maximum rate and duration stand side by side after the resources.
+            calldatacopy(buffer, add(terms, 0x20), 0xa0)
+            // A list is preceded by its length.
+            let wantedSize := shl(5, add(wanted.length, 1))
+            let excludedSize := shl(5, add(excluded.length, 1))
+            calldatacopy(add(buffer, 0xa0), sub(wanted.offset, 0x20), wantedSize)
+            calldatacopy(add(add(buffer, 0xa0), wantedSize), sub(excluded.offset, 0x20), excludedSize)
+            result := keccak256(buffer, add(0xa0, add(wantedSize, excludedSize)))
+        }
     }
 
     /// @notice What storage keeps.
