@@ -367,17 +367,9 @@ async fn deploy_task_manager<P: Provider>(
         .collect();
     let arguments = (coordinator, numbers, thresholds, U256::from(quorums.maximum_stake_age)).abi_encode_params();
     let verifier = deployer.deploy("BlsQuorumVerifier", arguments).await?;
-    let initialise = IInitialise::initialize_2Call {
-        authority: market.access_manager,
-        collaborator: verifier,
-    };
-    let task_manager = deployer
-        .deploy_proxied(
-            "MatchingTaskManager",
-            market.order_book.abi_encode(),
-            initialise.abi_encode(),
-        )
-        .await?;
+    // Behind no proxy: who opens leases changes only by the order book's own, long delay.
+    let arguments = (market.access_manager, market.order_book, verifier).abi_encode_params();
+    let task_manager = deployer.deploy("MatchingTaskManager", arguments).await?;
     Ok((verifier, task_manager))
 }
 

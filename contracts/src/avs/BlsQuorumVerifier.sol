@@ -20,9 +20,25 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         uint256[] bitmaps;
     }
 
+    /// @dev Where the parts of a {BlsProof} lie in calldata: the first element of each array, and the two points.
+    struct ProofLists {
+        uint256 nonSigners;
+        uint256 nonSignerBitmapIndices;
+        uint256 nonSignerKeys;
+        uint256 quorumApks;
+        uint256 quorumApkIndices;
+        uint256 totalStakeIndices;
+        uint256 nonSignerStakeIndices;
+        uint256 points;
+        uint256 roots;
+        uint256 rootCount;
+    }
+
     /// @dev Every non-signer costs gas: this many, two full quorums of 200, cost about 7 million.
     uint256 private constant MAXIMUM_NON_SIGNERS = 400;
     uint256 private constant MAXIMUM_QUORUMS = 8;
+    /// @dev Tries of the hash to the curve that may be spared; more than this many fail once in 2^128.
+    uint256 private constant MAXIMUM_ROOTS = 128;
 
     /// @inheritdoc IBlsQuorumVerifier
     address public immutable registryCoordinator;
@@ -89,71 +105,138 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         returns (bytes32 signatories)
     {
         require(blockReference < block.number, ReferenceBlockNotPast(blockReference, block.number));
-        BlsProof calldata given = _decode(proof);
-
-        // The signers' key is the sum of the quorums' keys without the keys of those who did not sign.
+        ProofLists memory given = _decode(proof);
         NonSigners memory absent = _nonSigners(given, blockReference);
         signatories = keccak256(abi.encodePacked(blockReference, absent.operatorIds));
+
+        // The signers' key is the sum of the quorums' keys without the keys of those who did not sign.
         Bn254.G1 memory key = absent.keys;
         key.negate();
-        for (uint256 i = 0; i < _quorumCount; i++) {
-            _addQuorumKey(given, blockReference, i, key);
-            _checkStake(given, blockReference, i, absent);
+        uint256 count = _quorumCount;
+        uint256 packed = _packedQuorums;
+        for (uint256 i = 0; i < count; ++i) {
+            _addQuorumKey(given, i, uint8(packed), blockReference, key);
+            _checkStake(given, i, uint8(packed), uint8(packed >> 8), blockReference, absent);
+            packed >>= 16;
         }
         require(key.x != 0 || key.y != 0, NobodySigned());
 
-        _checkSignature(message, key, given);
+        (uint256 x, uint256 y) = _hashToG1(message, given);
+        (bool success, bool valid) = Bn254.verify(message, x, y, key, given.points);
+        require(success, InvalidPoint());
+        require(valid, InvalidSignature(message));
     }
 
     // ------------------------------------------------------------------ proof
 
-    /// @dev The proof is read where it lies in calldata; Solidity checks every array against the end of calldata.
-    function _decode(bytes calldata proof) private view returns (BlsProof calldata given) {
-        // Twelve words are the struct's head; its own offset comes first.
-        require(proof.length >= 13 * 32 && bytes32(proof[:32]) == bytes32(uint256(32)), MalformedProof());
+    /// @dev The proof stays in calldata; this finds its parts and checks every length once. Reading them through Solidity's
+    /// nested calldata arrays checks them at each use, for 5 000 gas.
+    function _decode(bytes calldata proof) private view returns (ProofLists memory given) {
+        uint256 base;
+        uint256 offset;
         assembly ("memory-safe") {
-            given := add(proof.offset, 0x20)
+            offset := calldataload(proof.offset)
+            base := add(proof.offset, offset)
         }
-        uint256 count = _quorumCount;
-        require(given.quorumApks.length == count, WrongProofLength(given.quorumApks.length, count));
-        require(given.quorumApkIndices.length == count, WrongProofLength(given.quorumApkIndices.length, count));
-        require(given.totalStakeIndices.length == count, WrongProofLength(given.totalStakeIndices.length, count));
+        // The struct's own offset, perhaps roots, then its head of twelve words.
         require(
-            given.nonSignerStakeIndices.length == count, WrongProofLength(given.nonSignerStakeIndices.length, count)
+            offset >= 32 && offset & 31 == 0 && offset <= 32 * (MAXIMUM_ROOTS + 1) && proof.length >= offset + 12 * 32,
+            MalformedProof()
         );
+        unchecked {
+            given.rootCount = offset / 32 - 1;
+            given.roots = base - offset + 32;
+            // apkG2 (four words) and sigma (two words) lie in the head, one behind the other.
+            given.points = base + 3 * 32;
 
-        uint256 nonSigners = given.nonSignerPubkeys.length;
-        require(nonSigners <= MAXIMUM_NON_SIGNERS, TooManyNonSigners(nonSigners, MAXIMUM_NON_SIGNERS));
-        require(
-            given.nonSignerQuorumBitmapIndices.length == nonSigners,
-            WrongProofLength(given.nonSignerQuorumBitmapIndices.length, nonSigners)
-        );
+            uint256 count = _quorumCount;
+            given.quorumApks = _list(base + 2 * 32, base, count, 64);
+            given.quorumApkIndices = _list(base + 9 * 32, base, count, 32);
+            given.totalStakeIndices = _list(base + 10 * 32, base, count, 32);
+            given.nonSignerStakeIndices = _list(base + 11 * 32, base, count, 32);
+
+            uint256 nonSigners = _length(base + 32, base);
+            require(nonSigners <= MAXIMUM_NON_SIGNERS, TooManyNonSigners(nonSigners, MAXIMUM_NON_SIGNERS));
+            given.nonSigners = nonSigners;
+            given.nonSignerKeys = _list(base + 32, base, nonSigners, 64);
+            given.nonSignerBitmapIndices = _list(base, base, nonSigners, 32);
+        }
+    }
+
+    /// @dev First element of an array of the proof.
+    /// @param place Where in calldata the array's offset is, itself counted from `base`.
+    function _list(uint256 place, uint256 base, uint256 expected, uint256 elementSize)
+        private
+        pure
+        returns (uint256 elements)
+    {
+        uint256 length;
+        bool inside;
+        assembly ("memory-safe") {
+            let offset := calldataload(place)
+            elements := add(add(base, offset), 0x20)
+            length := calldataload(sub(elements, 0x20))
+            // The expected length is small, so that nothing overflows when the offset is small too.
+            inside := lt(offset, 0xffffffff)
+            inside := and(inside, iszero(gt(add(elements, mul(expected, elementSize)), calldatasize())))
+        }
+        if (length == expected && inside) return elements;
+        require(length == expected, WrongProofLength(length, expected));
+        revert MalformedProof();
+    }
+
+    function _length(uint256 place, uint256 base) private pure returns (uint256 length) {
+        assembly ("memory-safe") {
+            length := calldataload(add(base, calldataload(place)))
+        }
+    }
+
+    /// @dev An index from a list of the proof.
+    function _index(uint256 list, uint256 i) private pure returns (uint32) {
+        uint256 index;
+        assembly ("memory-safe") {
+            index := calldataload(add(list, shl(5, i)))
+        }
+        require(index <= type(uint32).max, MalformedProof());
+        return uint32(index);
+    }
+
+    /// @dev A point from a list of the proof, and its hash: what registries know it by.
+    function _point(uint256 list, uint256 i) private pure returns (uint256 x, uint256 y, bytes32 hash) {
+        assembly ("memory-safe") {
+            let place := add(list, shl(6, i))
+            x := calldataload(place)
+            y := calldataload(add(place, 0x20))
+            mstore(0, x)
+            mstore(0x20, y)
+            hash := keccak256(0, 0x40)
+        }
     }
 
     // ------------------------------------------------------------ non-signers
 
     /// @dev Sum of the non-signers' keys, each as often as quorums count it, their operator ids, and the quorums each was in.
-    function _nonSigners(BlsProof calldata given, uint32 blockReference)
+    function _nonSigners(ProofLists memory given, uint32 blockReference)
         private
         view
         returns (NonSigners memory absent)
     {
-        uint256 count = given.nonSignerPubkeys.length;
+        uint256 count = given.nonSigners;
+        if (count == 0) return absent;
         absent.operatorIds = new bytes32[](count);
         absent.bitmaps = new uint256[](count);
         bytes32 previous;
-        for (uint256 i = 0; i < count; i++) {
-            G1Point calldata key = given.nonSignerPubkeys[i];
-            bytes32 operatorId = _hash(key.X, key.Y);
+        for (uint256 i = 0; i < count; ++i) {
+            (uint256 x, uint256 y, bytes32 operatorId) = _point(given.nonSignerKeys, i);
             require(operatorId > previous, NonSignersNotAscending(previous, operatorId));
             previous = operatorId;
             absent.operatorIds[i] = operatorId;
 
-            uint256 bitmap = _bitmap(operatorId, blockReference, given.nonSignerQuorumBitmapIndices[i]);
+            uint256 bitmap = _bitmap(operatorId, blockReference, _index(given.nonSignerBitmapIndices, i));
             absent.bitmaps[i] = bitmap;
             // At most MAXIMUM_QUORUMS additions, each far cheaper than a multiplication.
             for (uint256 shared = bitmap & _quorumBitmap; shared != 0; shared &= shared - 1) {
-                require(absent.keys.add(key.X, key.Y), InvalidPoint());
+                require(absent.keys.add(x, y), InvalidPoint());
             }
         }
     }
@@ -175,12 +258,11 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
     // ---------------------------------------------------------------- quorums
 
     /// @dev Adds the quorum's aggregate key, which must be the one its registry recorded.
-    function _addQuorumKey(BlsProof calldata given, uint32 blockReference, uint256 i, Bn254.G1 memory key)
+    function _addQuorumKey(ProofLists memory given, uint256 i, uint8 quorum, uint32 blockReference, Bn254.G1 memory key)
         private
         view
     {
-        (uint8 quorum,) = _quorum(i);
-        uint32 index = given.quorumApkIndices[i];
+        uint32 index = _index(given.quorumApkIndices, i);
         (bool answered, uint256 actual) = _read(
             blsApkRegistry,
             EigenBlsApkRegistry.getApkHashAtBlockNumberAndIndex.selector,
@@ -192,38 +274,50 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         );
         require(answered, RegistryRefused(blsApkRegistry, quorum, index, blockReference));
 
-        uint256 x = given.quorumApks[i].X;
-        uint256 y = given.quorumApks[i].Y;
+        (uint256 x, uint256 y, bytes32 hash) = _point(given.quorumApks, i);
         // The registry keeps 24 bytes of the hash.
-        bytes32 hash = bytes24(_hash(x, y));
-        require(hash == bytes32(actual), WrongQuorumKey(quorum, hash, bytes32(actual)));
+        require(bytes24(hash) == bytes32(actual), WrongQuorumKey(quorum, bytes24(hash), bytes32(actual)));
         require(key.add(x, y), InvalidPoint());
     }
 
     /// @dev The quorum's stake without that of its non-signers must reach the threshold.
-    function _checkStake(BlsProof calldata given, uint32 blockReference, uint256 i, NonSigners memory absent)
-        private
-        view
-    {
-        (uint8 quorum, uint8 threshold) = _quorum(i);
+    function _checkStake(
+        ProofLists memory given,
+        uint256 i,
+        uint8 quorum,
+        uint8 threshold,
+        uint32 blockReference,
+        NonSigners memory absent
+    ) private view {
         if (maximumStakeAge != 0) _checkStakeAge(quorum, blockReference);
-
-        uint256 total = _totalStake(quorum, blockReference, given.totalStakeIndices[i]);
+        uint256 total = _totalStake(quorum, blockReference, _index(given.totalStakeIndices, i));
         require(total != 0, NoStake(quorum, blockReference));
-
-        uint256 signed = total;
-        uint32[] calldata indices = given.nonSignerStakeIndices[i];
-        uint256 used;
-        for (uint256 j = 0; j < absent.operatorIds.length; j++) {
-            if (absent.bitmaps[j] >> quorum & 1 == 0) continue;
-            require(used < indices.length, WrongProofLength(indices.length, used + 1));
-            signed -= _stake(quorum, blockReference, absent.operatorIds[j], indices[used]);
-            used++;
-        }
+        uint256 signed = given.nonSigners == 0 ? total : total - _absentStake(given, i, quorum, blockReference, absent);
 
         // Checked at construction too; a threshold outside 1 to 100 would accept everything or nothing.
         require(threshold >= 1 && threshold <= 100, ThresholdOutOfRange(quorum, threshold));
         require(signed * 100 >= total * threshold, ThresholdNotReached(quorum, signed, total, threshold));
+    }
+
+    /// @dev Sum of the stakes of the non-signers that were in the quorum.
+    function _absentStake(
+        ProofLists memory given,
+        uint256 i,
+        uint8 quorum,
+        uint32 blockReference,
+        NonSigners memory absent
+    ) private view returns (uint256 sum) {
+        uint256 lists = given.nonSignerStakeIndices;
+        uint256 length = _length(lists + 32 * i, lists);
+        require(length <= MAXIMUM_NON_SIGNERS, TooManyNonSigners(length, MAXIMUM_NON_SIGNERS));
+        uint256 indices = _list(lists + 32 * i, lists, length, 32);
+        uint256 used;
+        for (uint256 j = 0; j < given.nonSigners; ++j) {
+            if (absent.bitmaps[j] >> quorum & 1 == 0) continue;
+            require(used < length, WrongProofLength(length, used + 1));
+            sum += _stake(quorum, blockReference, absent.operatorIds[j], _index(indices, used));
+            ++used;
+        }
     }
 
     function _checkStakeAge(uint8 quorum, uint32 blockReference) private view {
@@ -268,33 +362,18 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         require(answered, RegistryRefused(stakeRegistry, quorum, index, blockReference));
     }
 
-    // -------------------------------------------------------------- signature
-
-    function _checkSignature(bytes32 message, Bn254.G1 memory key, BlsProof calldata given) private view {
-        G2Point calldata keyG2 = given.apkG2;
-        uint256 points;
-        // The struct keeps sigma right behind apkG2.
-        assembly ("memory-safe") {
-            points := keyG2
-        }
-        (bool success, bool valid) = Bn254.verify(message, key, points);
-        require(success, InvalidPoint());
-        require(valid, InvalidSignature(message));
+    function _hashToG1(bytes32 message, ProofLists memory given) private view returns (uint256 x, uint256 y) {
+        if (given.rootCount == 0) return Bn254.hashToG1(message);
+        bool success;
+        (success, x, y) = Bn254.hashToG1(message, given.roots, given.rootCount);
+        require(success, InvalidRoots(given.rootCount));
     }
 
-    // ---------------------------------------------------------------- helpers
+    // -------------------------------------------------------------- registries
 
     function _quorum(uint256 i) private view returns (uint8 number, uint8 threshold) {
         uint256 packed = _packedQuorums >> (16 * i);
         return (uint8(packed), uint8(packed >> 8));
-    }
-
-    function _hash(uint256 x, uint256 y) private pure returns (bytes32 hash) {
-        assembly ("memory-safe") {
-            mstore(0, x)
-            mstore(0x20, y)
-            hash := keccak256(0, 0x40)
-        }
     }
 
     /// @dev One word from a registry; `answered` is false if it reverted or returned less.

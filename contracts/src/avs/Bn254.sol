@@ -44,8 +44,11 @@ library Bn254 {
     ///   e(sigma + g key, -G2) e(H(message) + g G1, keyG2) = 1, with g = hash of everything (EigenLayer's
     /// `trySignatureAndApkVerification`).
     /// @param points Calldata offset of keyG2 (four words) and sigma (two words), one after the other.
-    function verify(bytes32 message, G1 memory key, uint256 points) internal view returns (bool success, bool valid) {
-        (uint256 hashX, uint256 hashY) = hashToG1(message);
+    function verify(bytes32 message, uint256 hashX, uint256 hashY, G1 memory key, uint256 points)
+        internal
+        view
+        returns (bool success, bool valid)
+    {
         assembly ("memory-safe") {
             let input := mload(0x40)
             // g, over message, key, keyG2, sigma
@@ -103,6 +106,33 @@ library Bn254 {
                 y := mload(0)
                 if eq(mulmod(y, y, P), square) { break }
             }
+        }
+    }
+
+    /// @dev The same point from roots that the caller found, without a modular exponentiation (4 300 gas for every try).
+    ///
+    /// P is 3 mod 4, so of v and -v exactly one is a square (v is never zero here: the curve's order is odd, no point has y = 0).
+    /// For an x that is not on the curve, w with w^2 = -(x^3 + 3) proves it. For the x that is, z with (z^2)^2 = x^3 + 3 gives
+    /// y = z^2, the root that is itself a square, which is the one that is a power; -y is none.
+    /// @param roots Calldata offset of `count` words: w for every x tried in vain, then z.
+    function hashToG1(bytes32 message, uint256 roots, uint256 count)
+        internal
+        pure
+        returns (bool success, uint256 x, uint256 y)
+    {
+        assembly ("memory-safe") {
+            x := mod(message, P)
+            success := 1
+            let last := add(roots, shl(5, sub(count, 1)))
+            for {} lt(roots, last) { roots := add(roots, 0x20) } {
+                let w := calldataload(roots)
+                let right := addmod(mulmod(mulmod(x, x, P), x, P), 3, P)
+                success := and(success, iszero(addmod(mulmod(w, w, P), right, P)))
+                x := addmod(x, 1, P)
+            }
+            let z := calldataload(last)
+            y := mulmod(z, z, P)
+            success := and(success, eq(mulmod(y, y, P), addmod(mulmod(mulmod(x, x, P), x, P), 3, P)))
         }
     }
 }

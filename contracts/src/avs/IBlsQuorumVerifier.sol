@@ -7,6 +7,11 @@ import {IQuorumVerifier} from "./IQuorumVerifier.sol";
 /// @notice Same proof as the middleware's `NonSignerStakesAndSignature` (EigenLayer `IBLSSignatureChecker`), differentially
 /// tested against its `checkSignatures`. A proof is `abi.encode(BlsProof)`; the signatories' commitment is
 /// `keccak256(abi.encodePacked(uint32 blockReference, bytes32[] hashes of the non-signers' keys))`.
+///
+/// Roots spare the hash to the curve its modular exponentiations, about 4 300 gas a try. They are optional words between the
+/// proof's leading offset and the struct it points to: the offset is `0x20 + 32 n` for n roots, otherwise nothing changes.
+/// EigenLayer's hash tries x = message mod p, x + 1, ...: for every x that is not on the curve any w with
+/// w^2 = -(x^3 + 3), last any z with z^2 = y (all mod p).
 interface IBlsQuorumVerifier is IQuorumVerifier {
     struct G1Point {
         uint256 X;
@@ -55,6 +60,8 @@ interface IBlsQuorumVerifier is IQuorumVerifier {
     /// @dev A coordinate is too large or a point is not on its curve.
     error InvalidPoint();
     error InvalidSignature(bytes32 message);
+    /// @dev One of the roots is wrong, or there are more or fewer than the hash takes tries.
+    error InvalidRoots(uint256 count);
     /// @dev Not every operator of the quorum had its stake refreshed lately.
     error StakeTooOld(uint8 quorum, uint256 refreshedAt, uint32 blockReference, uint32 limit);
 

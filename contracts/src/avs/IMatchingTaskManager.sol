@@ -24,8 +24,6 @@ interface IMatchingTaskManager {
     event MatchingParametersAdded(uint16 indexed version, MatchingParameters parameters);
     /// @notice Tasks whose close block is `fromBlock` or later are verified by `verifier`.
     event QuorumVerifierChanged(address indexed verifier, uint32 fromBlock);
-    /// @notice The response window was taken over from the order book.
-    event ResponseWindowChanged(uint16 responseWindow);
     event MatchingPaused();
     event MatchingResumed();
 
@@ -56,9 +54,6 @@ interface IMatchingTaskManager {
     /// verifier.
     function respond(Task calldata task, uint256[] calldata matches, bytes calldata proof) external;
 
-    /// @notice Takes over the order book's response window. Anyone may call, after governance changed it there.
-    function syncResponseWindow() external;
-
     // ------------------------------------------------------------- governance
 
     /// @notice Appends a version of the matching parameters; versions count from 1 and never change.
@@ -86,7 +81,7 @@ interface IMatchingTaskManager {
     /// @notice Verifier of the tasks of one close block.
     function quorumVerifierAt(uint32 closeBlock) external view returns (address);
     function orderBook() external view returns (address);
-    /// @notice Blocks after the close block in which an answer is taken.
+    /// @notice Blocks after the close block in which an answer is taken: the order book's, which never changes.
     function responseWindow() external view returns (uint16);
     function paused() external view returns (bool);
 }

@@ -1,18 +1,53 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {
-    AccessManagedUpgradeable
-} from "@openzeppelin/contracts-upgradeable/access/manager/AccessManagedUpgradeable.sol";
-import {UUPSUpgradeable} from "@openzeppelin/contracts/proxy/utils/UUPSUpgradeable.sol";
+import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 
 import {MatchingParameters, Task} from "../Types.sol";
 import {IOrderBook} from "../market/IOrderBook.sol";
 import {IMatchingTaskManager} from "./IMatchingTaskManager.sol";
 import {IQuorumVerifier} from "./IQuorumVerifier.sol";
 
+/// @dev Verifier 160 bits @0 | block from which it decides 32 @160 | count of parameter versions 16 @192 | paused
+/// 1 @208. Unpacked by hand: Solidity loads the slot again for every field.
+type TaskConfig is uint256;
+
+library TaskConfigs {
+    function verifier(TaskConfig config) internal pure returns (address) {
+        return address(uint160(TaskConfig.unwrap(config)));
+    }
+
+    function verifierFrom(TaskConfig config) internal pure returns (uint32) {
+        return uint32(TaskConfig.unwrap(config) >> 160);
+    }
+
+    function parametersCount(TaskConfig config) internal pure returns (uint16) {
+        return uint16(TaskConfig.unwrap(config) >> 192);
+    }
+
+    function paused(TaskConfig config) internal pure returns (bool) {
+        return TaskConfig.unwrap(config) >> 208 != 0;
+    }
+
+    function withVerifier(TaskConfig config, address named, uint32 fromBlock) internal pure returns (TaskConfig) {
+        return TaskConfig.wrap(TaskConfig.unwrap(config) >> 192 << 192 | uint256(fromBlock) << 160 | uint160(named));
+    }
+
+    function withParametersCount(TaskConfig config, uint16 count) internal pure returns (TaskConfig) {
+        return TaskConfig.wrap(TaskConfig.unwrap(config) & ~(uint256(0xffff) << 192) | uint256(count) << 192);
+    }
+
+    function withPaused(TaskConfig config, bool stopped) internal pure returns (TaskConfig) {
+        return TaskConfig.wrap(TaskConfig.unwrap(config) << 48 >> 48 | (stopped ? 1 << 208 : 0));
+    }
+}
+
 /// @title Answers to matching tasks
-contract MatchingTaskManager is IMatchingTaskManager, AccessManagedUpgradeable, UUPSUpgradeable {
+/// @dev Not upgradeable: whoever opens leases is named by the order book, which changes the name only after a delay longer than
+/// every window. An upgrade would get round that delay.
+contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
+    using TaskConfigs for TaskConfig;
+
     // -------------------------------------------------------------- constants
 
     /// @notice Close blocks the response ring holds. Longer than the response window (at most 256 blocks) and the challenge
@@ -41,79 +76,58 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManagedUpgradeable, 
     // ---------------------------------------------------------------- storage
 
     IOrderBook private immutable _orderBook;
+    /// @inheritdoc IMatchingTaskManager
+    uint16 public immutable responseWindow;
+    uint256 private immutable _chainId;
+    bytes32 private immutable _domainSeparator;
 
-    /// @custom:storage-location erc7201:spheron.storage.MatchingTaskManager
-    /// @dev Slot 0 is all that `respond` reads beside the ring.
-    struct TaskManagerStorage {
-        // slot 0
-        address verifier;
-        uint32 verifierFrom;
-        uint16 parametersCount;
-        uint16 responseWindow;
-        bool paused;
-        // slot 1: verifier of tasks that close before `verifierFrom`
-        address previousVerifier;
-        // slot 2: versions count from 1
-        mapping(uint16 version => MatchingParameters) parameters;
-        // from slot 3: the response ring
-        uint256[RING_BLOCKS * MAX_CHUNKS] ring;
-    }
-
-    /// @dev keccak256(abi.encode(uint256(keccak256("spheron.storage.MatchingTaskManager")) - 1)) & ~bytes32(uint256(0xff))
-    bytes32 private constant STORAGE_LOCATION = 0xaf5acb327c0e81a4f08d0275c13bf2c55a20e7843d2c52456d5918b566e19a00;
-
-    function _storage() private pure returns (TaskManagerStorage storage $) {
-        assembly ("memory-safe") {
-            $.slot := STORAGE_LOCATION
-        }
-    }
+    /// @dev All that `respond` reads beside the ring.
+    TaskConfig private _config;
+    /// @dev Verifier of tasks that close before the current one decides.
+    address private _previousVerifier;
+    /// @dev Versions count from 1.
+    mapping(uint16 version => MatchingParameters) private _parameters;
+    uint256[RING_BLOCKS * MAX_CHUNKS] private _ring;
 
     // ------------------------------------------------------------ construction
 
-    /// @custom:oz-upgrades-unsafe-allow constructor state-variable-immutable
-    constructor(IOrderBook book) {
-        _orderBook = book;
-        _disableInitializers();
-    }
-
     /// @param verifier Decides every task until governance names another.
-    function initialize(address authority, address verifier) external initializer {
-        __AccessManaged_init(authority);
+    constructor(address authority, IOrderBook book, address verifier) AccessManaged(authority) {
+        // The order book's window never changes.
+        uint16 window = book.parameters().responseWindow;
+        require(
+            window != 0 && window <= MAXIMUM_RESPONSE_WINDOW, ResponseWindowOutOfRange(window, MAXIMUM_RESPONSE_WINDOW)
+        );
         require(verifier.code.length != 0, NotAContract(verifier));
-        TaskManagerStorage storage $ = _storage();
-        $.verifier = verifier;
-        $.previousVerifier = verifier;
+        _orderBook = book;
+        responseWindow = window;
+        _chainId = block.chainid;
+        _domainSeparator = _domain();
+        _config = _config.withVerifier(verifier, 0);
+        _previousVerifier = verifier;
         emit QuorumVerifierChanged(verifier, 0);
-        _syncResponseWindow($);
     }
-
-    /// @dev The access manager decides who may upgrade, and after which delay.
-    function _authorizeUpgrade(address) internal override restricted {}
 
     // ------------------------------------------------------------------ anyone
 
     /// @inheritdoc IMatchingTaskManager
     function respond(Task calldata task, uint256[] calldata matches, bytes calldata proof) external {
-        TaskManagerStorage storage $ = _storage();
         uint32 closeBlock = task.closeBlock;
-        address verifier = _check(task, $);
-        uint256 slot = _ringSlot(closeBlock, task.chunk);
-        require(_answeredAt($.ring[slot], closeBlock) == 0, TaskAlreadyAnswered(closeBlock, task.chunk));
+        uint16 chunk = task.chunk;
+        TaskConfig config = _config;
+        _check(task, closeBlock, chunk, config);
+        uint256 slot = _ringSlot(closeBlock, chunk);
+        require(_answeredAt(_ring[slot], closeBlock) == 0, TaskAlreadyAnswered(closeBlock, chunk));
 
         bytes32 matchesHash = _hash(matches);
         bytes32 digest = _digest(task, matchesHash);
-        bytes32 signatories = IQuorumVerifier(verifier).verify(digest, closeBlock, proof);
+        bytes32 signatories = IQuorumVerifier(_verifierAt(closeBlock, config)).verify(digest, closeBlock, proof);
 
         uint224 commitment = uint224(uint256(keccak256(abi.encode(digest, closeBlock, signatories))) >> 32);
-        $.ring[slot] = block.number << 224 | commitment;
-        emit TaskResponded(closeBlock, task.chunk, msg.sender, matchesHash, commitment);
+        _ring[slot] = block.number << 224 | commitment;
+        emit TaskResponded(closeBlock, chunk, msg.sender, matchesHash, commitment);
 
         _orderBook.openLeases(closeBlock, matches, msg.sender);
-    }
-
-    /// @inheritdoc IMatchingTaskManager
-    function syncResponseWindow() external {
-        _syncResponseWindow(_storage());
     }
 
     // ------------------------------------------------------------- governance
@@ -141,9 +155,9 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManagedUpgradeable, 
             ChunkSizeOutOfRange(parameters.chunkSize, MAXIMUM_CHUNK_SIZE)
         );
 
-        TaskManagerStorage storage $ = _storage();
-        version = ++$.parametersCount;
-        $.parameters[version] = parameters;
+        version = _config.parametersCount() + 1;
+        _config = _config.withParametersCount(version);
+        _parameters[version] = parameters;
         emit MatchingParametersAdded(version, parameters);
     }
 
@@ -152,29 +166,27 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManagedUpgradeable, 
         require(verifier.code.length != 0, NotAContract(verifier));
         require(fromBlock > block.number, VerifierBlockNotAhead(fromBlock, block.number));
 
-        TaskManagerStorage storage $ = _storage();
         // A change that has not come into force is replaced. One that has must first outlive the tasks decided by the verifier
         // before it, because only one previous verifier is kept.
-        uint256 inForceFrom = $.verifierFrom;
+        uint256 inForceFrom = _config.verifierFrom();
         if (inForceFrom <= block.number) {
             uint256 untilBlock = inForceFrom + MAXIMUM_RESPONSE_WINDOW;
             require(inForceFrom == 0 || block.number > untilBlock, VerifierChangeTooSoon(untilBlock, block.number));
-            $.previousVerifier = $.verifier;
+            _previousVerifier = _config.verifier();
         }
-        $.verifier = verifier;
-        $.verifierFrom = fromBlock;
+        _config = _config.withVerifier(verifier, fromBlock);
         emit QuorumVerifierChanged(verifier, fromBlock);
     }
 
     /// @inheritdoc IMatchingTaskManager
     function pause() external restricted {
-        _storage().paused = true;
+        _setPaused(true);
         emit MatchingPaused();
     }
 
     /// @inheritdoc IMatchingTaskManager
     function resume() external restricted {
-        _storage().paused = false;
+        _setPaused(false);
         emit MatchingResumed();
     }
 
@@ -182,42 +194,43 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManagedUpgradeable, 
 
     /// @inheritdoc IMatchingTaskManager
     function responseDigest(Task calldata task, uint256[] calldata matches) external view returns (bytes32) {
+        // Solidity checks a field's range when it is read, and the digest takes the words as they are.
+        (task.closeBlock, task.chunk, task.paramsVersion);
         return _digest(task, _hash(matches));
     }
 
     /// @inheritdoc IMatchingTaskManager
     function answeredAt(uint32 closeBlock, uint16 chunk) external view returns (uint32) {
         if (chunk >= MAX_CHUNKS) return 0;
-        return _answeredAt(_storage().ring[_ringSlot(closeBlock, chunk)], closeBlock);
+        return _answeredAt(_ring[_ringSlot(closeBlock, chunk)], closeBlock);
     }
 
     /// @inheritdoc IMatchingTaskManager
     function commitmentOf(uint32 closeBlock, uint16 chunk) external view returns (uint224) {
         if (chunk >= MAX_CHUNKS) return 0;
-        uint256 word = _storage().ring[_ringSlot(closeBlock, chunk)];
+        uint256 word = _ring[_ringSlot(closeBlock, chunk)];
         return _answeredAt(word, closeBlock) == 0 ? 0 : uint224(word);
     }
 
     /// @inheritdoc IMatchingTaskManager
     function matchingParameters(uint16 version) external view returns (MatchingParameters memory) {
-        TaskManagerStorage storage $ = _storage();
-        require(version != 0 && version <= $.parametersCount, UnknownParamsVersion(version));
-        return $.parameters[version];
+        require(version != 0 && version <= _config.parametersCount(), UnknownParamsVersion(version));
+        return _parameters[version];
     }
 
     /// @inheritdoc IMatchingTaskManager
     function matchingParametersCount() external view returns (uint16) {
-        return _storage().parametersCount;
+        return _config.parametersCount();
     }
 
     /// @inheritdoc IMatchingTaskManager
     function quorumVerifier() external view returns (address) {
-        return _verifierAt(uint32(block.number), _storage());
+        return quorumVerifierAt(uint32(block.number));
     }
 
     /// @inheritdoc IMatchingTaskManager
-    function quorumVerifierAt(uint32 closeBlock) external view returns (address) {
-        return _verifierAt(closeBlock, _storage());
+    function quorumVerifierAt(uint32 closeBlock) public view returns (address) {
+        return _verifierAt(closeBlock, _config);
     }
 
     /// @inheritdoc IMatchingTaskManager
@@ -226,56 +239,48 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManagedUpgradeable, 
     }
 
     /// @inheritdoc IMatchingTaskManager
-    function responseWindow() external view returns (uint16) {
-        return _storage().responseWindow;
-    }
-
-    /// @inheritdoc IMatchingTaskManager
     function paused() external view returns (bool) {
-        return _storage().paused;
+        return _config.paused();
     }
 
     // ---------------------------------------------------------------- internal
 
-    /// @dev Everything about a task that does not need its signatures; returns who verifies those.
-    function _check(Task calldata task, TaskManagerStorage storage $) private view returns (address verifier) {
-        uint32 closeBlock = task.closeBlock;
-        require(!$.paused, MatchingIsPaused());
-        require(task.chunk < MAX_CHUNKS, ChunkOutOfRange(task.chunk, MAX_CHUNKS));
-        require(
-            task.paramsVersion != 0 && task.paramsVersion <= $.parametersCount, UnknownParamsVersion(task.paramsVersion)
-        );
-        require(
-            block.number > closeBlock && block.number <= uint256(closeBlock) + $.responseWindow,
-            OutsideResponseWindow(closeBlock, block.number)
-        );
+    /// @dev Everything about a task that needs neither its signatures nor the ring.
+    function _check(Task calldata task, uint32 closeBlock, uint16 chunk, TaskConfig config) private view {
+        require(!config.paused(), MatchingIsPaused());
+        require(chunk < MAX_CHUNKS, ChunkOutOfRange(chunk, MAX_CHUNKS));
+        uint16 version = task.paramsVersion;
+        require(version != 0 && version <= config.parametersCount(), UnknownParamsVersion(version));
+        unchecked {
+            // Wraps for a close block ahead, far above any window; the close block itself gives the largest number.
+            require(block.number - closeBlock - 1 < responseWindow, OutsideResponseWindow(closeBlock, block.number));
+        }
         bytes32 actual = blockhash(closeBlock);
         require(task.closeBlockHash == actual, WrongCloseBlockHash(closeBlock, task.closeBlockHash, actual));
-        return _verifierAt(closeBlock, $);
     }
 
-    function _verifierAt(uint32 closeBlock, TaskManagerStorage storage $) private view returns (address) {
-        return closeBlock >= $.verifierFrom ? $.verifier : $.previousVerifier;
+    function _verifierAt(uint32 closeBlock, TaskConfig config) private view returns (address) {
+        return closeBlock >= config.verifierFrom() ? config.verifier() : _previousVerifier;
     }
 
-    function _syncResponseWindow(TaskManagerStorage storage $) private {
-        uint16 window = _orderBook.parameters().responseWindow;
-        require(
-            window != 0 && window <= MAXIMUM_RESPONSE_WINDOW, ResponseWindowOutOfRange(window, MAXIMUM_RESPONSE_WINDOW)
-        );
-        $.responseWindow = window;
-        emit ResponseWindowChanged(window);
+    function _setPaused(bool stopped) private {
+        _config = _config.withPaused(stopped);
     }
 
     function _ringSlot(uint32 closeBlock, uint16 chunk) private pure returns (uint256) {
-        return (closeBlock % RING_BLOCKS) * MAX_CHUNKS + chunk;
+        unchecked {
+            return (closeBlock % RING_BLOCKS) * MAX_CHUNKS + chunk;
+        }
     }
 
     /// @dev An answer comes after its close block and within the longest response window. Whatever else used the word did so
     /// a whole ring earlier or later, which is longer.
     function _answeredAt(uint256 word, uint32 closeBlock) private pure returns (uint32) {
         uint256 answered = word >> 224;
-        return answered > closeBlock && answered <= uint256(closeBlock) + MAXIMUM_RESPONSE_WINDOW ? uint32(answered) : 0;
+        unchecked {
+            // Wraps, as in {_check}.
+            return answered - closeBlock - 1 < MAXIMUM_RESPONSE_WINDOW ? uint32(answered) : 0;
+        }
     }
 
     /// @dev keccak256 of the words as they lie in calldata, without allocating.
@@ -288,13 +293,24 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManagedUpgradeable, 
         }
     }
 
-    function _digest(Task calldata task, bytes32 matchesHash) private view returns (bytes32) {
-        bytes32 domain = keccak256(abi.encode(DOMAIN_TYPE_HASH, NAME_HASH, VERSION_HASH, block.chainid, address(this)));
-        bytes32 response = keccak256(
-            abi.encode(
-                RESPONSE_TYPE_HASH, task.closeBlock, task.closeBlockHash, task.chunk, task.paramsVersion, matchesHash
-            )
-        );
-        return keccak256(abi.encodePacked(hex"1901", domain, response));
+    function _domain() private view returns (bytes32) {
+        return keccak256(abi.encode(DOMAIN_TYPE_HASH, NAME_HASH, VERSION_HASH, block.chainid, address(this)));
+    }
+
+    /// @dev EIP-712. The task lies in calldata as the struct hash wants it: four words in the order of the type.
+    function _digest(Task calldata task, bytes32 matchesHash) private view returns (bytes32 digest) {
+        bytes32 domain = block.chainid == _chainId ? _domainSeparator : _domain();
+        bytes32 responseTypeHash = RESPONSE_TYPE_HASH;
+        assembly ("memory-safe") {
+            let buffer := mload(0x40)
+            mstore(buffer, responseTypeHash)
+            calldatacopy(add(buffer, 0x20), task, 0x80)
+            mstore(add(buffer, 0xa0), matchesHash)
+            let response := keccak256(buffer, 0xc0)
+            mstore(buffer, shl(240, 0x1901))
+            mstore(add(buffer, 2), domain)
+            mstore(add(buffer, 34), response)
+            digest := keccak256(buffer, 66)
+        }
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {Bn254} from "../../src/avs/Bn254.sol";
 import {BlsQuorumVerifier} from "../../src/avs/BlsQuorumVerifier.sol";
 import {EigenRegistryCoordinator} from "../../src/avs/EigenLayer.sol";
 import {IBlsQuorumVerifier} from "../../src/avs/IBlsQuorumVerifier.sol";
@@ -318,6 +319,46 @@ contract BlsQuorumVerifierTest is EigenLayerTest {
         proof = prove(MESSAGE, referenceBlock, 15, 2);
         proof.sigma = IBlsQuorumVerifier.G1Point(0, 0);
         _refused(proof, referenceBlock, abi.encodeWithSelector(IBlsQuorumVerifier.InvalidSignature.selector, MESSAGE));
+    }
+
+    // ------------------------------------------------------------------ roots
+
+    function test_fuzz_roots_give_the_same_point(bytes32 message) public view {
+        IBlsQuorumVerifier.BlsProof memory proof = prove(message, referenceBlock, 14, 2);
+        bytes32 signatories = verifier.verify(message, referenceBlock, abi.encode(proof));
+        assertEq(verifier.verify(message, referenceBlock, withRoots(message, proof)), signatories, "signatories");
+    }
+
+    /// @dev Nothing else passes: neither the negated point, nor a later x, nor more or fewer tries.
+    function test_refuses_wrong_roots() public {
+        // On its third try on the curve.
+        bytes32 message = MESSAGE;
+        while (rootsOf(message).length != 3) {
+            message = keccak256(abi.encode(message));
+        }
+        IBlsQuorumVerifier.BlsProof memory proof = prove(message, referenceBlock, 15, 2);
+        bytes memory good = withRoots(message, proof);
+        verifier.verify(message, referenceBlock, good);
+        for (uint256 i = 1; i <= 3; i++) {
+            bytes memory bad = withRoots(message, proof);
+            assembly ("memory-safe") {
+                let place := add(add(bad, 0x20), mul(i, 0x20))
+                mstore(place, add(mload(place), 1))
+            }
+            vm.expectRevert(abi.encodeWithSelector(IBlsQuorumVerifier.InvalidRoots.selector, 3));
+            verifier.verify(message, referenceBlock, bad);
+        }
+        // A root of -y would make the negated point: there is none, y being a square and -1 none. Its own does not do.
+        bytes memory negated = withRoots(message, proof);
+        (, uint256 y) = Bn254.hashToG1(message);
+        assembly ("memory-safe") {
+            mstore(add(negated, 0x80), y)
+        }
+        vm.expectRevert(abi.encodeWithSelector(IBlsQuorumVerifier.InvalidRoots.selector, 3));
+        verifier.verify(message, referenceBlock, negated);
+        // Roots of another message.
+        vm.expectRevert();
+        verifier.verify(MESSAGE, referenceBlock, good);
     }
 
     // ------------------------------------------------------------ proof's form

@@ -169,6 +169,39 @@ abstract contract EigenLayerTest is Test {
         return prove(message, referenceBlock, signers, members);
     }
 
+    /// @dev The encoded proof with the roots that spare the hash to the curve its exponentiations.
+    function withRoots(bytes32 message, IBlsQuorumVerifier.BlsProof memory proof) internal view returns (bytes memory) {
+        uint256[] memory roots = rootsOf(message);
+        bytes memory encoded = abi.encode(proof);
+        bytes memory struct_ = new bytes(encoded.length - 32);
+        assembly ("memory-safe") {
+            mcopy(add(struct_, 0x20), add(encoded, 0x40), mload(struct_))
+        }
+        return abi.encodePacked(32 * (roots.length + 1), roots, struct_);
+    }
+
+    /// @dev For every x tried in vain a root of -(x^3 + 3), last one of y.
+    function rootsOf(bytes32 message) internal view returns (uint256[] memory roots) {
+        (uint256 hashX, uint256 hashY) = Bn254.hashToG1(message);
+        uint256 x = uint256(message) % Bn254.P;
+        uint256 inVain = addmod(hashX, Bn254.P - x, Bn254.P);
+        roots = new uint256[](inVain + 1);
+        for (uint256 i = 0; i < inVain; i++) {
+            roots[i] = squareRoot(Bn254.P - addmod(mulmod(mulmod(x, x, Bn254.P), x, Bn254.P), 3, Bn254.P));
+            x = addmod(x, 1, Bn254.P);
+        }
+        roots[inVain] = squareRoot(hashY);
+    }
+
+    /// @dev Of a square.
+    function squareRoot(uint256 square) internal view returns (uint256 root) {
+        (bool success, bytes memory result) =
+            address(5).staticcall(abi.encode(uint256(32), uint256(32), uint256(32), square, (Bn254.P + 1) / 4, Bn254.P));
+        require(success, "modexp failed");
+        root = abi.decode(result, (uint256));
+        require(mulmod(root, root, Bn254.P) == square, "not a square");
+    }
+
     /// @dev Sum of the secrets of the operators whose bit is set.
     function secretOf(uint256 chosen) internal view returns (uint256 sum) {
         for (uint256 i = 0; i < operators.length; i++) {

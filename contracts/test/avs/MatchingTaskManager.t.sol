@@ -2,7 +2,6 @@
 pragma solidity ^0.8.30;
 
 import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
-import {ERC1967Proxy} from "@openzeppelin/contracts/proxy/ERC1967/ERC1967Proxy.sol";
 
 import {MatchingParameters, Task} from "../../src/Types.sol";
 import {BlsQuorumVerifier} from "../../src/avs/BlsQuorumVerifier.sol";
@@ -26,14 +25,7 @@ contract MatchingTaskManagerTest is EigenLayerTest {
         addOperator(uint256(keccak256("two")), 200e18);
         verifier = _newVerifier(67);
         book = new RecordingOrderBook();
-        manager = MatchingTaskManager(
-            address(
-                new ERC1967Proxy(
-                    address(new MatchingTaskManager(IOrderBook(address(book)))),
-                    abi.encodeCall(MatchingTaskManager.initialize, (address(accessManager), address(verifier)))
-                )
-            )
-        );
+        manager = _newManager();
         manager.addMatchingParameters(_parameters());
         closeBlock = _closeBlock(vm.getBlockNumber() + 10);
     }
@@ -227,8 +219,6 @@ contract MatchingTaskManagerTest is EigenLayerTest {
         manager.pause();
         vm.expectRevert(refusal);
         manager.resume();
-        vm.expectRevert(refusal);
-        manager.upgradeToAndCall(address(book), "");
         vm.stopPrank();
     }
 
@@ -330,28 +320,14 @@ contract MatchingTaskManagerTest is EigenLayerTest {
         manager.respond(task, matches, proof);
     }
 
-    function test_the_response_window_follows_the_order_book() public {
-        assertEq(manager.responseWindow(), 100, "taken over at the start");
-        book.setResponseWindow(20);
-        manager.syncResponseWindow();
-        vm.roll(closeBlock + 21);
-        _refused(_task(), _matches(), "", _outside(closeBlock + 21));
+    function test_the_response_window_is_the_order_books() public {
+        assertEq(manager.responseWindow(), 100, "response window");
         book.setResponseWindow(257);
         vm.expectRevert(abi.encodeWithSelector(IMatchingTaskManager.ResponseWindowOutOfRange.selector, 257, 256));
-        manager.syncResponseWindow();
+        _newManager();
         book.setResponseWindow(0);
         vm.expectRevert(abi.encodeWithSelector(IMatchingTaskManager.ResponseWindowOutOfRange.selector, 0, 256));
-        manager.syncResponseWindow();
-    }
-
-    function test_an_upgrade_keeps_everything() public {
-        manager.respond(_task(), _matches(), _proof(_task(), _matches()));
-        uint224 commitment = manager.commitmentOf(closeBlock, 3);
-        manager.upgradeToAndCall(address(new MatchingTaskManager(IOrderBook(address(book)))), "");
-        assertEq(manager.commitmentOf(closeBlock, 3), commitment, "commitment");
-        assertEq(manager.matchingParametersCount(), 1, "parameters");
-        vm.expectRevert(bytes4(keccak256("InvalidInitialization()")));
-        manager.initialize(address(this), address(verifier));
+        _newManager();
     }
 
     // ---------------------------------------------------------------- helpers
@@ -368,6 +344,10 @@ contract MatchingTaskManagerTest is EigenLayerTest {
     function _invalidSignature(Task memory task, uint256[] memory matches) private view returns (bytes memory) {
         return
             abi.encodeWithSelector(IBlsQuorumVerifier.InvalidSignature.selector, manager.responseDigest(task, matches));
+    }
+
+    function _newManager() private returns (MatchingTaskManager) {
+        return new MatchingTaskManager(address(accessManager), IOrderBook(address(book)), address(verifier));
     }
 
     function _newVerifier(uint8 threshold) private returns (BlsQuorumVerifier) {
