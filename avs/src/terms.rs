@@ -71,6 +71,12 @@ impl Terms {
         ))
     }
 
+    /// Version of the matching parameters that the requirement word names, whatever else it holds: it decides which task an
+    /// order belongs to.
+    pub fn params_version(&self) -> u16 {
+        Requirements::params_version_of(&self.requirements)
+    }
+
     /// Hash over all but the resources: whoever needs only the resources passes this and one word.
     pub fn rest_hash(&self) -> B256 {
         let mut hasher = Keccak256::new();

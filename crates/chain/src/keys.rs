@@ -89,6 +89,26 @@ pub fn from_keystore(path: &Path, password: &Secret) -> Result<PrivateKeySigner,
     })
 }
 
+/// Opens a key file, whichever it is: a keystore (JSON), which needs its password, or a raw key that only its owner may
+/// read. Decrypting takes a second of computing, on a thread made for that.
+pub async fn from_file(path: &Path, password: Option<&Secret>) -> Result<PrivateKeySigner, KeyError> {
+    let failed = |reason: String| KeyError::Keystore {
+        path: path.to_owned(),
+        reason,
+    };
+    let content = Secret::from_file(path).map_err(|error| failed(error.to_string()))?;
+    if !content.expose().trim_start().starts_with('{') {
+        return from_raw(&content);
+    }
+    let password = password
+        .cloned()
+        .ok_or_else(|| failed("it is encrypted and no password is configured".to_owned()))?;
+    let file = path.to_owned();
+    tokio::task::spawn_blocking(move || from_keystore(&file, &password))
+        .await
+        .unwrap_or_else(|_| Err(failed("the decryption was cut short".to_owned())))
+}
+
 /// Reads a key of 32 bytes in hexadecimal.
 pub fn from_raw(raw: &Secret) -> Result<PrivateKeySigner, KeyError> {
     let digits = raw.expose().trim().trim_start_matches("0x");
@@ -133,6 +153,28 @@ mod tests {
             let error = from_raw(&Secret::new(wrong)).expect_err("not a key").to_string();
             assert!(error.contains("32 bytes"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_file_is_a_keystore_or_a_raw_key() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let raw = directory.path().join("raw");
+        std::fs::write(&raw, RAW).expect("written");
+        std::fs::set_permissions(&raw, std::fs::Permissions::from_mode(0o600)).expect("mode");
+        let signer = from_file(&raw, None).await.expect("a raw key");
+        assert_eq!(signer.address(), from_raw(&Secret::new(RAW)).expect("valid").address());
+        std::fs::set_permissions(&raw, std::fs::Permissions::from_mode(0o644)).expect("mode");
+        assert!(from_file(&raw, None).await.is_err());
+
+        let password = Secret::new("hunter2");
+        let (address, path) = create_keystore(directory.path(), "keystore", &password).expect("create");
+        assert_eq!(
+            from_file(&path, Some(&password)).await.expect("opens").address(),
+            address
+        );
+        let error = from_file(&path, None).await.expect_err("no password").to_string();
+        assert!(error.contains("no password"), "{error}");
     }
 
     #[test]
