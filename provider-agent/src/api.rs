@@ -42,7 +42,7 @@ pub struct Settings {
     pub public_host: String,
     /// What clients may hold.
     pub limits: Limits,
-    /// One request per peer in the long run.
+    /// In the long run a peer may ask once in this time.
     pub request_interval: Duration,
     /// Requests of one peer at once.
     pub request_burst: u32,
@@ -64,7 +64,7 @@ impl Default for Settings {
             limits: Limits::default(),
             request_interval: Duration::from_millis(100),
             request_burst: 50,
-            streams_per_peer: 32,
+            streams_per_peer: 16,
             streams: 256,
             access_lifetime: Duration::from_secs(2),
             access_period: Duration::from_secs(5),

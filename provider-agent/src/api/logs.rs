@@ -26,7 +26,7 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Items on their way to a reader; a slow one holds no more.
-const PENDING_ITEMS: usize = 64;
+const PENDING_ITEMS: usize = 16;
 
 type Lines = BoxStream<'static, Result<LogItem, workload::Error>>;
 

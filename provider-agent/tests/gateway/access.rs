@@ -135,3 +135,19 @@ async fn a_peer_that_asks_too_often_waits_and_others_do_not() {
     );
     running.client(&identity()).provider().await.expect("another peer");
 }
+
+#[tokio::test]
+async fn paths_and_methods_that_do_not_exist_say_so() {
+    let running = running().await;
+    for (method, path, status, code) in [
+        ("GET", "/", 404, "not_found"),
+        ("GET", "/v1/leases/01", 400, "bad_request"),
+        ("DELETE", "/v1/status", 405, "method_not_allowed"),
+    ] {
+        let answer = running.raw(&running.owner, method, path).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")) && answer.contains(code),
+            "{method} {path}: {answer}"
+        );
+    }
+}

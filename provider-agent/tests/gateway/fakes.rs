@@ -15,8 +15,10 @@ use provider_agent::api::access::{ChainUnavailable, LeaseAccess, OnChainLease};
 use provider_agent::api::status::Workloads;
 use provider_agent::api::{Gateway, Settings};
 use provider_agent::manifests::Manifests;
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use workload::{LeaseId, LeaseStatus, LogItem, LogLine, Stream};
 
@@ -289,6 +291,28 @@ impl Running {
 
     pub(crate) fn as_owner(&self) -> GatewayClient {
         self.client(&self.owner)
+    }
+
+    /// A request that the client would never make, and its whole answer.
+    pub(crate) async fn raw(&self, identity: &Identity, method: &str, path: &str) -> String {
+        let pinned = PinnedFingerprints::only(self.identity.fingerprint());
+        let config = gateway::tls::client_config(identity, pinned).expect("configuration");
+        let address = self.url.socket_addrs(|| None).expect("an address")[0];
+        let stream = TcpStream::connect(address).await.expect("connect");
+        let name = "localhost".try_into().expect("a name");
+        let mut stream = TlsConnector::from(config)
+            .connect(name, stream)
+            .await
+            .expect("handshake");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("send");
+        let mut answer = String::new();
+        let reading = stream.read_to_string(&mut answer);
+        tokio::time::timeout(Duration::from_secs(60), reading)
+            .await
+            .expect("the whole answer")
+            .expect("read");
+        answer
     }
 
     pub(crate) async fn stored_leases(&self) -> BTreeSet<LeaseId> {
