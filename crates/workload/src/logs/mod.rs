@@ -22,8 +22,8 @@ pub(crate) use ring::{Entry, Kind, ResumePoint, Ring};
 
 /// Marks a lease's folder as closed; its modification time is when.
 const CLOSED_MARK: &str = "closed";
-/// Lines handed over at a time.
-const BATCH_LINES: usize = 512;
+/// Lines handed over at a time: with the longest lines 1 MiB, which every reader may hold.
+const BATCH_LINES: usize = 64;
 
 /// How much is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
