@@ -1,5 +1,5 @@
 //! Nanoseconds per bid of the matching rule, from packed words in log order to the ranking, next to a plain u64 loop of the
-//! same arithmetic and draws over bids that are already decoded, sorted and without repetitions.
+//! same arithmetic and draws over the same words, which are given to it sorted and without repetitions.
 //!
 //! `--json` prints one object: `ratio` above 1 means that the rule is faster than the plain loop.
 
@@ -162,27 +162,8 @@ fn bid(number: u32) -> Bid {
     }
 }
 
-/// One bid as a plain loop would like it.
-struct PlainBid {
-    active: bool,
-    provider: u32,
-    rate: u64,
-    stake: u64,
-    slashes: u64,
-    feedback_count: u64,
-    feedback_sum: u64,
-    region: u64,
-    zone: u64,
-    tier: u64,
-    levels: u64,
-    tokens: u64,
-    compliance: u64,
-    free: [u64; 3],
-    total: [u64; 3],
-    gpu_id: [u64; 4],
-    gpu_free: [u64; 4],
-    gpu_total: [u64; 4],
-}
+/// The same words, sorted by provider and without repetitions, each as four numbers.
+type PlainBid = [[u64; 4]; 3];
 
 fn plain_bids(bids: &[Bid]) -> Vec<PlainBid> {
     let mut last: Vec<&Bid> = Vec::new();
@@ -191,40 +172,15 @@ fn plain_bids(bids: &[Bid]) -> Vec<PlainBid> {
         last.push(bid);
     }
     last.sort_by_key(|bid| bid.offer.provider);
-    let plain = |bid: &&Bid| PlainBid {
-        active: bid.score_card.active && bid.capacity.active,
-        provider: bid.offer.provider,
-        rate: bid.offer.rate as u64,
-        stake: bid.score_card.stake,
-        slashes: bid.score_card.slashes.into(),
-        feedback_count: bid.score_card.feedback_count.into(),
-        feedback_sum: bid.score_card.feedback_sum,
-        region: bid.score_card.region.into(),
-        zone: bid.score_card.zone.into(),
-        tier: bid.score_card.tier.into(),
-        levels: bid.score_card.attributes.packed(),
-        tokens: bid.score_card.tokens.into(),
-        compliance: bid.score_card.compliance.into(),
-        free: [
-            bid.capacity.cpu_free,
-            bid.capacity.memory_free,
-            bid.capacity.storage_free,
-        ]
-        .map(u64::from),
-        total: [
-            bid.capacity.cpu_total,
-            bid.capacity.memory_total,
-            bid.capacity.storage_total,
-        ]
-        .map(u64::from),
-        gpu_id: bid.capacity.gpus.map(|gpu| gpu.id.into()),
-        gpu_free: bid.capacity.gpus.map(|gpu| gpu.free.into()),
-        gpu_total: bid.capacity.gpus.map(|gpu| gpu.total.into()),
+    let words = |bid: &&Bid| {
+        let packed = bid.pack().expect("the bid is well formed");
+        [packed.offer, packed.score_card, packed.capacity].map(U256::into_limbs)
     };
-    last.iter().map(plain).collect()
+    last.iter().map(words).collect()
 }
 
-/// The same order, written out: filter, eight terms with a division each, a draw, and the best kept.
+/// The same order, written out: filter, eight terms with a division each, a draw, and the best kept. Rates of this order fit
+/// 64 bits.
 fn plain_loop(bids: &[PlainBid], parameters: &Parameters, seed: B256) -> u32 {
     const FULL: u64 = 1_000_000;
     const GUARDS: u64 = 0x84_2108_4210;
@@ -235,39 +191,56 @@ fn plain_loop(bids: &[PlainBid], parameters: &Parameters, seed: B256) -> u32 {
     let weights = parameters.weights().map(u64::from);
     let mut draws = Draws::new(seed);
     let (mut best_total, mut best_rate, mut winner) = (0, u64::MAX, 0);
-    for bid in bids {
-        let fits = bid.active
-            && bid.rate > 0
-            && bid.rate <= maximum
-            && bid.tokens & 1 == 1
-            && tiers >> bid.tier & 1 == 1
-            && ((bid.levels | GUARDS) - minimum) & GUARDS == GUARDS
-            && bid.compliance & 1 == 1
-            && (0..3).all(|resource| bid.free[resource] >= asked[resource]);
+    for [offer, card, capacity] in bids {
+        let rate = offer[0] >> 32 | (offer[1] & 0xffff_ffff) << 32;
+        let tier = card[2] >> 24 & 7;
+        let levels = (card[2] >> 27 | card[3] << 37) & 0xff_ffff_ffff;
+        let free = [capacity[1] >> 20 & 0xf_ffff, capacity[0] >> 44, capacity[0] & 0x3f_ffff];
+        let total = [
+            capacity[1] >> 40 & 0xf_ffff,
+            capacity[1] & 0xf_ffff,
+            capacity[0] >> 22 & 0x3f_ffff,
+        ];
+        let fits = card[3] >> 51 & 1 == 1
+            && capacity[3] >> 60 & 1 == 1
+            && rate > 0
+            && rate <= maximum
+            && card[3] >> 3 & 1 == 1
+            && tiers >> tier & 1 == 1
+            && ((levels | GUARDS) - minimum) & GUARDS == GUARDS
+            && card[3] >> 35 & 1 == 1
+            && (0..3).all(|resource| free[resource] >= asked[resource]);
         if !fits {
             continue;
         }
-        let Some(entry) = (0..4).find(|entry| acceptable >> bid.gpu_id[*entry] & 1 == 1 && bid.gpu_free[*entry] >= 1)
-        else {
+        let entries = [
+            capacity[1] >> 60 | capacity[2] << 4,
+            capacity[2] >> 28,
+            capacity[2] >> 60 | capacity[3] << 4,
+            capacity[3] >> 28,
+        ];
+        let fitting = |entry: &&u64| acceptable >> (**entry >> 24 & 0x3f) & 1 == 1 && **entry & 0xfff >= 1;
+        let Some(gpu) = entries.iter().find(fitting) else {
             continue;
         };
-        let price = (maximum - bid.rate) * FULL / maximum;
-        let region = match (bid.region, bid.zone) {
+        let price = (maximum - rate) * FULL / maximum;
+        let region = match (card[2] >> 8 & 0xff, card[2] >> 16 & 0xff) {
             (2, 1) => FULL,
             (2, _) => FULL / 2,
             _ => 0,
         };
-        let feedback = match bid.feedback_count {
+        let feedback_sum = (card[1] >> 32) | (card[2] & 0xff) << 32;
+        let feedback = match card[1] & 0xffff_ffff {
             0 => FULL / 2,
-            count => (bid.feedback_sum * (FULL / 10) / count).min(FULL),
+            count => (feedback_sum * (FULL / 10) / count).min(FULL),
         };
-        let mut availability = (bid.gpu_free[entry] - 1) * FULL / bid.gpu_total[entry];
+        let mut availability = ((gpu & 0xfff) - 1) * FULL / (gpu >> 12 & 0xfff);
         for resource in 0..3 {
-            availability = availability.min((bid.free[resource] - asked[resource]) * FULL / bid.total[resource]);
+            availability = availability.min((free[resource] - asked[resource]) * FULL / total[resource]);
         }
-        let slashes = FULL / (1 + bid.slashes);
-        let tier = (8 - bid.tier) * FULL / 7;
-        let stake = bid.stake.min(cap) * FULL / cap;
+        let slashes = FULL / (1 + (card[0] >> 48));
+        let tier = (8 - tier) * FULL / 7;
+        let stake = (card[0] & 0xffff_ffff_ffff).min(cap) * FULL / cap;
         let terms = [
             price,
             region,
@@ -279,8 +252,8 @@ fn plain_loop(bids: &[PlainBid], parameters: &Parameters, seed: B256) -> u32 {
             draws.next_draw().into(),
         ];
         let total: u64 = terms.iter().zip(weights).map(|(term, weight)| term * weight).sum();
-        if total > best_total || (total == best_total && bid.rate < best_rate) {
-            (best_total, best_rate, winner) = (total, bid.rate, bid.provider);
+        if total > best_total || (total == best_total && rate < best_rate) {
+            (best_total, best_rate, winner) = (total, rate, (offer[2] >> 20) as u32);
         }
     }
     winner

@@ -42,23 +42,29 @@ impl Candidate {
 /// `seed` is [`crate::draw::seed`] of the order and its close block.
 pub fn rank(order: &Order<'_>, seed: B256, bids: &[PackedBid]) -> Vec<RankedSupplier> {
     let limit = usize::from(order.parameters().rank_limit());
+    let randomness_weight = u64::from(order.parameters().weights()[7]);
+    // In log order first: bids are read once, in sequence, and nothing but the draws depends on who bids.
+    let judged: Vec<Judged> = bids.iter().map(|bid| Judged::new(order, bid)).collect();
     let mut draws = Draws::new(seed);
     let mut best: Vec<Candidate> = Vec::with_capacity(limit);
     for index in last_bid_of_each(bids) {
-        let bid = &bids[index];
-        let Ok(gpu_entry) = order.accept(bid) else { continue };
-        let total = order
-            .scores(bid, gpu_entry, draws.next_draw())
-            .total(order.parameters());
-        let candidate = Candidate {
-            total,
-            rate: bid.rate(),
-            index,
-            gpu_entry,
+        let Some((total, gpu_entry)) = judged[index].valid() else {
+            continue;
         };
-        if best.len() < limit || best.last().is_some_and(|worst| candidate.beats_earlier(worst)) {
-            insert(&mut best, limit, candidate);
+        let total = total + randomness_weight * u64::from(draws.next_draw());
+        if best.len() == limit && best.last().is_some_and(|worst| worst.total > total) {
+            continue;
         }
+        insert(
+            &mut best,
+            limit,
+            Candidate {
+                total,
+                rate: bids[index].rate(),
+                index,
+                gpu_entry,
+            },
+        );
     }
     let supplier = |candidate: Candidate| {
         let Candidate {
@@ -75,12 +81,38 @@ pub fn rank(order: &Order<'_>, seed: B256, bids: &[PackedBid]) -> Vec<RankedSupp
 }
 
 fn insert(best: &mut Vec<Candidate>, limit: usize, candidate: Candidate) {
-    best.truncate(limit - 1);
     let position = best
         .iter()
         .rposition(|other| !candidate.beats_earlier(other))
         .map_or(0, |last| last + 1);
-    best.insert(position, candidate);
+    if position < limit {
+        best.truncate(limit - 1);
+        best.insert(position, candidate);
+    }
+}
+
+/// A bid before its draw: the weighted sum of all its other scores (at most 10^12) above the index of its GPU entry, or
+/// that it is not valid. One number, because as many as there are bids wait for their draws.
+#[derive(Clone, Copy)]
+struct Judged(u64);
+
+impl Judged {
+    const NOT_VALID: Self = Self(u64::MAX);
+
+    #[inline(always)]
+    fn new(order: &Order<'_>, bid: &PackedBid) -> Self {
+        let Ok(gpus) = order.accept(bid) else {
+            return Self::NOT_VALID;
+        };
+        let total = order.scores(bid, gpus, 0).total(order.parameters());
+        Self(total << 2 | u64::from(gpus.index))
+    }
+
+    /// Total and GPU entry of a valid bid.
+    #[inline(always)]
+    fn valid(self) -> Option<(u64, u8)> {
+        (self.0 != u64::MAX).then_some((self.0 >> 2, self.0 as u8 & 3))
+    }
 }
 
 /// Pairs (bidder, log position), sorted.

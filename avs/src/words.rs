@@ -17,6 +17,7 @@ pub use matches::{MatchHeader, RankedSupplier};
 pub use offer::Offer;
 pub use order_id::OrderId;
 pub use resources::{Capacity, GPU_ENTRIES, GpuEntry, GpuSet, Resources};
+pub(crate) use score::ScoreCardFilter;
 pub use score::{Attributes, Mode, Requirements, ScoreCard, TierSet};
 
 /// Milli-CPUs in one unit of CPU on chain.

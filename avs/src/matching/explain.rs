@@ -47,15 +47,15 @@ pub fn explain(order: &Order<'_>, seed: B256, bids: &[PackedBid]) -> Vec<Explain
         let bid = &bids[index];
         explained[index].verdict = match order.accept(bid) {
             Err(rejection) => Verdict::Rejected(rejection),
-            Ok(gpu_entry) => {
-                let scores = order.scores(bid, gpu_entry, draws.next_draw());
+            Ok(gpus) => {
+                let scores = order.scores(bid, gpus, draws.next_draw());
                 let total = scores.total(order.parameters());
                 ranking.push((Reverse(total), bid.rate(), bid.bidder(), index));
                 Verdict::Ranked {
                     rank: 0,
                     scores,
                     total,
-                    gpu_entry,
+                    gpu_entry: gpus.index,
                 }
             }
         };

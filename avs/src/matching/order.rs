@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     terms::{Terms, TermsError},
-    words::{Attributes, Mode, OrderId, PackedBid, Requirements, Resources, WordError},
+    words::{Attributes, GpuEntry, Mode, OrderId, PackedBid, Requirements, Resources, ScoreCardFilter, WordError},
 };
 
 /// Score of the right region without the exact zone, and of a provider that nobody rated.
@@ -23,12 +23,20 @@ pub struct Order<'a> {
     /// Bitmap by region id.
     regions: U256,
     any_region: bool,
+    card_filter: ScoreCardFilter,
     token: u8,
     maximum_rate: u128,
     wanted_suppliers: &'a [u32],
     excluded_suppliers: &'a [u32],
     price: Proportion,
     stake: Proportion,
+}
+
+/// The GPU entry that serves an order; all zero when it asks for none.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ServingGpus {
+    pub(super) index: u8,
+    free_and_total: (u32, u32),
 }
 
 /// Why a bid is not valid: the first of these that holds.
@@ -75,13 +83,15 @@ impl<'a> Order<'a> {
     /// When the terms are malformed; such an order has no valid bid.
     pub fn new(parameters: &'a Parameters, order_id: u64, terms: &'a Terms) -> Result<Self, TermsError> {
         let (resources, requirements) = terms.unpack()?;
+        let token = OrderId::unpack(order_id).token;
         Ok(Self {
             parameters,
             resources,
             requirements,
             regions: terms.regions,
             any_region: terms.regions == U256::MAX,
-            token: OrderId::unpack(order_id).token,
+            card_filter: ScoreCardFilter::new(token, &requirements),
+            token,
             maximum_rate: terms.maximum_rate,
             wanted_suppliers: &terms.wanted_suppliers,
             excluded_suppliers: &terms.excluded_suppliers,
@@ -94,20 +104,41 @@ impl<'a> Order<'a> {
         self.parameters
     }
 
-    /// Whether the bid is valid, and the index of the capacity word's GPU entry that would serve the order.
+    /// Whether the bid is valid, and the capacity word's GPU entry that would serve the order.
     ///
     /// # Errors
     /// The first reason why it is not.
     #[inline(always)]
-    pub fn accept(&self, bid: &PackedBid) -> Result<u8, Rejection> {
-        let levels = bid.checked_attributes()?;
-        self.accept_offer(bid)?;
-        self.accept_provider(bid, levels)?;
+    pub(super) fn accept(&self, bid: &PackedBid) -> Result<ServingGpus, Rejection> {
+        // Most bids pass, and for those one comparison stands for many; the others are told why not.
+        if !self.passes(bid) {
+            self.check_each(bid)?;
+        }
         self.accept_supplier(bid)?;
         self.accept_capacity(bid)
     }
 
+    /// The same as [`Self::check_each`], in a few comparisons.
     #[inline(always)]
+    fn passes(&self, bid: &PackedBid) -> bool {
+        let (rate, (region, _)) = (bid.rate(), bid.region());
+        self.card_filter.passes(&bid.score_card)
+            & bid.is_offer_with_active_capacity()
+            & (rate > 0)
+            & (rate <= self.maximum_rate)
+            & ((self.requirements.mode == Mode::Fizz) == (bid.fizz() != 0))
+            & self.requirements.tiers.contains(bid.tier())
+            & (self.any_region || (region != 0 && self.regions.bit(region.into())))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn check_each(&self, bid: &PackedBid) -> Result<(), Rejection> {
+        let levels = bid.checked_attributes()?;
+        self.accept_offer(bid)?;
+        self.accept_provider(bid, levels)
+    }
+
     fn accept_offer(&self, bid: &PackedBid) -> Result<(), Rejection> {
         let (provider_active, capacity_active) = bid.active();
         if !provider_active {
@@ -134,7 +165,6 @@ impl<'a> Order<'a> {
         Ok(())
     }
 
-    #[inline(always)]
     fn accept_provider(&self, bid: &PackedBid, levels: Attributes) -> Result<(), Rejection> {
         if !bid.accepts_token(self.token) {
             return Err(Rejection::Token { token: self.token });
@@ -186,7 +216,7 @@ impl<'a> Order<'a> {
     }
 
     #[inline(always)]
-    fn accept_capacity(&self, bid: &PackedBid) -> Result<u8, Rejection> {
+    fn accept_capacity(&self, bid: &PackedBid) -> Result<ServingGpus, Rejection> {
         let asked = &self.resources;
         let (free, total) = bid.cpu();
         if free < asked.cpu || free > total {
@@ -213,20 +243,25 @@ impl<'a> Order<'a> {
             });
         }
         if asked.gpu_count == 0 {
-            return Ok(0);
+            return Ok(ServingGpus::default());
         }
-        bid.gpu_entry_for(asked.gpu_count, &asked.gpus)
-            .ok_or(Rejection::Gpu { asked: asked.gpu_count })
+        match bid.gpu_entry_for(asked.gpu_count, &asked.gpus) {
+            Some((index, GpuEntry { free, total, .. })) => Ok(ServingGpus {
+                index,
+                free_and_total: (free.into(), total.into()),
+            }),
+            None => Err(Rejection::Gpu { asked: asked.gpu_count }),
+        }
     }
 
     /// Scores of a bid that [`Order::accept`] found valid. `draw` is 0 to 1 000 000.
     #[inline(always)]
-    pub(super) fn scores(&self, bid: &PackedBid, gpu_entry: u8, draw: u32) -> Scores {
+    pub(super) fn scores(&self, bid: &PackedBid, gpus: ServingGpus, draw: u32) -> Scores {
         Scores {
             price: self.price.score(self.maximum_rate - bid.rate()),
             region: self.region_score(bid.region()),
             feedback: feedback_score(bid.feedback()),
-            availability: self.availability_score(bid, gpu_entry),
+            availability: self.availability_score(bid, gpus),
             slashes: SCORE_MAXIMUM / (1 + bid.slashes()),
             tier: (8 - u32::from(bid.tier())) * SCORE_MAXIMUM / 7,
             stake: self.stake.score(bid.stake().min(self.parameters.stake_cap()).into()),
@@ -253,16 +288,14 @@ impl<'a> Order<'a> {
     }
 
     #[inline(always)]
-    fn availability_score(&self, bid: &PackedBid, gpu_entry: u8) -> u32 {
+    fn availability_score(&self, bid: &PackedBid, gpus: ServingGpus) -> u32 {
         let asked = &self.resources;
         let mut smallest = Headroom::new(bid.cpu(), asked.cpu).smaller(Headroom::new(bid.memory(), asked.memory));
         if asked.storage > 0 {
             smallest = smallest.smaller(Headroom::new(bid.storage(), asked.storage));
         }
         if asked.gpu_count > 0 {
-            let entry = bid.gpu_entry(gpu_entry);
-            let gpus = (entry.free.into(), entry.total.into());
-            smallest = smallest.smaller(Headroom::new(gpus, asked.gpu_count.into()));
+            smallest = smallest.smaller(Headroom::new(gpus.free_and_total, asked.gpu_count.into()));
         }
         smallest.score()
     }
@@ -275,4 +308,61 @@ fn feedback_score((sum, count): (u64, u64)) -> u32 {
         return HALF;
     }
     (sum * SCORE_PER_RATING / count).min(SCORE_MAXIMUM.into()) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::B256;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::words::{Bid, Capacity, GpuSet, Offer, ScoreCard, TierSet};
+
+    proptest! {
+        /// A valid bid with any one bit turned over, for any token: the few comparisons agree with each check.
+        #[test]
+        fn the_quick_filter_says_what_every_check_says(
+            flip in 0usize..768,
+            token: u8,
+            fizz in 0u32..2,
+            mode in prop_oneof![Just(Mode::Provider), Just(Mode::Fizz)],
+            regions in prop_oneof![Just(U256::MAX), Just(U256::from(1u64 << 9))],
+        ) {
+            let requirements = Requirements {
+                mode,
+                tiers: TierSet::from_tiers([2, 3]).unwrap(),
+                compliance: 5,
+                attributes: Attributes::from_levels([1, 2, 3, 0, 15, 8, 7, 4]).unwrap(),
+                ..Requirements::default()
+            };
+            let resources = Resources { storage: 0, memory: 1, cpu: 1, gpu_count: 0, gpus: GpuSet::default() };
+            let terms = Terms {
+                resources: resources.pack().unwrap(),
+                requirements: requirements.pack().unwrap(),
+                regions,
+                manifest_hash: B256::ZERO,
+                maximum_rate: 1 << 70,
+                duration: 1,
+                wanted_suppliers: Vec::new(),
+                excluded_suppliers: Vec::new(),
+            };
+            let card = ScoreCard {
+                region: 9,
+                tier: 2,
+                attributes: Attributes::from_levels([1, 3, 3, 0, 15, 8, 8, 4]).unwrap(),
+                tokens: 0x0f0f_0f0f,
+                compliance: 7,
+                active: true,
+                ..ScoreCard::default()
+            };
+            let offer = Offer { block: 1, rate: 1 << 70, fizz, provider: 2 };
+            let capacity = Capacity { active: true, ..Capacity::default() };
+            let mut bid = Bid { offer, score_card: card, capacity }.pack().unwrap();
+            let words = [&mut bid.offer, &mut bid.score_card, &mut bid.capacity];
+            *words.into_iter().nth(flip / 256).unwrap() ^= U256::from(1) << (flip % 256);
+            let parameters = Parameters::default();
+            let order = Order::new(&parameters, u64::from(token) << 24, &terms).unwrap();
+            prop_assert_eq!(order.passes(&bid), order.check_each(&bid).is_ok(), "{:?}", order.check_each(&bid));
+        }
+    }
 }

@@ -81,19 +81,30 @@ impl Proportion {
     /// `part` is at most the whole.
     #[inline(always)]
     pub(super) fn score(&self, part: u128) -> u32 {
-        let upper = (part >> self.shift) as u64 * u64::from(SCORE_MAXIMUM);
-        let mut quotient = ((u128::from(upper) * u128::from(self.reciprocal)) >> 64) as u32;
-        // The estimate is never above the quotient and at most a few below it.
-        if self.shift == 0 {
-            let rest = upper - u64::from(quotient) * self.whole as u64;
-            return quotient + u32::from(rest >= self.whole as u64);
+        if self.shift > 0 {
+            return self.score_of_wide(part);
         }
+        let numerator = part as u64 * u64::from(SCORE_MAXIMUM);
+        let estimate = self.estimate(numerator);
+        let rest = numerator - estimate * self.whole as u64;
+        (estimate + u64::from(rest >= self.whole as u64)) as u32
+    }
+
+    /// Where the whole has more than 43 bits.
+    fn score_of_wide(&self, part: u128) -> u32 {
+        let mut quotient = self.estimate((part >> self.shift) as u64 * u64::from(SCORE_MAXIMUM)) as u32;
         let mut rest = part * u128::from(SCORE_MAXIMUM) - u128::from(quotient) * self.whole;
         while rest >= self.whole {
             rest -= self.whole;
             quotient += 1;
         }
         quotient
+    }
+
+    /// Never above the quotient; at most one below it where nothing was shifted out, else at most a few.
+    #[inline(always)]
+    fn estimate(&self, numerator: u64) -> u64 {
+        ((u128::from(numerator) * u128::from(self.reciprocal)) >> 64) as u64
     }
 }
 

@@ -1,8 +1,7 @@
 use alloy_primitives::U256;
 
 use super::{
-    Attributes, Capacity, GPU_ENTRIES, GpuEntry, GpuSet, Offer, ScoreCard, WordError, bits::Field, offer, resources,
-    score,
+    Attributes, Capacity, GpuEntry, GpuSet, Offer, ScoreCard, WordError, bits::Field, offer, resources, score,
 };
 
 /// A bid as `BidPlaced` carries it and as the order's digest folds it.
@@ -50,6 +49,12 @@ impl PackedBid {
         ScoreCard::check_bits(&self.score_card)?;
         Capacity::check_bits(&self.capacity)?;
         ScoreCard::attributes_of(&self.score_card)
+    }
+
+    /// Whether offer and capacity have no bits outside their fields and the capacity is active.
+    #[inline(always)]
+    pub(crate) fn is_offer_with_active_capacity(&self) -> bool {
+        Offer::check(&self.offer).is_ok() & Capacity::is_active_without_stray_bits(&self.capacity)
     }
 
     #[inline(always)]
@@ -146,19 +151,10 @@ impl PackedBid {
         )
     }
 
+    /// The GPU entry that serves `count` GPUs of the acceptable models, and its index.
     #[inline(always)]
-    pub(crate) fn gpu_entry(&self, index: u8) -> GpuEntry {
-        GpuEntry::of(&self.capacity, usize::from(index))
-    }
-
-    /// The GPU entry that serves `count` GPUs of the acceptable models: the first with enough free, and no more free than
-    /// there are.
-    #[inline(always)]
-    pub(crate) fn gpu_entry_for(&self, count: u16, acceptable: &GpuSet) -> Option<u8> {
-        (0..GPU_ENTRIES as u8).find(|index| {
-            let GpuEntry { id, free, total } = self.gpu_entry(*index);
-            free >= count && free <= total && acceptable.contains(id)
-        })
+    pub(crate) fn gpu_entry_for(&self, count: u16, acceptable: &GpuSet) -> Option<(u8, GpuEntry)> {
+        resources::gpu_entry_for(&self.capacity, count, acceptable)
     }
 }
 

@@ -71,6 +71,12 @@ impl Field {
         }
     }
 
+    /// A value of the field as it lies in one of the word's four parts of 64 bits, which must hold the whole field.
+    pub(super) const fn placed_in(self, limb: usize, value: u64) -> u64 {
+        assert!(self.offset >= 64 * limb && self.offset + self.width <= 64 * (limb + 1));
+        value << (self.offset - 64 * limb)
+    }
+
     /// Value of a field of at most 64 bits.
     #[inline(always)]
     pub(crate) fn of(self, word: &U256) -> u64 {

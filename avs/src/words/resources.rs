@@ -26,9 +26,11 @@ pub(super) const MEMORY_TOTAL: Field = Field::new("total memory", 64, 20);
 pub(super) const CPU_FREE: Field = Field::new("free cpu", 84, 20);
 pub(super) const CPU_TOTAL: Field = Field::new("total cpu", 104, 20);
 pub(super) const ACTIVE: Field = Field::new("active", 252, 1);
-const GPU_FREE: Field = Field::new("free GPUs", 124, 12);
-const GPU_TOTAL: Field = Field::new("total GPUs", 136, 12);
-const GPU_ID: Field = Field::new("GPU id", 148, 8);
+const GPU_FREE: Field = Field::new("free GPUs", GPU_ENTRIES_OFFSET, 12);
+const GPU_TOTAL: Field = Field::new("total GPUs", GPU_ENTRIES_OFFSET + 12, 12);
+const GPU_ID: Field = Field::new("GPU id", GPU_ENTRIES_OFFSET + 24, 8);
+/// First bit of the first GPU entry.
+const GPU_ENTRIES_OFFSET: usize = 124;
 /// Bits from one GPU entry to the next.
 const GPU_ENTRY_BITS: usize = 32;
 
@@ -37,7 +39,10 @@ pub const GPU_ENTRIES: usize = 4;
 
 /// A set of GPU ids, 1 to 159: the models an order accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-pub struct GpuSet([u64; 3]);
+pub struct GpuSet(
+    /// A part more than the word has, so that every id of 8 bits has its bit.
+    [u64; 4],
+);
 
 impl GpuSet {
     /// # Errors
@@ -67,15 +72,13 @@ impl GpuSet {
     }
 
     /// Whether the model is in the set; ids that do not exist are in none.
-    #[inline]
+    #[inline(always)]
     pub fn contains(&self, id: u8) -> bool {
-        self.0
-            .get(usize::from(id) / 64)
-            .is_some_and(|bits| bits >> (id % 64) & 1 == 1)
+        self.0[usize::from(id >> 6)] >> (id & 63) & 1 == 1
     }
 
     pub fn is_empty(&self) -> bool {
-        self.0 == [0; 3]
+        self.0 == [0; 4]
     }
 
     /// Number of models in the set.
@@ -109,7 +112,7 @@ impl Resources {
     /// When a field does not fit its width, CPU or memory is zero, or GPUs and their models disagree.
     pub fn pack(&self) -> Result<U256, WordError> {
         self.check()?;
-        let [low, middle, high] = self.gpus.0;
+        let [low, middle, high, _] = self.gpus.0;
         Ok(Packer::new(RESOURCES)
             .put(STORAGE, self.storage)?
             .put(MEMORY, self.memory)?
@@ -135,7 +138,10 @@ impl Resources {
             memory: MEMORY.of(&word) as u32,
             cpu: CPU.of(&word) as u32,
             gpu_count: GPU_COUNT.of(&word) as u16,
-            gpus: GpuSet(GPU_IDS.map(|field| field.of(&word))),
+            gpus: {
+                let [low, middle, high] = GPU_IDS.map(|field| field.of(&word));
+                GpuSet([low, middle, high, 0])
+            },
         };
         resources.check()?;
         Ok(resources)
@@ -236,6 +242,12 @@ impl Capacity {
         check_unused_above(CAPACITY, word, 253)
     }
 
+    /// The active flag is the highest field.
+    #[inline(always)]
+    pub(super) fn is_active_without_stray_bits(word: &U256) -> bool {
+        word.as_limbs()[3] >> 60 == 1
+    }
+
     fn check(&self) -> Result<(), WordError> {
         let mut parts = [
             ("storage", self.storage_free, self.storage_total),
@@ -264,11 +276,34 @@ impl GpuEntry {
     /// Entry of a capacity word; `index` is below [`GPU_ENTRIES`].
     #[inline(always)]
     pub(super) fn of(word: &U256, index: usize) -> Self {
-        let by = GPU_ENTRY_BITS * index;
+        let entry = (gpu_entries(word) >> (GPU_ENTRY_BITS * index)) as u32;
         Self {
-            free: GPU_FREE.moved(by).of(word) as u16,
-            total: GPU_TOTAL.moved(by).of(word) as u16,
-            id: GPU_ID.moved(by).of(word) as u8,
+            free: (entry & 0xfff) as u16,
+            total: (entry >> 12 & 0xfff) as u16,
+            id: (entry >> 24) as u8,
         }
     }
+}
+
+/// The four GPU entries, 32 bits each.
+#[inline(always)]
+fn gpu_entries(word: &U256) -> u128 {
+    let limbs = word.as_limbs();
+    let (limb, shift) = (GPU_ENTRIES_OFFSET / 64, GPU_ENTRIES_OFFSET % 64);
+    u128::from(limbs[limb] >> shift)
+        | u128::from(limbs[limb + 1]) << (64 - shift)
+        | u128::from(limbs[limb + 2]) << (128 - shift)
+}
+
+/// The first GPU entry of a capacity word with an acceptable model, enough free, and no more free than there are; and its
+/// index.
+#[inline(always)]
+pub(super) fn gpu_entry_for(word: &U256, count: u16, acceptable: &GpuSet) -> Option<(u8, GpuEntry)> {
+    for index in 0..GPU_ENTRIES {
+        let entry = GpuEntry::of(word, index);
+        if acceptable.contains(entry.id) && entry.free >= count && entry.free <= entry.total {
+            return Some((index as u8, entry));
+        }
+    }
+    None
 }

@@ -26,6 +26,8 @@ const ATTRIBUTES: Field = Field::new("attributes", 155, 40);
 pub(super) const TOKENS: Field = Field::new("tokens", 195, 32);
 pub(super) const COMPLIANCE: Field = Field::new("compliance", 227, 16);
 pub(super) const ACTIVE: Field = Field::new("active", 243, 1);
+/// First bit above all fields of the score card.
+const FIELDS_END: usize = 244;
 
 /// Guard bit (the fifth) of each of the eight attribute levels; zero in words, so that one subtraction compares all.
 const ATTRIBUTE_GUARDS: u64 = {
@@ -172,6 +174,11 @@ pub struct Requirements {
 }
 
 impl Requirements {
+    /// The version named by a requirement word, well formed or not.
+    pub(crate) fn params_version_of(word: &U256) -> u16 {
+        PARAMS_VERSION.of(word) as u16
+    }
+
     pub fn pack(&self) -> Result<U256, WordError> {
         let mode: u8 = match self.mode {
             Mode::Provider => 0,
@@ -278,11 +285,52 @@ impl ScoreCard {
 
     #[inline(always)]
     pub(super) fn check_bits(word: &U256) -> Result<(), WordError> {
-        check_unused_above(SCORE_CARD, word, 244)
+        check_unused_above(SCORE_CARD, word, FIELDS_END)
     }
 
     #[inline(always)]
     pub(super) fn attributes_of(word: &U256) -> Result<Attributes, WordError> {
         Attributes::of(word, SCORE_CARD, ATTRIBUTES)
+    }
+}
+
+/// What most score cards that pass a filter have in common, compared 64 bits at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScoreCardFilter {
+    /// Of the highest 64 bits: those that matter, and what they must be. Active, token, compliance, nothing reserved.
+    relevant: u64,
+    required: u64,
+    minimum: Attributes,
+}
+
+impl ScoreCardFilter {
+    pub(crate) fn new(token: u8, requirements: &Requirements) -> Self {
+        const HIGHEST: usize = 3;
+        const RESERVED: u64 = !0 << (FIELDS_END % 64);
+        let Some(token) = 1u64.checked_shl(token.into()).filter(|bit| *bit <= u64::from(u32::MAX)) else {
+            // No card accepts a token that cannot exist: nothing equals this.
+            return Self {
+                relevant: 0,
+                required: 1,
+                minimum: requirements.attributes,
+            };
+        };
+        let required = ACTIVE.placed_in(HIGHEST, 1)
+            | TOKENS.placed_in(HIGHEST, token)
+            | COMPLIANCE.placed_in(HIGHEST, requirements.compliance.into());
+        Self {
+            relevant: required | RESERVED,
+            required,
+            minimum: requirements.attributes,
+        }
+    }
+
+    /// Whether a card is well formed and active, accepts the token, complies, and reaches the attribute minimums.
+    #[inline(always)]
+    pub(crate) fn passes(&self, card: &U256) -> bool {
+        let levels = ATTRIBUTES.of(card);
+        (card.as_limbs()[3] & self.relevant == self.required)
+            & (levels & ATTRIBUTE_GUARDS == 0)
+            & Attributes(levels).reach(self.minimum)
     }
 }
