@@ -1,5 +1,6 @@
 //! The agents: their configuration files, their keys, and where they listen once they run.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -171,7 +172,9 @@ pub struct Surroundings {
     pub devnet: String,
     pub docker_socket: Option<String>,
     /// RPC endpoint per agent where it differs from the network's (a proxy, in tests).
-    pub rpc: std::collections::BTreeMap<String, String>,
+    pub rpc: BTreeMap<String, String>,
+    /// Text put at the end of an agent's configuration file.
+    pub extra_config: BTreeMap<String, String>,
 }
 
 /// Writes the folders of all agents: keys, certificates, configuration.
@@ -213,7 +216,13 @@ pub fn write_folders(plan: &Plan, agents: &[&Agent], surroundings: &Surroundings
                 )
             }
         };
-        fs::write(agent.config(), text).wrap_err_with(|| format!("cannot write {}", agent.config().display()))?;
+        let extra = surroundings
+            .extra_config
+            .get(&agent.name)
+            .map(String::as_str)
+            .unwrap_or_default();
+        fs::write(agent.config(), text + extra)
+            .wrap_err_with(|| format!("cannot write {}", agent.config().display()))?;
     }
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use alloy::network::{EthereumWallet, NetworkTransactionBuilder as _, TransactionBuilder as _};
 use alloy::eips::eip2718::Encodable2718 as _;
+use alloy::network::{EthereumWallet, NetworkTransactionBuilder as _, TransactionBuilder as _};
 use alloy::primitives::{B256, U256, keccak256};
 use alloy::providers::Provider as _;
 use alloy::rpc::types::{Filter, TransactionRequest};
@@ -31,16 +31,39 @@ pub struct Measurement {
 }
 
 impl Measurement {
-    fn lower_is_better(name: impl Into<String>, ours: f64, peer: f64, unit: &'static str, peer_name: &'static str) -> Self {
+    fn lower_is_better(
+        name: impl Into<String>,
+        ours: f64,
+        peer: f64,
+        unit: &'static str,
+        peer_name: &'static str,
+    ) -> Self {
         let ratio = if ours > 0.0 { peer / ours } else { f64::MAX };
-        Self { name: name.into(), ours, peer, ratio, unit, peer_name }
+        Self {
+            name: name.into(),
+            ours,
+            peer,
+            ratio,
+            unit,
+            peer_name,
+        }
     }
 }
 
 impl fmt::Display for Measurement {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, ours, peer, ratio, unit, peer_name } = self;
-        write!(formatter, "{name:<28} {ours:>9.2} {unit} (limit {peer} {unit}: {peer_name}; ratio {ratio:.2})")
+        let Self {
+            name,
+            ours,
+            peer,
+            ratio,
+            unit,
+            peer_name,
+        } = self;
+        write!(
+            formatter,
+            "{name:<28} {ours:>9.2} {unit} (limit {peer} {unit}: {peer_name}; ratio {ratio:.2})"
+        )
     }
 }
 
@@ -78,9 +101,20 @@ async fn latency(devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
     let provider = &devnet.anvil.provider;
     let key = devnet.options.directory.join("user-1/ecdsa.key");
     let opened = Spheron::user(devnet, "user-1")
-        .json(&["init", "--key", &key.display().to_string(), "--token", "uSPON", "--deposit", "1000"])
+        .json(&[
+            "init",
+            "--key",
+            &key.display().to_string(),
+            "--token",
+            "uSPON",
+            "--deposit",
+            "1000",
+        ])
         .await?;
-    let account: u32 = opened["account"].as_str().ok_or_eyre("`spheron init` names the account")?.parse()?;
+    let account: u32 = opened["account"]
+        .as_str()
+        .ok_or_eyre("`spheron init` names the account")?
+        .parse()?;
     let token = devnet.network.token("uSPON").ok_or_eyre("the devnet lists uSPON")?;
     let wallet = EthereumWallet::from(plan::key("user-1"));
     let from = plan::address("user-1");
@@ -90,7 +124,12 @@ async fn latency(devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
     let fees = provider.estimate_eip1559_fees().await?;
     let mut block = first;
     for number in 0..ORDERS {
-        let call = IOrderBook::createOrderCall { account, token: token.id, bidWindow: 0, terms: terms(number) };
+        let call = IOrderBook::createOrderCall {
+            account,
+            token: token.id,
+            bidWindow: 0,
+            terms: terms(number),
+        };
         let request = TransactionRequest::default()
             .with_from(from)
             .with_to(book)
@@ -148,23 +187,39 @@ async fn next_block(devnet: &Devnet, after: u64) -> eyre::Result<u64> {
 /// Close block and lease block of every order since a block.
 async fn wait_for_leases(devnet: &Devnet, first: u64) -> eyre::Result<BTreeMap<u64, (u64, u64)>> {
     let provider = &devnet.anvil.provider;
-    let filter = |signature: B256| Filter::new().address(devnet.network.contracts.order_book).event_signature(signature).from_block(first);
+    let filter = |signature: B256| {
+        Filter::new()
+            .address(devnet.network.contracts.order_book)
+            .event_signature(signature)
+            .from_block(first)
+    };
     let deadline = Instant::now() + LATENCY_DEADLINE;
     loop {
         let mut closes = BTreeMap::new();
-        for log in provider.get_logs(&filter(IOrderBook::OrderCreated::SIGNATURE_HASH)).await? {
+        for log in provider
+            .get_logs(&filter(IOrderBook::OrderCreated::SIGNATURE_HASH))
+            .await?
+        {
             let created = IOrderBook::OrderCreated::decode_log(&log.inner)?;
             closes.insert(created.orderId, u64::from(created.closeBlock));
         }
         let mut leases = BTreeMap::new();
-        for log in provider.get_logs(&filter(IOrderBook::LeaseCreated::SIGNATURE_HASH)).await? {
+        for log in provider
+            .get_logs(&filter(IOrderBook::LeaseCreated::SIGNATURE_HASH))
+            .await?
+        {
             let created = IOrderBook::LeaseCreated::decode_log(&log.inner)?;
             leases.insert(created.orderId, log.block_number.unwrap_or_default());
         }
         if leases.len() as u64 == ORDERS {
             return closes
                 .into_iter()
-                .map(|(order, close)| Ok((order, (close, *leases.get(&order).ok_or_eyre("every lease was an order")?))))
+                .map(|(order, close)| {
+                    Ok((
+                        order,
+                        (close, *leases.get(&order).ok_or_eyre("every lease was an order")?),
+                    ))
+                })
                 .collect();
         }
         ensure!(
@@ -187,10 +242,18 @@ async fn idle(devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
         .collect();
     let ticks = |id: u32| -> eyre::Result<u64> {
         let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-        let fields: Vec<&str> = stat.rsplit_once(')').ok_or_eyre("/proc/PID/stat")?.1.split_whitespace().collect();
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .ok_or_eyre("/proc/PID/stat")?
+            .1
+            .split_whitespace()
+            .collect();
         Ok(fields.get(11).ok_or_eyre("utime")?.parse::<u64>()? + fields.get(12).ok_or_eyre("stime")?.parse::<u64>()?)
     };
-    let before: Vec<u64> = processes.iter().map(|(_, id)| ticks(*id)).collect::<eyre::Result<_>>()?;
+    let before: Vec<u64> = processes
+        .iter()
+        .map(|(_, id)| ticks(*id))
+        .collect::<eyre::Result<_>>()?;
     let started = Instant::now();
     tokio::time::sleep(IDLE_FOR).await;
     let seconds = started.elapsed().as_secs_f64();
@@ -198,11 +261,30 @@ async fn idle(devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
     for ((name, id), before) in processes.into_iter().zip(before) {
         // The kernel counts in hundredths of a second on every architecture we run on.
         let percent = (ticks(id)? - before) as f64 / seconds;
-        results.push(Measurement::lower_is_better(format!("idle.cpu.{name}"), percent, 1.0, "%", "1 % of a core"));
+        results.push(Measurement::lower_is_better(
+            format!("idle.cpu.{name}"),
+            percent,
+            1.0,
+            "%",
+            "1 % of a core",
+        ));
         let status = fs::read_to_string(format!("/proc/{id}/status"))?;
-        let kibibytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse::<f64>().ok());
+        let kibibytes = status.lines().find_map(|line| {
+            line.strip_prefix("VmRSS:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .trim()
+                .parse::<f64>()
+                .ok()
+        });
         let resident = kibibytes.ok_or_eyre("VmRSS in /proc/PID/status")? / 1024.0;
-        results.push(Measurement::lower_is_better(format!("idle.memory.{name}"), resident, 60.0, "MiB", "60 MiB resident"));
+        results.push(Measurement::lower_is_better(
+            format!("idle.memory.{name}"),
+            resident,
+            60.0,
+            "MiB",
+            "60 MiB resident",
+        ));
     }
     Ok(results)
 }

@@ -21,12 +21,15 @@ const DOWN_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The whole network on one machine: anvil with the real EigenLayer, our contracts, operators, aggregators, providers.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Examples:\n  \
+#[command(
+    version,
+    after_help = "Examples:\n  \
     script/devnet                  start it and keep it running until Ctrl-C\n  \
     script/devnet demo             one order through its whole life, every stage checked\n  \
     script/devnet demo --json      the same as one JSON object on stdout\n  \
     script/devnet status           what runs\n  \
-    script/devnet down             stop it from another terminal")]
+    script/devnet down             stop it from another terminal"
+)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) log: daemon::telemetry::LogArguments,
@@ -40,7 +43,13 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, value_name = "DIR")]
     directory: Option<PathBuf>,
     /// The repository.
-    #[arg(long, global = true, value_name = "DIR", env = "SPHERON_REPOSITORY", default_value = ".")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "SPHERON_REPOSITORY",
+        default_value = "."
+    )]
     repository: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
@@ -87,7 +96,9 @@ async fn up(arguments: &Arguments) -> eyre::Result<ExitCode> {
     let directory = options.directory.clone();
     let _running = claim(&directory)?;
     let started = Instant::now();
-    let Some(devnet) = start(options).await? else { return Ok(ExitCode::SUCCESS) };
+    let Some(devnet) = start(options).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     say(&format!("ready in {:.1} s\n", started.elapsed().as_secs_f64()));
     let published = publish(&devnet.network_file())?;
     let file: Value = serde_json::from_slice(&fs::read(devnet.network_file())?)?;
@@ -107,7 +118,11 @@ async fn up(arguments: &Arguments) -> eyre::Result<ExitCode> {
 
 /// Starts a devnet; `None` when it was asked to stop meanwhile.
 async fn start(options: Options) -> eyre::Result<Option<Devnet>> {
-    let (directory, docker, plan) = (options.directory.clone(), options.docker_socket.clone(), options.plan.clone());
+    let (directory, docker, plan) = (
+        options.directory.clone(),
+        options.docker_socket.clone(),
+        options.plan.clone(),
+    );
     tokio::select! {
         devnet = Devnet::start(options, |line| say(&format!("  {line}\n"))) => match devnet {
             Ok(devnet) => Ok(Some(devnet)),
@@ -126,7 +141,11 @@ async fn start(options: Options) -> eyre::Result<Option<Devnet>> {
 
 /// Removes what a start that did not finish left on the engine. Best effort: the failure that led here is what is reported.
 async fn sweep(directory: &Path, plan: &Plan, docker: Option<&str>) {
-    let providers: Vec<_> = plan.providers.iter().map(|provider| devnet::plan::address(&provider.name)).collect();
+    let providers: Vec<_> = plan
+        .providers
+        .iter()
+        .map(|provider| devnet::plan::address(&provider.name))
+        .collect();
     let id = devnet::agents::devnet_id(directory);
     if let Err(error) = devnet::sweep::remove(&id, &providers, docker).await {
         tracing::debug!(%error, "nothing swept");
@@ -154,8 +173,13 @@ async fn watch(mut devnet: Devnet) -> eyre::Result<ExitCode> {
 
 async fn run_demo(arguments: &Arguments, file: &Path) -> eyre::Result<ExitCode> {
     let directory = tempfile::Builder::new().prefix("spheron-demo-").tempdir()?;
-    let options = Options { directory: directory.path().to_owned(), ..options(arguments, "demo")? };
-    let Some(devnet) = start(options).await? else { return Ok(ExitCode::FAILURE) };
+    let options = Options {
+        directory: directory.path().to_owned(),
+        ..options(arguments, "demo")?
+    };
+    let Some(devnet) = start(options).await? else {
+        return Ok(ExitCode::FAILURE);
+    };
     say("\none order:\n");
     let outcome = tokio::select! {
         outcome = demo::run(&devnet, file, "user-1") => outcome,
@@ -167,13 +191,21 @@ async fn run_demo(arguments: &Arguments, file: &Path) -> eyre::Result<ExitCode> 
     if !passed {
         // Kept, because the failure has to be understood.
         let kept = directory.keep();
-        say(&format!("everything the devnet wrote is kept in {}, logs in {}\n", kept.display(), logs.display()));
+        say(&format!(
+            "everything the devnet wrote is kept in {}, logs in {}\n",
+            kept.display(),
+            logs.display()
+        ));
     }
     let outcome = demo::Outcome { passed, ..outcome };
     if arguments.json {
         writeln!(std::io::stdout(), "{}", serde_json::to_string(&outcome)?)?;
     } else if passed {
-        writeln!(std::io::stdout(), "passed: {}", outcome.url.as_deref().unwrap_or_default())?;
+        writeln!(
+            std::io::stdout(),
+            "passed: {}",
+            outcome.url.as_deref().unwrap_or_default()
+        )?;
     }
     if let Some(error) = &outcome.error {
         say(&format!("failed: {error}\n"));
@@ -185,13 +217,22 @@ async fn run_demo(arguments: &Arguments, file: &Path) -> eyre::Result<ExitCode> 
 async fn run_bench(arguments: &Arguments, name: &str) -> eyre::Result<ExitCode> {
     let bench = bench::Bench::named(name)?;
     let directory = tempfile::Builder::new().prefix("spheron-bench-").tempdir()?;
-    let options = Options { directory: directory.path().to_owned(), ..options(arguments, "bench")? };
-    let Some(devnet) = start(options).await? else { return Ok(ExitCode::FAILURE) };
+    let options = Options {
+        directory: directory.path().to_owned(),
+        ..options(arguments, "bench")?
+    };
+    let Some(devnet) = start(options).await? else {
+        return Ok(ExitCode::FAILURE);
+    };
     let results = bench.run(&devnet).await;
     devnet.stop().await?;
     for result in results? {
         let mut stdout = std::io::stdout();
-        if arguments.json { writeln!(stdout, "{}", serde_json::to_string(&result)?)? } else { writeln!(stdout, "{result}")? }
+        if arguments.json {
+            writeln!(stdout, "{}", serde_json::to_string(&result)?)?
+        } else {
+            writeln!(stdout, "{result}")?
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -207,13 +248,20 @@ fn status(arguments: &Arguments) -> eyre::Result<ExitCode> {
     };
     let file: Value = serde_json::from_slice(&text).wrap_err_with(|| format!("{} is damaged", path.display()))?;
     let mut stdout = std::io::stdout();
-    if arguments.json { writeln!(stdout, "{file}")? } else { write!(stdout, "{}", table::render(&file, &path))? }
+    if arguments.json {
+        writeln!(stdout, "{file}")?
+    } else {
+        write!(stdout, "{}", table::render(&file, &path))?
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn down(arguments: &Arguments) -> eyre::Result<ExitCode> {
     let path = claim_file(&directory(arguments)?);
-    let Some(id) = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<i32>().ok()) else {
+    let Some(id) = fs::read_to_string(&path)
+        .ok()
+        .and_then(|text| text.trim().parse::<i32>().ok())
+    else {
         say("no devnet runs here\n");
         return Ok(ExitCode::SUCCESS);
     };
@@ -225,7 +273,11 @@ async fn down(arguments: &Arguments) -> eyre::Result<ExitCode> {
     kill(Pid::from_raw(id), Signal::SIGTERM).wrap_err("cannot ask the devnet to stop")?;
     let deadline = Instant::now() + DOWN_DEADLINE;
     while is_devnet(id) {
-        ensure!(Instant::now() < deadline, "the devnet (pid {id}) did not stop within {} s", DOWN_DEADLINE.as_secs());
+        ensure!(
+            Instant::now() < deadline,
+            "the devnet (pid {id}) did not stop within {} s",
+            DOWN_DEADLINE.as_secs()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(ExitCode::SUCCESS)
@@ -241,7 +293,10 @@ fn options(arguments: &Arguments, what: &str) -> eyre::Result<Options> {
         "{} is not the repository: run {what} through script/devnet, or pass --repository",
         repository.display()
     );
-    let binaries = std::env::current_exe()?.parent().ok_or_eyre("a program lies in a folder")?.to_owned();
+    let binaries = std::env::current_exe()?
+        .parent()
+        .ok_or_eyre("a program lies in a folder")?
+        .to_owned();
     same_build(&binaries)?;
     let mut options = Options::new(directory(arguments)?, binaries, repository);
     if let Some(plan) = &arguments.plan {
@@ -254,7 +309,11 @@ fn options(arguments: &Arguments, what: &str) -> eyre::Result<Options> {
 /// of another.
 fn same_build(binaries: &Path) -> eyre::Result<()> {
     for name in ["operator", "aggregator", "provider-agent", "spheron"] {
-        ensure!(binaries.join(name).is_file(), "{} is missing: script/devnet builds it", binaries.join(name).display());
+        ensure!(
+            binaries.join(name).is_file(),
+            "{} is missing: script/devnet builds it",
+            binaries.join(name).display()
+        );
     }
     Ok(())
 }
@@ -282,7 +341,9 @@ impl Drop for Claim {
 fn claim(directory: &Path) -> eyre::Result<Claim> {
     fs::create_dir_all(directory).wrap_err_with(|| format!("cannot create {}", directory.display()))?;
     let path = claim_file(directory);
-    if let Some(id) = fs::read_to_string(&path).ok().and_then(|text| text.trim().parse::<i32>().ok())
+    if let Some(id) = fs::read_to_string(&path)
+        .ok()
+        .and_then(|text| text.trim().parse::<i32>().ok())
         && is_devnet(id)
     {
         bail!("a devnet runs here already (pid {id}): stop it with script/devnet down, or pass --directory");
@@ -290,7 +351,11 @@ fn claim(directory: &Path) -> eyre::Result<Claim> {
     // What an earlier devnet wrote belongs to a chain that is gone.
     for entry in fs::read_dir(directory)? {
         let entry = entry?.path();
-        if entry.is_dir() { fs::remove_dir_all(&entry)? } else { fs::remove_file(&entry)? }
+        if entry.is_dir() {
+            fs::remove_dir_all(&entry)?
+        } else {
+            fs::remove_file(&entry)?
+        }
     }
     fs::write(&path, std::process::id().to_string())?;
     Ok(Claim(path))
@@ -304,7 +369,9 @@ fn is_devnet(id: i32) -> bool {
 fn publish(file: &Path) -> eyre::Result<PathBuf> {
     let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let state = state.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/state")));
-    let folder = state.ok_or_eyre("neither XDG_STATE_HOME nor HOME is set")?.join("spheron");
+    let folder = state
+        .ok_or_eyre("neither XDG_STATE_HOME nor HOME is set")?
+        .join("spheron");
     fs::create_dir_all(&folder).wrap_err_with(|| format!("cannot create {}", folder.display()))?;
     let link = folder.join("devnet.json");
     fs::remove_file(&link).ok();
@@ -313,7 +380,8 @@ fn publish(file: &Path) -> eyre::Result<PathBuf> {
 }
 
 async fn interrupted() {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return std::future::pending().await;
     };
     tokio::select! {

@@ -35,6 +35,8 @@ pub struct Options {
     pub docker_socket: Option<String>,
     /// RPC endpoint per agent, where a test puts a proxy between.
     pub rpc: BTreeMap<String, String>,
+    /// Text put at the end of an agent's configuration file.
+    pub extra_config: BTreeMap<String, String>,
     /// Start the providers (which need a Docker engine).
     pub with_providers: bool,
 }
@@ -49,6 +51,7 @@ impl Options {
             repository,
             docker_socket: None,
             rpc: BTreeMap::new(),
+            extra_config: BTreeMap::new(),
             with_providers: true,
         }
     }
@@ -340,6 +343,7 @@ impl Devnet {
             devnet: self.id.clone(),
             docker_socket: self.options.docker_socket.clone(),
             rpc: self.options.rpc.clone(),
+            extra_config: self.options.extra_config.clone(),
         };
         let agents: Vec<&Agent> = self.agents.values().collect();
         agents::write_folders(&self.options.plan, &agents, &surroundings)?;

@@ -21,12 +21,18 @@ pub async fn engine(address: Option<&str>) -> eyre::Result<Docker> {
 /// Removes all containers, networks, volumes and firewall rules of these providers that carry the devnet's id.
 pub async fn remove(devnet: &str, providers: &[Address], address: Option<&str>) -> eyre::Result<()> {
     for provider in providers {
-        let scope = Scope { provider: *provider, devnet: Some(devnet.to_owned()) };
+        let scope = Scope {
+            provider: *provider,
+            devnet: Some(devnet.to_owned()),
+        };
         let state = tempfile::tempdir()?;
         let mut settings = Settings::new(scope, state.path());
         settings.address = address.map(ToOwned::to_owned);
         let engine = workload::Docker::new(settings).wrap_err("the container engine")?;
-        engine.remove_all().await.wrap_err_with(|| format!("removing what provider {provider} left on the engine"))?;
+        engine
+            .remove_all()
+            .await
+            .wrap_err_with(|| format!("removing what provider {provider} left on the engine"))?;
     }
     Ok(())
 }
