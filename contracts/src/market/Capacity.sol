@@ -12,11 +12,15 @@ library Capacity {
     uint256 internal constant PENDING = 1 << 253;
     uint256 internal constant SUSPENDED = 1 << 254;
 
-    uint256 private constant VISIBLE = (1 << 253) - 1;
+    /// @notice What agents see of an active supplier's word.
+    uint256 internal constant VISIBLE = (1 << 253) - 1;
     uint256 private constant HIGHEST_GPU_ID = 159;
     // The free halves of all pairs.
     uint256 private constant FREE = 0x3fffff | (0xfffff << 44) | (0xfffff << 84) | (0xfff << 124) | (0xfff << 156)
         | (0xfff << 188) | (0xfff << 220);
+
+    // One bit above the free storage, memory and CPU.
+    uint256 private constant GUARDS = (1 << 22) | (1 << 64) | (1 << 104);
 
     // ------------------------------------------------------------------ views
 
@@ -45,23 +49,31 @@ library Capacity {
         return true;
     }
 
-    // --------------------------------------------------------- leases
-
-    /// @notice Whether `resources` fit into what is free, GPUs into the entry named.
-    function fits(uint256 word, uint256 resources, uint256 gpuEntry) internal pure returns (bool) {
-        if (word & 0x3fffff < ResourceWord.storageAsked(resources)) return false;
-        if ((word >> 44) & 0xfffff < ResourceWord.memoryAsked(resources)) return false;
-        if ((word >> 84) & 0xfffff < ResourceWord.cpuAsked(resources)) return false;
-        uint256 count = ResourceWord.gpuCount(resources);
-        if (count == 0) return true;
-        uint256 gpu = word >> (124 + 32 * gpuEntry);
-        return gpu & 0xfff >= count && ResourceWord.acceptsGpu(resources, uint8(gpu >> 24));
+    /// @notice Whether any lease lives: every order asks for CPU, and used = total - free.
+    function isUsed(uint256 word) internal pure returns (bool) {
+        return (word >> 84) & 0xfffff != (word >> 104) & 0xfffff;
     }
 
-    /// @dev Only after {fits}: no field can borrow from its neighbour.
-    function reserve(uint256 word, uint256 resources, uint256 gpuEntry) internal pure returns (uint256) {
+    // --------------------------------------------------------- leases
+
+    /// @notice Takes `resources` out of what is free, GPUs out of the entry named, if all of it fits.
+    /// @dev A guard bit above every free field, where its total begins, survives the subtraction only if nothing was borrowed.
+    function reserve(uint256 word, uint256 resources, uint256 gpuEntry)
+        internal
+        pure
+        returns (bool fits, uint256 reserved)
+    {
         unchecked {
-            return word - _freePart(resources, gpuEntry);
+            uint256 asked = _freePart(resources, gpuEntry);
+            uint256 guards = GUARDS;
+            if (ResourceWord.gpuCount(resources) != 0) {
+                uint256 offset = 124 + 32 * gpuEntry;
+                if (!ResourceWord.acceptsGpu(resources, uint8(word >> (offset + 24)))) return (false, word);
+                guards |= 1 << (offset + 12);
+            }
+            // Fields that are not asked for subtract nothing.
+            fits = ((word & FREE | guards) - asked) & guards == guards;
+            return (fits, word - asked);
         }
     }
 
@@ -72,9 +84,10 @@ library Capacity {
         }
     }
 
+    /// @dev The resource word has storage, memory and CPU side by side from the lowest bit, and the count of GPUs.
     function _freePart(uint256 resources, uint256 gpuEntry) private pure returns (uint256) {
-        return ResourceWord.storageAsked(resources) | (ResourceWord.memoryAsked(resources) << 44)
-            | (ResourceWord.cpuAsked(resources) << 84) | (ResourceWord.gpuCount(resources) << (124 + 32 * gpuEntry));
+        return (resources & 0x3fffff) | ((resources & (0xfffff << 22)) << 22) | ((resources & (0xfffff << 42)) << 42)
+            | (((resources >> 62) & 0xfff) << (124 + 32 * gpuEntry));
     }
 
     // --------------------------------------------------------- changes

@@ -118,7 +118,9 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function withdrawCredit(uint8 token, address to) external override returns (uint256 amount) {
-        return _payOut(msg.sender, token, _tokens[token], 0, to);
+        amount = _takeCredit(msg.sender, token, to);
+        if (amount == 0) revert NothingToWithdraw(msg.sender, token);
+        _send(token, _tokens[token], to, amount);
     }
 
     // ------------------------------------------------------------- governance
@@ -192,28 +194,25 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
 
     /// @inheritdoc IEscrow
     function openLeases(uint256[] calldata changes, address responder) external override onlyOrderBook {
-        uint256[] memory matchFees = new uint256[](uint256(HIGHEST_TOKEN) + 1);
-        uint256 listedUnder = type(uint256).max;
+        // One credit for as long as the token stays the same.
+        uint256 token = type(uint256).max;
         uint256 listed = 0;
+        uint256 credited = 0;
         for (uint256 index = 0; index < changes.length; ++index) {
             uint256 change = changes[index];
-            uint8 token = uint8(change >> 206);
-            if (token != listedUnder) (listedUnder, listed) = (token, _tokens[token]);
-            uint256 packed = _packedSchedule(listed, (change >> 197) & 511);
-            uint256 duration = (change >> 168) & OrderWord.MAXIMUM_DURATION;
-            uint256 released = Fees.orderLock((change >> 84) & OrderWord.MAXIMUM_RATE, duration, packed);
-            uint256 refunded = released;
-            if (change & OrderWord.MAXIMUM_RATE != 0) {
-                uint256 matchFee = Fees.matchFee(packed);
-                matchFees[token] += matchFee;
-                released -= Fees.leaseLock(change & OrderWord.MAXIMUM_RATE, duration, packed);
-                refunded = released - matchFee;
+            // Account and token stand there as the key of their word.
+            uint256 key = change >> 206;
+            if (uint8(key) != token) {
+                _creditMatchFees(responder, token, credited);
+                token = uint8(key);
+                (listed, credited) = (_tokens[token], 0);
             }
-            _unlock(uint32(change >> 214), token, released, refunded);
+            uint256 packed = _packedSchedule(listed, (change >> 197) & 511);
+            (uint256 released, uint256 matchFee) = _releasedByMatch(change, packed);
+            credited += matchFee;
+            _accounts[key] = _accounts[key] - (released << 112) + (released - matchFee);
         }
-        for (uint256 token = 0; token < matchFees.length; ++token) {
-            if (matchFees[token] != 0) _credits[_creditKey(responder, uint8(token))] += matchFees[token];
-        }
+        _creditMatchFees(responder, token, credited);
     }
 
     /// @inheritdoc IEscrow
@@ -239,16 +238,20 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
-    function settleAndPay(uint64 orderId, uint256 orderWord, uint256 until, uint256 carried, address payee, address to)
-        external
-        override
-        onlyOrderBook
-        returns (uint256 amount, uint256 paid)
-    {
+    function settleAndPay(
+        uint64 orderId,
+        uint256 orderWord,
+        uint256 until,
+        uint256 carried,
+        address creditor,
+        address to
+    ) external override onlyOrderBook returns (uint256 amount, uint256 paid) {
         uint8 token = OrderId.token(orderId);
         uint256 listed = _tokens[token];
         amount = _settle(orderId, orderWord, until, listed);
-        paid = _payOut(payee, token, listed, carried + amount, to);
+        paid = carried + amount;
+        if (creditor != address(0)) paid += _takeCredit(creditor, token, to);
+        if (paid != 0) _send(token, listed, to, paid);
     }
 
     /// @inheritdoc IEscrow
@@ -350,6 +353,23 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         _unlock(OrderId.account(orderId), OrderId.token(orderId), gross + Fees.userFee(gross, packed), 0);
     }
 
+    /// @dev What a match takes out of an order's lock, and what of that is the responder's: all and nothing if it expired.
+    function _releasedByMatch(uint256 change, uint256 packed)
+        private
+        pure
+        returns (uint256 released, uint256 matchFee)
+    {
+        uint256 duration = (change >> 168) & OrderWord.MAXIMUM_DURATION;
+        released = Fees.orderLock((change >> 84) & OrderWord.MAXIMUM_RATE, duration, packed);
+        uint256 rate = change & OrderWord.MAXIMUM_RATE;
+        if (rate == 0) return (released, 0);
+        return (released - Fees.leaseLock(rate, duration, packed), Fees.matchFee(packed));
+    }
+
+    function _creditMatchFees(address responder, uint256 token, uint256 amount) private {
+        if (amount != 0) _credits[_creditKey(responder, uint8(token))] += amount;
+    }
+
     /// @dev The user fee and what is not the supplier's. Only at the end of a lease, on cumulative amounts.
     function _creditFees(uint8 token, uint256 gross, uint256 packed) private {
         uint256 fees = gross - Fees.net(gross, packed) + Fees.userFee(gross, packed);
@@ -362,26 +382,16 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         _accounts[key] = _accounts[key] - (released << 112) + refunded;
     }
 
-    /// @dev Sends `amount`, which is nobody's credit, together with the payee's credit.
-    function _payOut(address payee, uint8 token, uint256 listed, uint256 amount, address to)
-        private
-        returns (uint256 paid)
-    {
+    function _takeCredit(address payee, uint8 token, address to) private returns (uint256 amount) {
         uint256 key = _creditKey(payee, token);
-        uint256 credited = _credits[key];
-        paid = credited + amount;
-        if (paid == 0) revert NothingToWithdraw(payee, token);
-        if (credited != 0) {
-            _credits[key] = 0;
-            emit CreditWithdrawn(payee, token, to, credited);
-        }
-        _send(token, listed, to, paid);
+        amount = _credits[key];
+        if (amount == 0) return 0;
+        _credits[key] = 0;
+        emit CreditWithdrawn(payee, token, to, amount);
     }
 
-    /// @dev The last step of whoever calls it, so that a token that calls back finds everything done; but not in the middle
-    /// of a deposit, which compares balances.
+    /// @dev The last step of whoever calls it: a token that calls back finds everything done.
     function _send(uint8 token, uint256 listed, address to, uint256 amount) private {
-        if (_reentrancyGuardEntered()) revert ReentrancyGuardReentrantCall();
         // Tokens sent here would belong to nobody.
         if (to == address(0) || to == address(this)) revert InvalidRecipient(to);
         address tokenAddress = address(uint160(listed >> 96));

@@ -86,9 +86,9 @@ interface IEscrow {
     function settleAndCredit(uint64 orderId, uint256 orderWord, uint256 until, address payee)
         external
         returns (uint256 amount);
-    /// @notice {settleLease}, sent together with `carried` and the payee's earlier credit. `until` may be what is settled
-    /// already.
-    function settleAndPay(uint64 orderId, uint256 orderWord, uint256 until, uint256 carried, address payee, address to)
+    /// @notice {settleLease}, sent together with `carried` and the whole credit of `creditor` (zero: of nobody). `until` may be
+    /// what is settled already.
+    function settleAndPay(uint64 orderId, uint256 orderWord, uint256 until, uint256 carried, address creditor, address to)
         external
         returns (uint256 amount, uint256 paid);
     /// @notice Ends a lease after `billed` seconds. Inside the payout hold (`held`) only the unused part is returned, what

@@ -101,6 +101,8 @@ interface IOrderBook {
     /// @dev The resources given are not those of the order.
     error WrongResources(uint64 orderId, bytes32 given, bytes32 stored);
     error EmptyBatch();
+    /// @dev Nothing accrued since the last settlement, or the payout hold still runs, and no credit waits.
+    error NothingDue(uint64 orderId);
     /// @dev All leases of one withdrawal are in one token.
     error MixedTokens(uint64 orderId, uint8 token);
 
@@ -164,8 +166,8 @@ interface IOrderBook {
     /// @notice Credits what leases have accrued to their suppliers' owners.
     function settle(uint64[] calldata orderIds) external;
 
-    /// @notice Settles leases of one token and sends the proceeds, and the caller's earlier credit, to `to`. The caller must
-    /// own the supplier of every lease.
+    /// @notice Settles leases of one token and sends the proceeds, and what earlier settlements and closes credited to the
+    /// caller, to `to`. The caller must own the supplier of every lease.
     function settleAndWithdraw(uint64[] calldata orderIds, address to) external returns (uint256 amount);
 
     // ----------------------------------------------------------- task manager
@@ -209,8 +211,8 @@ interface IOrderBook {
         returns (uint256 capacity, uint256 pending, uint32 effectiveBlock);
     function supplierOf(address owner) external view returns (uint32 supplier);
     function supplierOwner(uint32 supplier) external view returns (address);
-    /// @notice Live leases of a supplier.
-    function leaseCount(uint32 supplier) external view returns (uint32);
+    /// @notice Whether a supplier has a live lease.
+    function hasLease(uint32 supplier) external view returns (bool);
     /// @notice Net amount that `settle` would credit now.
     function claimable(uint64 orderId) external view returns (uint256);
 }

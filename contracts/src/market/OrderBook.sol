@@ -110,8 +110,8 @@ contract OrderBook is Suppliers {
         uint256 closed = word.withState(reason).withDuration(billed);
         if (!held) closed = closed.withSettledFor(billed);
         record.word = closed;
-        --supplier.leaseCount;
         _release(word.supplier(), resources.resources, word.gpuEntry());
+        supplier.creditTokens |= _tokenBit(orderId);
         uint256 amount = _escrow.closeLease(orderId, word, billed, held, supplier.owner);
         if (!held && billed != word.settledFor()) emit LeaseSettled(orderId, word.supplier(), uint32(billed), amount);
         emit LeaseClosed(orderId, reason, uint32(billed));
@@ -121,8 +121,9 @@ contract OrderBook is Suppliers {
 
     /// @inheritdoc IOrderBook
     function placeBid(uint64 orderId, uint32 fizz, uint96 rate) external override {
-        uint256 bidder = _advance(_bidders[msg.sender], orderId, fizz);
-        _bidders[msg.sender] = bidder;
+        BidderRecord storage ownRecord = _bidders[msg.sender];
+        uint256 bidder = _advance(ownRecord.word, orderId, fizz);
+        ownRecord.word = bidder;
 
         uint256 bidding = _bidding;
         uint256 scoreCard = _activeScoreCard(bidding, uint32(bidder));
@@ -132,7 +133,8 @@ contract OrderBook is Suppliers {
     /// @inheritdoc IOrderBook
     function placeBids(BidRequest[] calldata bids) external override {
         if (bids.length == 0) revert EmptyBatch();
-        uint256 bidder = _bidders[msg.sender];
+        BidderRecord storage ownRecord = _bidders[msg.sender];
+        uint256 bidder = ownRecord.word;
         uint256 bidding = _bidding;
         uint256 scoreCard = _activeScoreCard(bidding, uint32(bidder));
         for (uint256 index = 0; index < bids.length; ++index) {
@@ -141,7 +143,7 @@ contract OrderBook is Suppliers {
             // Orders that closed or filled up since the provider looked are passed over: the others still count.
             _bid(bid.orderId, _offer(bid.orderId, uint32(bidder), bid.fizz, bid.rate), bidding, scoreCard, true);
         }
-        _bidders[msg.sender] = bidder;
+        ownRecord.word = bidder;
     }
 
     // ----------------------------------------------------------------- anyone
@@ -154,7 +156,9 @@ contract OrderBook is Suppliers {
             // Somebody was faster, or nothing is due yet.
             if (until == word.settledFor()) continue;
             record.word = word.withSettledFor(until);
-            uint256 amount = _escrow.settleAndCredit(orderId, word, until, _suppliers[word.supplier()].owner);
+            SupplierRecord storage supplier = _suppliers[word.supplier()];
+            supplier.creditTokens |= _tokenBit(orderId);
+            uint256 amount = _escrow.settleAndCredit(orderId, word, until, supplier.owner);
             emit LeaseSettled(orderId, word.supplier(), uint32(until), amount);
         }
     }
@@ -190,14 +194,18 @@ contract OrderBook is Suppliers {
         uint256 changed = 0;
         uint64 previous = 0;
         uint256 cursor = 0;
-        while (cursor < matches.length) {
-            uint256 end = _endOfOrder(matches[cursor], cursor, matches.length);
-            uint64 orderId = uint64(matches[cursor] >> 8);
-            if (orderId <= previous) revert OrdersNotAscending(previous, orderId);
-            previous = orderId;
-            uint256 change = _answer(orderId, closeBlock, matches[cursor + 1:end]);
-            if (change != 0) changes[changed++] = change;
-            cursor = end;
+        // Indices stay below the length of the calldata.
+        unchecked {
+            while (cursor < matches.length) {
+                uint256 header = _wordAt(matches, cursor);
+                uint256 end = _endOfOrder(header, cursor, matches.length);
+                uint64 orderId = uint64(header >> 8);
+                if (orderId <= previous) revert OrdersNotAscending(previous, orderId);
+                previous = orderId;
+                uint256 change = _answer(orderId, closeBlock, matches, cursor + 1, end);
+                if (change != 0) changes[changed++] = change;
+                cursor = end;
+            }
         }
         if (changed == 0) return;
         assembly ("memory-safe") {
@@ -276,12 +284,15 @@ contract OrderBook is Suppliers {
         revert BidLimitReached(orderId, bidLimit);
     }
 
-    function _biddingCapacity(uint32 provider, uint32 fizz) private view returns (uint256 capacity) {
-        if (fizz != 0 && _suppliers[fizz].gateway != provider) revert NotBehindGateway(fizz, provider);
-        uint32 supplier = fizz == 0 ? provider : fizz;
+    function _biddingCapacity(uint32 supplier, uint32 fizz) private view returns (uint256 capacity) {
+        if (fizz != 0) {
+            if (_suppliers[fizz].gateway != supplier) revert NotBehindGateway(fizz, supplier);
+            supplier = fizz;
+        }
         capacity = _effectiveCapacity(_suppliers[supplier]);
         if (!capacity.isActive()) revert SupplierInactive(supplier);
-        return capacity.visible();
+        // Not suspended: nothing to hide but the inner bits.
+        return capacity & Capacity.VISIBLE;
     }
 
     function _offer(uint64 orderId, uint32 provider, uint32 fizz, uint96 rate) private view returns (uint256) {
@@ -301,8 +312,13 @@ contract OrderBook is Suppliers {
         if (OfferWord.rate(offer) > word.rate()) revert RateAboveMaximum(orderId, OfferWord.rate(offer), word.rate());
         if (digest == 0) digest = DigestWord.seed(orderId, word.closeBlock());
         uint256 capacity = _biddingCapacity(OfferWord.provider(offer), OfferWord.fizz(offer));
-        record.digest = digest.fold(offer, scoreCard, capacity);
-        emit BidPlaced(orderId, OfferWord.provider(offer), offer, scoreCard, capacity);
+        uint256 bid;
+        (record.digest, bid) = digest.fold(offer, scoreCard, capacity);
+        // As `emit BidPlaced`, but the words already stand in memory.
+        bytes32 topic = BidPlaced.selector;
+        assembly ("memory-safe") {
+            log3(bid, 0x60, topic, orderId, shr(148, offer))
+        }
     }
 
     // --------------------------------------------------------- private: matches
@@ -312,17 +328,43 @@ contract OrderBook is Suppliers {
         uint256 ranks = uint8(header);
         if (header >> 72 != 0) revert MalformedMatches(cursor);
         if (ranks > MOST_RANKS) revert TooManyRanks(uint64(header >> 8), ranks, MOST_RANKS);
-        end = cursor + (ranks == 0 ? 1 : 3 + ranks);
+        unchecked {
+            end = cursor + (ranks == 0 ? 1 : 3 + ranks);
+        }
         if (end > length) revert MalformedMatches(cursor);
     }
 
-    /// @dev Returns what {IEscrow-openLeases} is told, zero for nothing.
-    function _answer(uint64 orderId, uint32 closeBlock, uint256[] calldata words) private returns (uint256 change) {
+    /// @dev Only within what {_endOfOrder} has found to be there.
+    function _wordAt(uint256[] calldata matches, uint256 index) private pure returns (uint256 word) {
+        assembly ("memory-safe") {
+            word := calldataload(add(matches.offset, shl(5, index)))
+        }
+    }
+
+    /// @dev Returns what {IEscrow-openLeases} is told, zero for nothing. The order's words are those from `index` to `end`.
+    function _answer(uint64 orderId, uint32 closeBlock, uint256[] calldata matches, uint256 index, uint256 end)
+        private
+        returns (uint256 change)
+    {
         OrderRecord storage record = _orders[orderId];
         uint256 word = record.word;
         // Cancelled, answered or requeued in the meantime: its neighbours go on.
         if (word.state() != OrderState.Open || word.closeBlock() != closeBlock) return 0;
-        return words.length == 0 ? _expire(orderId, record, word) : _match(orderId, record, word, words);
+        if (index == end) return _expire(orderId, record, word);
+        uint256 resources = _wordAt(matches, index);
+        unchecked {
+            _checkResources(orderId, record.termsHash, resources, bytes32(_wordAt(matches, index + 1)));
+            // Takes the best supplier that can still serve; if none can, the order is requeued once.
+            for (index += 2; index < end; ++index) {
+                change = _match(orderId, record, word, resources, _wordAt(matches, index));
+                if (change != 0) return change;
+            }
+        }
+        if (word.requeued()) return _expire(orderId, record, word);
+        uint256 nextCloseBlock = block.number + _bidWindowOf(_bidding);
+        record.word = word.requeue(nextCloseBlock);
+        record.digest = DigestWord.seed(orderId, nextCloseBlock);
+        emit OrderRequeued(orderId, uint32(nextCloseBlock));
     }
 
     function _expire(uint64 orderId, OrderRecord storage record, uint256 word) private returns (uint256 change) {
@@ -331,30 +373,20 @@ contract OrderBook is Suppliers {
         return _lockChange(orderId, word, 0);
     }
 
-    /// @dev Takes the best supplier that can still serve; if none can, the order is requeued once. `words` are the resource
-    /// word, the rest hash and the ranks.
-    function _match(uint64 orderId, OrderRecord storage record, uint256 word, uint256[] calldata words)
+    /// @dev Opens the lease if the supplier of this rank has room, otherwise returns zero.
+    function _match(uint64 orderId, OrderRecord storage record, uint256 word, uint256 resources, uint256 rank)
         private
         returns (uint256 change)
     {
-        _checkResources(orderId, record.termsHash, words[0], bytes32(words[1]));
-        for (uint256 index = 2; index < words.length; ++index) {
-            uint256 rank = words[index];
-            uint256 rate = RankWord.rate(rank);
-            if (!RankWord.isValid(rank)) revert MalformedRank(orderId, rank);
-            if (rate > word.rate()) revert RateAboveMaximum(orderId, rate, word.rate());
-            if (!_reserve(RankWord.supplier(rank), words[0], RankWord.gpuEntry(rank))) continue;
-            record.word = word.leased(rate, block.timestamp, RankWord.supplier(rank), RankWord.gpuEntry(rank));
-            emit LeaseCreated(
-                orderId, RankWord.supplier(rank), uint96(rate), uint32(block.timestamp), uint8(RankWord.gpuEntry(rank))
-            );
-            return _lockChange(orderId, word, rate);
-        }
-        if (word.requeued()) return _expire(orderId, record, word);
-        uint256 closeBlock = block.number + _bidWindowOf(_bidding);
-        record.word = word.requeue(closeBlock);
-        record.digest = DigestWord.seed(orderId, closeBlock);
-        emit OrderRequeued(orderId, uint32(closeBlock));
+        uint256 rate = RankWord.rate(rank);
+        if (!RankWord.isValid(rank)) revert MalformedRank(orderId, rank);
+        if (rate > word.rate()) revert RateAboveMaximum(orderId, rate, word.rate());
+        uint32 supplier = RankWord.supplier(rank);
+        uint256 gpuEntry = RankWord.gpuEntry(rank);
+        if (!_reserve(supplier, resources, gpuEntry)) return 0;
+        record.word = word.leased(rate, block.timestamp, supplier, gpuEntry);
+        emit LeaseCreated(orderId, supplier, uint96(rate), uint32(block.timestamp), uint8(gpuEntry));
+        return _lockChange(orderId, word, rate);
     }
 
     function _lockChange(uint64 orderId, uint256 word, uint256 rate) private pure returns (uint256) {
@@ -388,12 +420,24 @@ contract OrderBook is Suppliers {
         if (until != word.settledFor()) record.word = word.withSettledFor(until);
     }
 
-    /// @dev Settles the last lease of a withdrawal and sends everything at once.
+    /// @dev Settles the last lease of a withdrawal and sends everything at once, with a credit where there may be one.
     function _payOut(uint64 orderId, uint256 carried, address to) private returns (uint256 paid) {
         (uint256 word, uint256 until) = _settleOwn(orderId);
+        SupplierRecord storage supplier = _suppliers[word.supplier()];
+        address creditor = address(0);
+        if (supplier.creditTokens & _tokenBit(orderId) != 0) {
+            supplier.creditTokens &= ~_tokenBit(orderId);
+            creditor = msg.sender;
+        }
         uint256 amount;
-        (amount, paid) = _escrow.settleAndPay(orderId, word, until, carried, msg.sender, to);
+        (amount, paid) = _escrow.settleAndPay(orderId, word, until, carried, creditor, to);
+        if (paid == 0) revert NothingDue(orderId);
         if (until != word.settledFor()) emit LeaseSettled(orderId, word.supplier(), uint32(until), amount);
+    }
+
+    /// @dev Token ids are below 32.
+    function _tokenBit(uint64 orderId) private pure returns (uint32) {
+        return uint32(1) << OrderId.token(orderId);
     }
 
     /// @dev An order that is or was a lease, and the seconds after its start up to which it can be paid now.

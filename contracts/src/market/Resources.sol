@@ -144,24 +144,30 @@ library DigestWord {
     uint256 private constant COUNT = type(uint16).max;
 
     /// @notice The digest of an order without a bid.
-    function seed(uint64 orderId, uint256 closeBlock) internal pure returns (uint256) {
-        return uint256(keccak256(abi.encodePacked(uint256(orderId), closeBlock))) & ~COUNT;
+    function seed(uint64 orderId, uint256 closeBlock) internal pure returns (uint256 word) {
+        assembly ("memory-safe") {
+            mstore(0x00, orderId)
+            mstore(0x20, closeBlock)
+            word := and(keccak256(0x00, 0x40), not(0xffff))
+        }
     }
 
     /// @notice Folds one bid. The caller checks the count against the limit, which fits.
+    /// @return folded The word with the bid.
+    /// @return bid Where offer, score card and capacity now stand in memory, until memory is next allocated.
     function fold(uint256 word, uint256 offer, uint256 scoreCard, uint256 capacity)
         internal
         pure
-        returns (uint256 folded)
+        returns (uint256 folded, uint256 bid)
     {
-        uint256 count_ = count(word);
         assembly ("memory-safe") {
             let buffer := mload(0x40)
+            bid := add(buffer, 0x20)
             mstore(buffer, and(word, not(0xffff)))
-            mstore(add(buffer, 0x20), offer)
+            mstore(bid, offer)
             mstore(add(buffer, 0x40), scoreCard)
             mstore(add(buffer, 0x60), capacity)
-            folded := or(and(keccak256(buffer, 0x80), not(0xffff)), add(count_, 1))
+            folded := or(and(keccak256(buffer, 0x80), not(0xffff)), add(and(word, 0xffff), 1))
         }
     }
 

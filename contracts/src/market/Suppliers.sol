@@ -12,19 +12,25 @@ abstract contract Suppliers is MarketGovernance {
     using Capacity for uint256;
 
     /// @dev Three slots. `wish` and `effectiveBlock` mean something while the capacity word says that a decrease is pending.
+    /// `creditTokens` has a bit for every token in which a close, or a settlement by anyone, credited the owner since the
+    /// last withdrawal: a withdrawal from live leases need not look for a credit.
     struct SupplierRecord {
         uint256 capacity;
         uint256 wish;
         address owner;
-        uint32 leaseCount;
         uint32 gateway;
         uint32 effectiveBlock;
+        uint32 creditTokens;
+    }
+
+    struct BidderRecord {
+        uint256 word;
     }
 
     mapping(uint256 supplier => SupplierRecord) internal _suppliers;
     /// @dev Bidder words: supplier 32 at 0 | position of the last bid 128 at 32, which is its block 32, order 64, fizz 32 from
     /// the highest. A position only ever grows, so bids within a block ascend.
-    mapping(address owner => uint256 word) internal _bidders;
+    mapping(address owner => BidderRecord) internal _bidders;
 
     /// @inheritdoc IOrderBook
     function setCapacity(uint256 capacity) external override {
@@ -57,10 +63,10 @@ abstract contract Suppliers is MarketGovernance {
         }
         if (owner == address(0)) revert NotSupplier(owner);
         if (_suppliers[supplier].owner != address(0)) revert SupplierExists(supplier);
-        if (_bidders[owner] != 0) revert OwnerHasSupplier(owner, uint32(_bidders[owner]));
+        if (_bidders[owner].word != 0) revert OwnerHasSupplier(owner, uint32(_bidders[owner].word));
         _suppliers[supplier].owner = owner;
         _suppliers[supplier].gateway = gateway;
-        _bidders[owner] = supplier;
+        _bidders[owner].word = supplier;
         emit SupplierAdded(supplier, owner, gateway);
     }
 
@@ -91,7 +97,7 @@ abstract contract Suppliers is MarketGovernance {
 
     /// @inheritdoc IOrderBook
     function supplierOf(address owner) external view override returns (uint32) {
-        return uint32(_bidders[owner]);
+        return uint32(_bidders[owner].word);
     }
 
     /// @inheritdoc IOrderBook
@@ -100,14 +106,14 @@ abstract contract Suppliers is MarketGovernance {
     }
 
     /// @inheritdoc IOrderBook
-    function leaseCount(uint32 supplier) external view override returns (uint32) {
-        return _suppliers[supplier].leaseCount;
+    function hasLease(uint32 supplier) external view override returns (bool) {
+        return _suppliers[supplier].capacity.isUsed();
     }
 
     // -------------------------------------------------------- private: suppliers
 
     function _supplierOfCaller() private view returns (uint32 supplier) {
-        supplier = uint32(_bidders[msg.sender]);
+        supplier = uint32(_bidders[msg.sender].word);
         if (supplier == 0) revert NotSupplier(msg.sender);
     }
 
@@ -120,13 +126,13 @@ abstract contract Suppliers is MarketGovernance {
     }
 
     /// @dev Whether the supplier could take the lease; if so it has.
-    function _reserve(uint32 supplier, uint256 resources, uint256 gpuEntry) internal returns (bool) {
+    function _reserve(uint32 supplier, uint256 resources, uint256 gpuEntry) internal returns (bool fits) {
         SupplierRecord storage record = _suppliers[supplier];
-        uint256 word = _effectiveCapacity(record);
-        if (!word.isActive() || !word.fits(resources, gpuEntry)) return false;
-        record.capacity = word.reserve(resources, gpuEntry);
-        ++record.leaseCount;
-        return true;
+        uint256 word = record.capacity;
+        if (word & Capacity.PENDING != 0) word = _effectiveCapacity(record);
+        if (!word.isActive()) return false;
+        (fits, word) = word.reserve(resources, gpuEntry);
+        if (fits) record.capacity = word;
     }
 
     function _release(uint32 supplier, uint256 resources, uint256 gpuEntry) internal {
