@@ -1,3 +1,49 @@
-//! Follows the chain, runs the matching rule, signs the result
+//! Follows the chain, runs the matching rule, signs the result.
 
-fn main() {}
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use operator::commands::{self, Arguments, Command};
+
+/// How long a stop may take.
+const DRAIN: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if let Err(error) = daemon::telemetry::initialise(&arguments.log) {
+        return fail(&error.into());
+    }
+    daemon::tls::install_provider();
+    match arguments.command {
+        Command::Run(file) => match file.load() {
+            Ok(config) => daemon::process::run(DRAIN, |shutdown| operator::run::start(config, shutdown)),
+            Err(report) => fail(&report.into()),
+        },
+        command => execute(command),
+    }
+}
+
+/// Runs a command that ends; Ctrl-C ends it early, and what it did stays done.
+fn execute(command: Command) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = commands::execute(command) => outcome,
+            _ = tokio::signal::ctrl_c() => Err(eyre::eyre!("interrupted; run the command again to go on where it stopped")),
+        }
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &eyre::Report) -> ExitCode {
+    tracing::error!("{error:#}");
+    ExitCode::FAILURE
+}

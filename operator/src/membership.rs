@@ -1,0 +1,383 @@
+//! `opt-in`, `opt-out` and `status`: the operator's membership in the service's operator sets on EigenLayer.
+//!
+//! Where it stands is read from the chain before every step, so that an interrupted command is simply run again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::providers::RootProvider;
+use avs::bn254::SecretKey;
+use chain::network::Network;
+use chain::{Call, Endpoints, SubmitError, TransactionSettings, Transactions};
+use daemon::DirectoryLock;
+use eigenlayer::registration::{self, Addresses, OptIn, QuorumStake, Standing, Step};
+use eyre::{WrapErr as _, bail};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::keys;
+use crate::store::OperatorStore;
+
+/// How often a command that waits looks at the chain, and how long it waits for a look that fails.
+const LOOK: Duration = Duration::from_millis(50);
+const FAILED_LOOK: Duration = Duration::from_millis(500);
+/// Looks that may fail in a row before a command gives up.
+const LOOKS: u32 = 20;
+
+/// Where an operator stands, as `status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Status {
+    pub operator: Address,
+    /// Keccak of the configured BLS key.
+    pub operator_id: B256,
+    pub block: u64,
+    /// Registered as an operator on EigenLayer.
+    pub eigenlayer_operator: bool,
+    /// Registered with the service.
+    pub registered: bool,
+    /// Whether the registered BLS key is the configured one; absent before registration.
+    pub registered_key_matches: Option<bool>,
+    pub quorums: Vec<QuorumStatus>,
+}
+
+/// One quorum of it. Amounts are in the token's smallest unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct QuorumStatus {
+    pub quorum: u8,
+    pub name: String,
+    pub member: bool,
+    /// Stake that counts in answers now.
+    pub registered_stake: U256,
+    /// Stake that would count after a refresh.
+    pub weight: U256,
+    pub minimum_stake: U256,
+    /// Shares in the quorum's strategy, and what the operator's own address could still deposit.
+    pub shares: U256,
+    pub balance: U256,
+    /// Share of the stake allocated to the service, of 10^18.
+    pub allocated: u64,
+    /// Block at which a change of the allocation takes effect.
+    pub allocation_changes_at: Option<u32>,
+    /// Whether misbehaviour can be slashed now.
+    pub slashable: bool,
+    /// After leaving: the block until which the stake stays slashable.
+    pub slashable_until: Option<u32>,
+}
+
+/// A stake to have in a quorum: `QUORUM=UNITS`, the quorum by number or name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deposit {
+    pub quorum: String,
+    pub units: U256,
+}
+
+impl std::str::FromStr for Deposit {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (quorum, units) = text
+            .split_once('=')
+            .ok_or("expected QUORUM=UNITS, for example 1=5000000000000000000")?;
+        let units = U256::from_str_radix(&units.replace('_', ""), 10)
+            .map_err(|_| format!("{units:?} is not a whole number of token units"))?;
+        Ok(Self {
+            quorum: quorum.trim().to_owned(),
+            units,
+        })
+    }
+}
+
+/// The operator's keys and contracts.
+struct Member {
+    network: Network,
+    addresses: Addresses,
+    provider: RootProvider,
+    endpoints: Endpoints,
+    operator: Address,
+    signer: alloy::signers::local::PrivateKeySigner,
+    key: SecretKey,
+}
+
+impl Member {
+    async fn open(config: &Config) -> eyre::Result<Self> {
+        let network = config.network()?;
+        let endpoints = Endpoints::new(&config.rpc_settings(&network))?;
+        let (signer, key) = tokio::try_join!(keys::account(&config.keys), keys::bls(&config.keys))?;
+        endpoints.verify().await?;
+        Ok(Self {
+            addresses: Addresses::from(&network),
+            provider: endpoints.provider(),
+            operator: signer.address(),
+            network,
+            endpoints,
+            signer,
+            key,
+        })
+    }
+
+    /// Where the operator stands. A look that fails is taken again, because a command may wait for hours.
+    async fn standing(&self) -> eyre::Result<Standing> {
+        let quorums = &self.network.eigenlayer.quorums;
+        let quorums: Vec<(u8, Address)> = quorums.iter().map(|quorum| (quorum.number, quorum.strategy)).collect();
+        let mut failures = 0;
+        loop {
+            match registration::observe(&self.provider, &self.addresses, self.operator, &quorums).await {
+                Ok(standing) => return Ok(standing),
+                Err(error) if failures < LOOKS => {
+                    failures += 1;
+                    tracing::warn!(%error, "EigenLayer's contracts cannot be read; trying again");
+                    tokio::time::sleep(FAILED_LOOK).await;
+                }
+                Err(error) => return Err(error).wrap_err("EigenLayer's contracts cannot be read"),
+            }
+        }
+    }
+
+    async fn status(&self) -> eyre::Result<Status> {
+        let standing = self.standing().await?;
+        let matches = registration::registered_key_is(&self.provider, &self.addresses, self.operator, &self.key)
+            .await
+            .wrap_err("the registered BLS key cannot be read")?;
+        let names: BTreeMap<u8, &str> = self
+            .network
+            .eigenlayer
+            .quorums
+            .iter()
+            .map(|quorum| (quorum.number, quorum.name.as_str()))
+            .collect();
+        let quorums = standing.quorums.iter().map(|quorum| QuorumStatus {
+            quorum: quorum.quorum,
+            name: names.get(&quorum.quorum).copied().unwrap_or_default().to_owned(),
+            member: quorum.member,
+            registered_stake: quorum.registered_stake,
+            weight: quorum.weight,
+            minimum_stake: quorum.minimum_stake,
+            shares: quorum.shares,
+            balance: quorum.balance,
+            allocated: quorum.allocated,
+            allocation_changes_at: quorum.pending.map(|(_, block)| block),
+            slashable: quorum.slashable,
+            slashable_until: quorum
+                .pending
+                .filter(|(change, _)| quorum.slashable && *change < 0)
+                .map(|(_, block)| block),
+        });
+        Ok(Status {
+            operator: self.operator,
+            operator_id: self.key.public_key().operator_id(),
+            block: standing.block,
+            eigenlayer_operator: standing.is_operator,
+            registered: standing.registered,
+            registered_key_matches: matches,
+            quorums: quorums.collect(),
+        })
+    }
+
+    fn wanted(&self, config: &Config, deposits: &[Deposit]) -> eyre::Result<OptIn> {
+        let known = &self.network.eigenlayer.quorums;
+        for deposit in deposits {
+            if !known.iter().any(|quorum| names(quorum, deposit)) {
+                let names: Vec<String> = known
+                    .iter()
+                    .map(|quorum| format!("{} ({})", quorum.number, quorum.name))
+                    .collect();
+                bail!(
+                    "there is no quorum {:?}; the network has {}",
+                    deposit.quorum,
+                    names.join(", ")
+                );
+            }
+        }
+        let stake = |quorum: &chain::network::Quorum| QuorumStake {
+            quorum: quorum.number,
+            strategy: quorum.strategy,
+            deposit: deposits
+                .iter()
+                .find(|deposit| names(quorum, deposit))
+                .map_or(U256::ZERO, |deposit| deposit.units),
+        };
+        Ok(OptIn {
+            operator: self.operator,
+            quorums: known.iter().map(stake).collect(),
+            allocation_delay: config.registration.allocation_delay,
+            metadata_uri: config.registration.metadata_uri.clone(),
+            socket: config.registration.socket.clone(),
+        })
+    }
+
+    /// The registration data, once the coordinator answers; `registered` operators need none.
+    async fn registration_data(&self, socket: &str) -> eyre::Result<Bytes> {
+        registration::registration_data(&self.provider, &self.addresses, self.operator, &self.key, socket)
+            .await
+            .wrap_err("the proof that the operator holds its BLS key cannot be made")
+    }
+}
+
+fn names(quorum: &chain::network::Quorum, deposit: &Deposit) -> bool {
+    deposit.quorum == quorum.number.to_string() || deposit.quorum == quorum.name
+}
+
+/// Takes the operator into every quorum of the service, waiting out EigenLayer's delays.
+pub async fn opt_in(config: &Config, deposits: &[Deposit]) -> eyre::Result<Status> {
+    let _lock = DirectoryLock::acquire(&config.data_dir)?;
+    let member = Member::open(config).await?;
+    let wanted = member.wanted(config, deposits)?;
+    if registration::registered_key_is(&member.provider, &member.addresses, member.operator, &member.key)
+        .await
+        .wrap_err("the registered BLS key cannot be read")?
+        == Some(false)
+    {
+        bail!(
+            "operator {} registered another BLS key, and EigenLayer never changes it; configure that key as keys.bls, or \
+             opt in with another account",
+            member.operator
+        );
+    }
+    let data = member.registration_data(&wanted.socket).await?;
+    walk(&member, config, |standing| {
+        registration::next_step(&wanted, standing, &member.addresses, &data)
+    })
+    .await?;
+    member.status().await
+}
+
+/// Takes the operator out of every quorum and waits until its stake is free.
+pub async fn opt_out(config: &Config) -> eyre::Result<Status> {
+    let _lock = DirectoryLock::acquire(&config.data_dir)?;
+    let member = Member::open(config).await?;
+    walk(&member, config, |standing| {
+        Ok(registration::next_step_out(
+            member.operator,
+            standing,
+            &member.addresses,
+        ))
+    })
+    .await?;
+    member.status().await
+}
+
+/// Where the operator stands.
+pub async fn status(config: &Config) -> eyre::Result<Status> {
+    Member::open(config).await?.status().await
+}
+
+/// Takes one step after the other until there is none.
+async fn walk(
+    member: &Member,
+    config: &Config,
+    next: impl Fn(&Standing) -> Result<Step, registration::Impossible>,
+) -> eyre::Result<()> {
+    let store = OperatorStore::open(&config.data_dir)?;
+    let settings = TransactionSettings {
+        poll_interval: LOOK,
+        ..TransactionSettings::default()
+    };
+    let decoder: chain::reverts::RevertDecoder = std::sync::Arc::new(|data: &[u8]| {
+        eigenlayer::contracts::describe_revert(data)
+            .map(str::to_owned)
+            .or_else(|| bindings::describe_revert(data))
+    });
+    let (transactions, actor) = Transactions::new(
+        &member.endpoints,
+        member.signer.clone(),
+        store.database().clone(),
+        settings,
+        Some(decoder),
+    );
+    let stop = CancellationToken::new();
+    let sending = tokio::spawn(actor.run(stop.clone()));
+    let walked = steps(member, &transactions, next).await;
+    stop.cancel();
+    let sent = sending.await.wrap_err("sending transactions was cut short")?;
+    walked?;
+    Ok(sent?)
+}
+
+async fn steps(
+    member: &Member,
+    transactions: &Transactions,
+    next: impl Fn(&Standing) -> Result<Step, registration::Impossible>,
+) -> eyre::Result<()> {
+    let mut waiting_for = String::new();
+    loop {
+        let standing = member.standing().await?;
+        match next(&standing)? {
+            Step::Done => return Ok(()),
+            Step::Send(call) => {
+                tracing::info!(block = standing.block, "{}", call.label);
+                match transactions.submit(Call::new(call.label, call.to, call.data)).await {
+                    Ok(included) => tracing::info!(
+                        block = included.block.number,
+                        transaction = %included.hash,
+                        "done"
+                    ),
+                    // It goes on being sent; what it leads to is seen on chain.
+                    Err(error @ SubmitError::TimedOut { .. }) => tracing::warn!("{error}"),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Step::Wait { until, reason } => {
+                if reason != waiting_for {
+                    match until {
+                        Some(until) => tracing::info!(block = standing.block, until, "waiting: {reason}"),
+                        None => tracing::info!(block = standing.block, "waiting: {reason}"),
+                    }
+                    waiting_for = reason;
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let yes = |value: bool| if value { "yes" } else { "no" };
+        writeln!(formatter, "operator              {}", self.operator)?;
+        writeln!(formatter, "operator id           {}", self.operator_id)?;
+        writeln!(formatter, "EigenLayer operator   {}", yes(self.eigenlayer_operator))?;
+        writeln!(formatter, "registered            {}", yes(self.registered))?;
+        let key = match self.registered_key_matches {
+            None => "none yet",
+            Some(true) => "the configured one",
+            Some(false) => "ANOTHER ONE than configured: its signatures do not count",
+        };
+        writeln!(formatter, "registered BLS key    {key}")?;
+        for quorum in &self.quorums {
+            writeln!(formatter, "quorum {} ({})", quorum.quorum, quorum.name)?;
+            writeln!(formatter, "  member              {}", yes(quorum.member))?;
+            writeln!(formatter, "  stake that counts   {}", quorum.registered_stake)?;
+            writeln!(
+                formatter,
+                "  after a refresh     {} (minimum {})",
+                quorum.weight, quorum.minimum_stake
+            )?;
+            writeln!(formatter, "  deposited           {}", quorum.shares)?;
+            writeln!(formatter, "  allocated           {} of 10^18", quorum.allocated)?;
+            if let Some(block) = quorum.allocation_changes_at {
+                writeln!(formatter, "  changes at block    {block}")?;
+            }
+            match quorum.slashable_until {
+                Some(block) => writeln!(formatter, "  slashable           until block {block}")?,
+                None => writeln!(formatter, "  slashable           {}", yes(quorum.slashable))?,
+            }
+        }
+        write!(formatter, "as of block           {}", self.block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deposit_is_a_quorum_and_whole_units() {
+        let deposit: Deposit = "1=5_000".parse().expect("valid");
+        assert_eq!((deposit.quorum.as_str(), deposit.units), ("1", U256::from(5_000)));
+        for wrong in ["1", "1=", "1=-5", "1=0x5", "1=1.5"] {
+            assert!(wrong.parse::<Deposit>().is_err(), "{wrong}");
+        }
+    }
+}
