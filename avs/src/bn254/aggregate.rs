@@ -72,21 +72,21 @@ impl Aggregate {
 pub fn find_invalid(message: B256, signed: &[SignedBy<'_>]) -> Vec<usize> {
     let message = hash_to_curve(message);
     let mut invalid = Vec::new();
-    let mut pending = vec![0..signed.len()];
-    while let Some(range) = pending.pop() {
+    let mut pending = Vec::from([(0, signed.len())]);
+    while let Some((start, end)) = pending.pop() {
         let mut sum = Aggregate::empty();
-        signed[range.clone()].iter().for_each(|one| sum.add(*one, 1));
-        if range.is_empty() || sum.verify_point(message) {
+        signed[start..end].iter().for_each(|one| sum.add(*one, 1));
+        if start == end || sum.verify_point(message) {
             continue;
         }
-        if range.len() == 1 {
-            invalid.push(range.start);
+        if end - start == 1 {
+            invalid.push(start);
             continue;
         }
-        let middle = range.start + range.len() / 2;
+        let middle = start + (end - start) / 2;
         // The lower half is popped first, so that indices come out ascending.
-        pending.push(middle..range.end);
-        pending.push(range.start..middle);
+        pending.push((middle, end));
+        pending.push((start, middle));
     }
     invalid
 }

@@ -223,15 +223,15 @@ fn read_fizz_nodes(
     excluded: Option<Value<'_>>,
     placement: &mut Placement,
 ) -> Option<()> {
-    if mode == Some(Mode::Provider) {
-        if let Some(value) = wanted.as_ref().or(excluded.as_ref()) {
-            value.refuse_with_hint(
-                decoder,
-                "no fizz nodes in mode provider",
-                "set `mode: fizz`, or leave it out",
-            );
-            return None;
-        }
+    if mode == Some(Mode::Provider)
+        && let Some(value) = wanted.as_ref().or(excluded.as_ref())
+    {
+        value.refuse_with_hint(
+            decoder,
+            "no fizz nodes in mode provider",
+            "set `mode: fizz`, or leave it out",
+        );
+        return None;
     }
     placement.fizz_nodes = read_list(decoder, wanted.as_ref(), read_address)?;
     placement.excluded_fizz_nodes = read_list(decoder, excluded.as_ref(), read_address)?;

@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_empty_history_only_catches_up() {
-        assert_eq!(following(1..=0).judge(link(0, 0, 7)), Verdict::Ahead);
+        assert_eq!(Tracker::new([], 64).judge(link(0, 0, 7)), Verdict::Ahead);
     }
 
     proptest! {

@@ -217,7 +217,7 @@ impl FromConfig for Duration {
         let milliseconds = self.as_millis();
         let (unit, factor) = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)]
             .into_iter()
-            .find(|(_, factor)| milliseconds > 0 && milliseconds % factor == 0)
+            .find(|(_, factor)| milliseconds > 0 && milliseconds.is_multiple_of(*factor))
             .unwrap_or(("ms", 1));
         Some(format!("\"{}{unit}\"", milliseconds / factor))
     }
@@ -277,7 +277,7 @@ impl std::fmt::Display for ByteSize {
         let (unit, factor) = SIZE_UNITS
             .into_iter()
             .take(4)
-            .find(|(_, factor)| self.0 > 0 && self.0 % factor == 0)
+            .find(|(_, factor)| self.0 > 0 && self.0.is_multiple_of(*factor))
             .unwrap_or(("B", 1));
         write!(formatter, "{}{unit}", self.0 / factor)
     }

@@ -144,11 +144,13 @@ pub(super) async fn view(client: &Client, scope: &Scope, sizes: bool) -> Result<
         },
     )?;
 
-    let mut view = View::default();
-    view.containers = containers
-        .into_iter()
-        .filter_map(|summary| container(scope, summary))
-        .collect();
+    let mut view = View {
+        containers: containers
+            .into_iter()
+            .filter_map(|summary| container(scope, summary))
+            .collect(),
+        ..View::default()
+    };
     for network in networks {
         if let Some((network, bridge)) = self::network(scope, network) {
             view.networks.push(network);

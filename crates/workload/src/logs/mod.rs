@@ -380,12 +380,10 @@ mod tests {
             panic!("{:?}", items[0]);
         };
         assert_eq!(items.len() as u64, 1 + 200 - next_sequence);
-        let mut expected = next_sequence;
-        for item in &items[1..] {
+        for (expected, item) in (next_sequence..).zip(&items[1..]) {
             let LogItem::Line(line) = item else { panic!("{item:?}") };
             assert_eq!(line.sequence, expected);
             assert_eq!(line.text, expected.to_string());
-            expected += 1;
         }
         let bytes: u64 = std::fs::read_dir(folder.path().join("1/web"))
             .unwrap()

@@ -235,7 +235,7 @@ async fn rules_are_put_first_again_and_others_stay() {
         let place = |wanted: &dyn Fn(&str) -> bool| {
             firewall("iptables", &["-S", "INPUT"])
                 .lines()
-                .position(|rule| wanted(rule))
+                .position(wanted)
                 .expect("the rule is there")
         };
         assert!(place(&|rule| rule.contains("--comment")) < place(&|rule| rule == jump));
