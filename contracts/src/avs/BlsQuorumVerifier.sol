@@ -26,10 +26,10 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         uint256 nonSignerBitmapIndices;
         uint256 nonSignerKeys;
         uint256 quorumApks;
+        uint256 points;
         uint256 quorumApkIndices;
         uint256 totalStakeIndices;
         uint256 nonSignerStakeIndices;
-        uint256 points;
         uint256 roots;
         uint256 rootCount;
     }
@@ -107,7 +107,7 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         require(blockReference < block.number, ReferenceBlockNotPast(blockReference, block.number));
         ProofLists memory given = _decode(proof);
         NonSigners memory absent = _nonSigners(given, blockReference);
-        signatories = keccak256(abi.encodePacked(blockReference, absent.operatorIds));
+        signatories = _signatories(blockReference, absent.operatorIds);
 
         // The signers' key is the sum of the quorums' keys without the keys of those who did not sign.
         Bn254.G1 memory key = absent.keys;
@@ -143,51 +143,58 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
             offset >= 32 && offset & 31 == 0 && offset <= 32 * (MAXIMUM_ROOTS + 1) && proof.length >= offset + 12 * 32,
             MalformedProof()
         );
+        uint256 nonSigners = _length(base, 1);
+        require(nonSigners <= MAXIMUM_NON_SIGNERS, TooManyNonSigners(nonSigners, MAXIMUM_NON_SIGNERS));
+        given.nonSigners = nonSigners;
+        uint256 count = _quorumCount;
+        bool wellFormed = true;
         unchecked {
-            given.rootCount = offset / 32 - 1;
             given.roots = base - offset + 32;
+            given.rootCount = offset / 32 - 1;
             // apkG2 (four words) and sigma (two words) lie in the head, one behind the other.
             given.points = base + 3 * 32;
+        }
+        (given.nonSignerBitmapIndices, wellFormed) = _list(base, 0, nonSigners, 32, wellFormed);
+        (given.nonSignerKeys, wellFormed) = _list(base, 1, nonSigners, 64, wellFormed);
+        (given.quorumApks, wellFormed) = _list(base, 2, count, 64, wellFormed);
+        (given.quorumApkIndices, wellFormed) = _list(base, 9, count, 32, wellFormed);
+        (given.totalStakeIndices, wellFormed) = _list(base, 10, count, 32, wellFormed);
+        (given.nonSignerStakeIndices, wellFormed) = _list(base, 11, count, 32, wellFormed);
+        if (!wellFormed) _refuse(base, nonSigners);
+    }
 
-            uint256 count = _quorumCount;
-            given.quorumApks = _list(base + 2 * 32, base, count, 64);
-            given.quorumApkIndices = _list(base + 9 * 32, base, count, 32);
-            given.totalStakeIndices = _list(base + 10 * 32, base, count, 32);
-            given.nonSignerStakeIndices = _list(base + 11 * 32, base, count, 32);
-
-            uint256 nonSigners = _length(base + 32, base);
-            require(nonSigners <= MAXIMUM_NON_SIGNERS, TooManyNonSigners(nonSigners, MAXIMUM_NON_SIGNERS));
-            given.nonSigners = nonSigners;
-            given.nonSignerKeys = _list(base + 32, base, nonSigners, 64);
-            given.nonSignerBitmapIndices = _list(base, base, nonSigners, 32);
+    /// @dev First element of an array whose offset is the given word after `base`, itself counted from there; and whether it
+    /// and everything before was well formed.
+    function _list(uint256 base, uint256 word, uint256 expected, uint256 elementSize, bool soFar)
+        private
+        pure
+        returns (uint256 elements, bool wellFormed)
+    {
+        assembly ("memory-safe") {
+            let offset := calldataload(add(base, shl(5, word)))
+            elements := add(add(base, offset), 0x20)
+            // The expected length is small, so that nothing overflows when the offset is small too.
+            wellFormed := and(
+                and(eq(calldataload(sub(elements, 0x20)), expected), lt(offset, 0xffffffff)),
+                and(iszero(gt(add(elements, mul(expected, elementSize)), calldatasize())), soFar)
+            )
         }
     }
 
-    /// @dev First element of an array of the proof.
-    /// @param place Where in calldata the array's offset is, itself counted from `base`.
-    function _list(uint256 place, uint256 base, uint256 expected, uint256 elementSize)
-        private
-        pure
-        returns (uint256 elements)
-    {
-        uint256 length;
-        bool inside;
-        assembly ("memory-safe") {
-            let offset := calldataload(place)
-            elements := add(add(base, offset), 0x20)
-            length := calldataload(sub(elements, 0x20))
-            // The expected length is small, so that nothing overflows when the offset is small too.
-            inside := lt(offset, 0xffffffff)
-            inside := and(inside, iszero(gt(add(elements, mul(expected, elementSize)), calldatasize())))
+    /// @dev Says which length is wrong, if one is.
+    function _refuse(uint256 base, uint256 nonSigners) private view {
+        uint8[5] memory words = [0, 2, 9, 10, 11];
+        for (uint256 i = 0; i < words.length; ++i) {
+            uint256 expected = i == 0 ? nonSigners : _quorumCount;
+            uint256 length = _length(base, words[i]);
+            require(length == expected, WrongProofLength(length, expected));
         }
-        if (length == expected && inside) return elements;
-        require(length == expected, WrongProofLength(length, expected));
         revert MalformedProof();
     }
 
-    function _length(uint256 place, uint256 base) private pure returns (uint256 length) {
+    function _length(uint256 base, uint256 word) private pure returns (uint256 length) {
         assembly ("memory-safe") {
-            length := calldataload(add(base, calldataload(place)))
+            length := calldataload(add(base, calldataload(add(base, shl(5, word)))))
         }
     }
 
@@ -237,6 +244,24 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
             // At most MAXIMUM_QUORUMS additions, each far cheaper than a multiplication.
             for (uint256 shared = bitmap & _quorumBitmap; shared != 0; shared &= shared - 1) {
                 require(absent.keys.add(x, y), InvalidPoint());
+            }
+        }
+    }
+
+    /// @dev keccak256(abi.encodePacked(blockReference, operatorIds)): the block fits into the word of the array's length, right
+    /// before its elements.
+    function _signatories(uint32 blockReference, bytes32[] memory operatorIds) private pure returns (bytes32 hash) {
+        assembly ("memory-safe") {
+            let count := mload(operatorIds)
+            switch count
+            case 0 {
+                mstore(0, blockReference)
+                hash := keccak256(28, 4)
+            }
+            default {
+                mstore(operatorIds, blockReference)
+                hash := keccak256(add(operatorIds, 28), add(4, shl(5, count)))
+                mstore(operatorIds, count)
             }
         }
     }
@@ -308,9 +333,10 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         NonSigners memory absent
     ) private view returns (uint256 sum) {
         uint256 lists = given.nonSignerStakeIndices;
-        uint256 length = _length(lists + 32 * i, lists);
+        uint256 length = _length(lists, i);
         require(length <= MAXIMUM_NON_SIGNERS, TooManyNonSigners(length, MAXIMUM_NON_SIGNERS));
-        uint256 indices = _list(lists + 32 * i, lists, length, 32);
+        (uint256 indices, bool wellFormed) = _list(lists, i, length, 32, true);
+        require(wellFormed, MalformedProof());
         uint256 used;
         for (uint256 j = 0; j < given.nonSigners; ++j) {
             if (absent.bitmaps[j] >> quorum & 1 == 0) continue;

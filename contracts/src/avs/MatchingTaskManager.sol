@@ -123,7 +123,7 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
         bytes32 digest = _digest(task, matchesHash);
         bytes32 signatories = IQuorumVerifier(_verifierAt(closeBlock, config)).verify(digest, closeBlock, proof);
 
-        uint224 commitment = uint224(uint256(keccak256(abi.encode(digest, closeBlock, signatories))) >> 32);
+        uint224 commitment = _commitment(digest, closeBlock, signatories);
         _ring[slot] = block.number << 224 | commitment;
         emit TaskResponded(closeBlock, chunk, msg.sender, matchesHash, commitment);
 
@@ -290,6 +290,21 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
             let size := shl(5, matches.length)
             calldatacopy(buffer, matches.offset, size)
             hash := keccak256(buffer, size)
+        }
+    }
+
+    /// @dev keccak256(abi.encode(digest, closeBlock, signatories)), the upper bits.
+    function _commitment(bytes32 digest, uint32 closeBlock, bytes32 signatories)
+        private
+        pure
+        returns (uint224 commitment)
+    {
+        assembly ("memory-safe") {
+            let buffer := mload(0x40)
+            mstore(buffer, digest)
+            mstore(add(buffer, 0x20), closeBlock)
+            mstore(add(buffer, 0x40), signatories)
+            commitment := shr(32, keccak256(buffer, 0x60))
         }
     }
 

@@ -86,8 +86,10 @@ library Capacity {
 
     /// @dev The resource word has storage, memory and CPU side by side from the lowest bit, and the count of GPUs.
     function _freePart(uint256 resources, uint256 gpuEntry) private pure returns (uint256) {
-        return (resources & 0x3fffff) | ((resources & (0xfffff << 22)) << 22) | ((resources & (0xfffff << 42)) << 42)
-            | (((resources >> 62) & 0xfff) << (124 + 32 * gpuEntry));
+        unchecked {
+            return (resources & 0x3fffff) | ((resources & (0xfffff << 22)) << 22)
+                | ((resources & (0xfffff << 42)) << 42) | (((resources >> 62) & 0xfff) << (124 + 32 * gpuEntry));
+        }
     }
 
     // --------------------------------------------------------- changes

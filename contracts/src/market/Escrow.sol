@@ -360,10 +360,14 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         returns (uint256 released, uint256 matchFee)
     {
         uint256 duration = (change >> 168) & OrderWord.MAXIMUM_DURATION;
-        released = Fees.orderLock((change >> 84) & OrderWord.MAXIMUM_RATE, duration, packed);
+        uint256 fee = Fees.matchFee(packed);
         uint256 rate = change & OrderWord.MAXIMUM_RATE;
-        if (rate == 0) return (released, 0);
-        return (released - Fees.leaseLock(rate, duration, packed), Fees.matchFee(packed));
+        // Amounts have at most 98 bits, and a lease locks no more than its order did: the taken rate is not above the maximum.
+        unchecked {
+            released = Fees.leaseLock((change >> 84) & OrderWord.MAXIMUM_RATE, duration, packed) + fee;
+            if (rate == 0) return (released, 0);
+            return (released - Fees.leaseLock(rate, duration, packed), fee);
+        }
     }
 
     function _creditMatchFees(address responder, uint256 token, uint256 amount) private {

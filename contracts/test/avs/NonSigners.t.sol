@@ -38,9 +38,7 @@ contract NonSignersTest is EigenLayerTest {
     function _verify(address verifier, uint256 absent) private returns (uint256) {
         uint32 block_ = uint32(vm.getBlockNumber() - 1);
         bytes memory proof = withRoots(MESSAGE, prove(MESSAGE, block_, _signers(absent), 1));
-        return transact(
-            address(this), verifier, abi.encodeCall(BlsQuorumVerifier.verify, (MESSAGE, block_, proof))
-        );
+        return transact(address(this), verifier, abi.encodeCall(BlsQuorumVerifier.verify, (MESSAGE, block_, proof)));
     }
 
     function _check(address checker, uint256 absent) private returns (uint256) {
