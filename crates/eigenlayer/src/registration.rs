@@ -17,6 +17,9 @@ use crate::contracts::{
     IStakeRegistry, IStrategy, IStrategyManager, OperatorSet, PubkeyRegistrationParams,
 };
 
+/// The magnitude of an operator that was never slashed (EigenLayer `WAD`).
+const WHOLE_MAGNITUDE: u64 = 1_000_000_000_000_000_000;
+
 /// EigenLayer's contracts and the service's registries.
 #[derive(Clone, Debug)]
 pub struct Addresses {
@@ -89,7 +92,7 @@ pub struct QuorumStanding {
     pub slashable: bool,
     /// Stake the middleware counts now.
     pub registered_stake: U256,
-    /// Stake the middleware would count at a refresh, and the least it takes.
+    /// Stake the middleware would count at a refresh (zero before the operator is a member), and the least it takes.
     pub weight: U256,
     pub minimum_stake: U256,
 }
@@ -143,8 +146,8 @@ pub enum Impossible {
         "quorum {quorum}: nothing is allocated to the service and nothing is left to allocate in strategy {strategy}: free some of its magnitude first"
     )]
     NothingToAllocate { quorum: u8, strategy: Address },
-    #[error("quorum {quorum}: the allocated stake of {weight} is below the minimum of {minimum}: deposit more")]
-    BelowMinimum { quorum: u8, weight: U256, minimum: U256 },
+    #[error("quorum {quorum}: the allocated stake of {stake} is below the minimum of {minimum}: deposit more")]
+    BelowMinimum { quorum: u8, stake: U256, minimum: U256 },
     #[error("quorum {quorum}: no stake in strategy {strategy}: deposit with --deposit {quorum}=AMOUNT")]
     NoStake { quorum: u8, strategy: Address },
 }
@@ -286,10 +289,12 @@ pub fn next_step(
         return Ok(step);
     }
     for quorum in &standing.quorums {
-        if !quorum.member && quorum.weight < quorum.minimum_stake {
+        // The registry's own weight is zero until the operator is a member: before that, it follows from the allocation.
+        let stake = quorum.shares * U256::from(quorum.allocated) / U256::from(WHOLE_MAGNITUDE);
+        if !quorum.member && stake < quorum.minimum_stake {
             return Err(Impossible::BelowMinimum {
                 quorum: quorum.quorum,
-                weight: quorum.weight,
+                stake,
                 minimum: quorum.minimum_stake,
             });
         }

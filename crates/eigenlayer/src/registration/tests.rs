@@ -105,7 +105,7 @@ fn every_step_leads_to_the_next_until_done() {
         })
     );
     for quorum in &mut standing.quorums {
-        (quorum.pending, quorum.allocated, quorum.weight) = (None, 1, U256::from(100));
+        (quorum.pending, quorum.allocated) = (None, WHOLE_MAGNITUDE);
     }
     assert_eq!(
         label(&standing),
@@ -145,14 +145,14 @@ fn stake_below_the_minimum_is_refused_before_a_transaction_reverts() {
     standing.is_operator = true;
     standing.allocation_delay = Some(0);
     for quorum in &mut standing.quorums {
-        (quorum.shares, quorum.allocated, quorum.weight) = (U256::from(100), 1, U256::from(9));
+        (quorum.shares, quorum.allocated) = (U256::from(100), WHOLE_MAGNITUDE / 11);
     }
     let error = step(&standing).expect_err("below the minimum");
     assert_eq!(
         error,
         Impossible::BelowMinimum {
             quorum: 0,
-            weight: U256::from(9),
+            stake: U256::from(9),
             minimum: U256::from(10)
         }
     );
