@@ -1,0 +1,111 @@
+//! What is read from the chain: answers in logs, quorums and operators as of a close block.
+
+use std::collections::BTreeMap;
+
+use alloy::providers::RootProvider;
+use alloy::rpc::types::Log;
+use alloy::sol_types::SolEvent;
+use alloy_primitives::{Address, B256};
+use avs::quorum::{Quorum, QuorumError, Quorums};
+use bindings::{IBlsQuorumVerifier, IMatchingTaskManager};
+use chain::BlockReference;
+use chain::network::Network;
+use eigenlayer::registration::Addresses;
+use eigenlayer::registry::{OperatorState, Registry, RegistryError};
+
+use crate::collect::{AnsweredOnChain, BlockState, Member, TaskId};
+
+/// Verifiers whose quorums are remembered; governance names a new one rarely.
+const VERIFIER_LIMIT: usize = 16;
+
+/// First topic of the task manager's log that is followed.
+pub(crate) const ANSWERED: B256 = IMatchingTaskManager::TaskResponded::SIGNATURE_HASH;
+
+/// Why the stakes of a close block could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("the task manager or its quorum verifier did not answer")]
+    Contract(#[from] alloy::contract::Error),
+    #[error("the operators' stakes could not be read")]
+    Registry(#[from] RegistryError),
+    #[error("the quorum verifier {verifier} names no usable quorums")]
+    Quorums { verifier: Address, source: QuorumError },
+}
+
+/// An answer in the logs of the task manager.
+pub(crate) fn answer(log: &Log, task_manager: Address) -> Option<AnsweredOnChain> {
+    if log.inner.address != task_manager {
+        return None;
+    }
+    let event = IMatchingTaskManager::TaskResponded::decode_log(&log.inner).ok()?;
+    Some(AnsweredOnChain {
+        task: TaskId {
+            close_block: event.closeBlock,
+            chunk: event.chunk,
+        },
+        responder: event.responder,
+        matches_hash: event.matchesHash,
+    })
+}
+
+/// Reads quorums and operators of close blocks.
+#[derive(Debug)]
+pub(crate) struct StateReader {
+    provider: RootProvider,
+    task_manager: Address,
+    registry: Registry<RootProvider>,
+    /// Numbers and thresholds by verifier: a verifier has no storage, so they never change.
+    quorums: BTreeMap<Address, Vec<(u8, u8)>>,
+}
+
+impl StateReader {
+    pub(crate) fn new(provider: RootProvider, network: &Network) -> Self {
+        Self {
+            registry: Registry::new(provider.clone(), Addresses::from(network)),
+            task_manager: network.contracts.task_manager,
+            provider,
+            quorums: BTreeMap::new(),
+        }
+    }
+
+    /// Three calls at most: the verifier, its quorums the first time, the operators.
+    pub(crate) async fn read(&mut self, block: BlockReference) -> Result<BlockState, StateError> {
+        let number = block.number as u32;
+        let manager = IMatchingTaskManager::new(self.task_manager, &self.provider);
+        let verifier = manager.quorumVerifierAt(number).call().await?;
+        if !self.quorums.contains_key(&verifier) {
+            let found = IBlsQuorumVerifier::new(verifier, &self.provider)
+                .quorums()
+                .call()
+                .await?;
+            if self.quorums.len() >= VERIFIER_LIMIT {
+                self.quorums.clear();
+            }
+            let pairs = found.numbers.into_iter().zip(found.thresholds);
+            self.quorums.insert(verifier, pairs.collect());
+        }
+        let quorums = &self.quorums[&verifier];
+        let numbers: Vec<u8> = quorums.iter().map(|(number, _)| *number).collect();
+        let state = self.registry.operator_state(number, &numbers).await?;
+        block_state(block, quorums, state).map_err(|source| StateError::Quorums { verifier, source })
+    }
+}
+
+fn block_state(block: BlockReference, quorums: &[(u8, u8)], state: OperatorState) -> Result<BlockState, QuorumError> {
+    let quorums = quorums.iter().map(|(number, threshold)| {
+        let stakes = state
+            .operators
+            .iter()
+            .filter_map(|(id, operator)| Some((*id, *operator.stakes.get(number)?)));
+        Quorum::new(*number, *threshold, stakes.collect())
+    });
+    let quorums = Quorums::new(quorums.collect::<Result<_, _>>()?)?;
+    let operators = state.operators.into_iter().map(|(id, operator)| {
+        let member = Member {
+            address: operator.address,
+            key: operator.key,
+        };
+        (id, member)
+    });
+    Ok(BlockState::new(block, quorums, operators.collect()))
+}

@@ -1,0 +1,154 @@
+//! Posting a response: the quorum proof, and what became of it.
+
+use alloy::providers::RootProvider;
+use alloy::sol_types::{SolCall, SolError, SolValue};
+use alloy_primitives::Address;
+use avs::bn254::{G1Point, G2Point, PointError};
+use bindings::{IBlsQuorumVerifier, IMatchingTaskManager, Task};
+use chain::network::Network;
+use chain::{Call, SubmitError, Transactions};
+use eigenlayer::registration::Addresses;
+use eigenlayer::registry::{ProofIndices, Registry, RegistryError};
+
+use crate::collect::{Response, ResponseOutcome};
+
+/// Why a response could not be posted.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RespondError {
+    #[error("the indices of the proof could not be read")]
+    Registry(#[from] RegistryError),
+    #[error("a registered key is no point")]
+    Point(#[from] PointError),
+    #[error("{0}")]
+    Submit(#[from] SubmitError),
+}
+
+/// Posts responses with one key.
+#[derive(Debug, Clone)]
+pub(crate) struct Responder {
+    provider: RootProvider,
+    transactions: Transactions,
+    addresses: Addresses,
+    task_manager: Address,
+    response_window: u64,
+}
+
+impl Responder {
+    pub(crate) fn new(
+        provider: RootProvider,
+        transactions: Transactions,
+        network: &Network,
+        response_window: u64,
+    ) -> Self {
+        Self {
+            provider,
+            transactions,
+            addresses: Addresses::from(network),
+            task_manager: network.contracts.task_manager,
+            response_window,
+        }
+    }
+
+    /// Posts a response and waits until it is in a block, or somebody else's is.
+    pub(crate) async fn respond(&self, response: &Response) -> ResponseOutcome {
+        let error = match self.post(response).await {
+            Ok(included) => {
+                tracing::info!(
+                    task = %response.task,
+                    block = included.block.number,
+                    gas = included.gas_used,
+                    non_signers = response.non_signers.len(),
+                    "response included"
+                );
+                return ResponseOutcome::Included;
+            }
+            Err(error) => error,
+        };
+        if self.lost_the_race(response, &error).await {
+            tracing::debug!(task = %response.task, "another aggregator was faster");
+            return ResponseOutcome::AnsweredAlready;
+        }
+        ResponseOutcome::Failed(describe(&error))
+    }
+
+    async fn post(&self, response: &Response) -> Result<chain::Included, RespondError> {
+        let block = response.state.block.number as u32;
+        let indices = Registry::new(&self.provider, self.addresses.clone())
+            .proof_indices(block, &response.state.quorum_numbers(), &response.non_signers)
+            .await?;
+        let call = IMatchingTaskManager::respondCall {
+            task: Task {
+                closeBlock: response.task.close_block,
+                closeBlockHash: response.close_block_hash,
+                chunk: response.task.chunk,
+                paramsVersion: response.params_version,
+            },
+            matches: response.matches.to_vec(),
+            proof: proof(response, indices)?.abi_encode().into(),
+        };
+        // Estimated, and so tried, at the pending block: an answer that is already there costs nothing.
+        let call = Call::new(
+            format!("respond/{}", response.task),
+            self.task_manager,
+            call.abi_encode(),
+        )
+        .valid_until(u64::from(response.task.close_block) + self.response_window);
+        Ok(self.transactions.submit(call).await?)
+    }
+
+    async fn lost_the_race(&self, response: &Response, error: &RespondError) -> bool {
+        match error {
+            RespondError::Submit(SubmitError::WouldRevert { data, .. }) => {
+                data.starts_with(&IMatchingTaskManager::TaskAlreadyAnswered::SELECTOR)
+            }
+            RespondError::Submit(SubmitError::Reverted { .. } | SubmitError::Cancelled { .. }) => {
+                let manager = IMatchingTaskManager::new(self.task_manager, &self.provider);
+                let answered = manager.answeredAt(response.task.close_block, response.task.chunk);
+                answered.call().await.is_ok_and(|block| block != 0)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// The error with its causes, for one line.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The proof as the verifier reads it. Sums count an operator once for each quorum it is in, as the quorums' keys do.
+pub(crate) fn proof(response: &Response, indices: ProofIndices) -> Result<IBlsQuorumVerifier::BlsProof, PointError> {
+    let non_signers = response
+        .non_signers
+        .iter()
+        .filter_map(|id| response.state.operators.get(id))
+        .map(|member| g1(member.key.g1()));
+    Ok(IBlsQuorumVerifier::BlsProof {
+        nonSignerQuorumBitmapIndices: indices.non_signer_quorum_bitmap_indices,
+        nonSignerPubkeys: non_signers.collect(),
+        quorumApks: response.state.quorum_keys()?.into_iter().map(g1).collect(),
+        apkG2: g2(response.aggregate.key_g2()),
+        sigma: g1(response.aggregate.signature()),
+        quorumApkIndices: indices.quorum_apk_indices,
+        totalStakeIndices: indices.total_stake_indices,
+        nonSignerStakeIndices: indices.non_signer_stake_indices,
+    })
+}
+
+fn g1(point: G1Point) -> IBlsQuorumVerifier::G1Point {
+    IBlsQuorumVerifier::G1Point { X: point.x, Y: point.y }
+}
+
+fn g2(point: G2Point) -> IBlsQuorumVerifier::G2Point {
+    IBlsQuorumVerifier::G2Point { X: point.x, Y: point.y }
+}

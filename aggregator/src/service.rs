@@ -1,0 +1,487 @@
+//! Joins the collector with the chain, the store and the API.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use alloy_primitives::Address;
+use avs::response::Domain;
+use avs::submission::{RefusalCode, SubmissionStatus};
+use chain::network::Network;
+use chain::{BlockReference, Endpoints, Transactions};
+use daemon::health::{Component, Gate};
+use daemon::{DirectoryLock, Health, Metrics, Shutdown, Store};
+use eyre::WrapErr;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Api, Inquiry};
+use crate::chain::StateReader;
+use crate::collect::{
+    self, Action, BlockState, Collector, CollectorSettings, Moment, Record, Refusal, Response, ResponseOutcome, TaskId,
+    Ticket,
+};
+use crate::config::Config;
+use crate::expire::Expirer;
+use crate::follow::{self, ChainChange, ChainNews};
+use crate::metrics::AggregatorMetrics;
+use crate::respond::Responder;
+use crate::store::{self, Change};
+
+/// Inquiries taken at once, and so the most signatures in one commit.
+const BATCH: usize = 256;
+/// Results of work in the background that may wait to be taken in.
+const RESULTS: usize = 256;
+/// Checks that outsiders can cause and that run at the same time. Those a response waits for run beside them.
+const CHECKS_AT_ONCE: usize = 2;
+/// Wait before the chain is asked again at the start.
+const START_RETRY: Duration = Duration::from_secs(1);
+/// The longest sleep: what is due never is later.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Builds everything and starts its tasks; they end with `shutdown`.
+///
+/// # Errors
+/// When the data directory is in use, a file cannot be read or the address is taken.
+pub async fn start(config: Config, shutdown: Shutdown) -> eyre::Result<()> {
+    let network = Network::load(&config.network)?;
+    let lock = DirectoryLock::acquire(&config.data_dir)?;
+    let store = store::open(&config.data_dir)?;
+    let signer = config.keys.load().await.wrap_err("keys.ecdsa")?;
+    let rpc = config.rpc_settings(&network);
+    let endpoints = Endpoints::new(&rpc)?;
+
+    let (health, metrics) = (Health::new(), Metrics::new());
+    endpoints.report_health(health.component("chain", Gate::None));
+    let ready = health.component("collector", Gate::Ready);
+    let responses = health.component("responses", Gate::None);
+    shutdown.spawn("store health", {
+        let (store, component, stop) = (store.clone(), health.component("store", Gate::None), shutdown.token());
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = store.report_health(component) => {}
+            }
+        }
+    });
+
+    let (transactions, actor) = Transactions::new(
+        &endpoints,
+        signer,
+        store.clone(),
+        config.transactions.clone(),
+        Some(Arc::new(bindings::describe_revert)),
+    );
+    let actor = actor.with_health(health.component("transactions", Gate::None));
+    shutdown.spawn_critical("transactions", actor.run(shutdown.token()));
+    let counts = AggregatorMetrics::default();
+    metrics.register("aggregator", |registry| counts.register(registry));
+    metrics.register("transactions", |registry| transactions.register_metrics(registry));
+
+    let (inquiries, inbox) = mpsc::channel(config.collect.queue_length);
+    let api = Api {
+        domain: Domain {
+            chain_id: network.chain_id,
+            task_manager: network.contracts.task_manager,
+        },
+        inquiries,
+        receiving: Arc::new(Semaphore::new(config.collect.receive_megabytes << 10)),
+        metrics: counts.clone(),
+    };
+    let router = api
+        .router()
+        .merge(daemon::http::operations_router(health.clone(), metrics.clone()));
+    let (listener, bound) = daemon::http::bind(config.http.listen, "signatures, health and metrics").await?;
+    shutdown.spawn_critical("http", daemon::http::serve(listener, router, shutdown.token()));
+    write_addresses(&config.data_dir, bound).wrap_err("cannot write addresses.json")?;
+
+    tracing::info!(address = %transactions.sender(), network = network.name, "aggregator started");
+    let parts = Parts {
+        config,
+        network,
+        rpc,
+        endpoints,
+        store,
+        transactions,
+        metrics,
+        counts,
+        ready,
+        responses,
+        shutdown: shutdown.clone(),
+    };
+    shutdown.spawn_critical("collector", async move {
+        let _lock = lock;
+        let stop = parts.shutdown.token();
+        let service = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            service = parts.into_service() => service?,
+        };
+        service.run(inbox, stop).await;
+        health.drain();
+        eyre::Ok(())
+    });
+    Ok(())
+}
+
+/// Tells devnet and tests where this process listens: readiness is this file and `/readyz`.
+fn write_addresses(directory: &Path, http: SocketAddr) -> std::io::Result<()> {
+    let text = serde_json::json!({ "http": http.to_string(), "pid": std::process::id() }).to_string();
+    let draft = directory.join("addresses.json.draft");
+    std::fs::write(&draft, text)?;
+    std::fs::rename(draft, directory.join("addresses.json"))
+}
+
+struct Parts {
+    config: Config,
+    network: Network,
+    rpc: chain::RpcSettings,
+    endpoints: Endpoints,
+    store: Store,
+    transactions: Transactions,
+    metrics: Metrics,
+    counts: AggregatorMetrics,
+    ready: Component,
+    responses: Component,
+    shutdown: Shutdown,
+}
+
+impl Parts {
+    /// Waits for the chain, takes up what the last process left, and starts to follow.
+    async fn into_service(self) -> eyre::Result<Service> {
+        let window = self.response_window().await;
+        let settings = CollectorSettings {
+            straggler_wait: Duration::from_millis(self.config.collect.straggler_wait_ms),
+            response_window: window,
+        };
+        let clock = Instant::now();
+        let (history, records) = self
+            .store
+            .read(|connection| Ok((follow::history(connection)?, store::load(connection)?)))
+            .await?;
+        let mut collector = Collector::new(settings);
+        for (block, closing_orders) in &history {
+            // Only what signatures will name is read again: no block of the past is "now".
+            collector.block_applied(*block, *closing_orders, &[], u64::MAX, clock.elapsed());
+        }
+        restore(&mut collector, records, clock.elapsed());
+
+        let (news_sender, news) = mpsc::channel(1);
+        let blocks = history.into_iter().map(|(block, _)| block).collect();
+        let following = follow::Following::new(
+            &self.endpoints,
+            &self.rpc,
+            &self.network,
+            self.store.clone(),
+            blocks,
+            window,
+        )?;
+        self.metrics
+            .register("follower", |registry| following.follower.register_metrics(registry));
+        let stop = self.shutdown.token();
+        self.shutdown.spawn_critical("follower", async move {
+            following.run(news_sender, stop).await;
+            Ok::<(), String>(())
+        });
+
+        let provider = self.endpoints.provider();
+        let (head, head_seen) = watch::channel(None);
+        if self.config.expire.enabled {
+            let expirer = Expirer {
+                provider: provider.clone(),
+                transactions: self.transactions.clone(),
+                store: self.store.clone(),
+                order_book: self.network.contracts.order_book,
+                response_window: window,
+                settings: self.config.expire.clone(),
+                metrics: self.counts.clone(),
+            };
+            self.shutdown
+                .spawn("expiring orders", expirer.run(head_seen, self.shutdown.token()));
+        }
+        let (results_sender, results) = mpsc::channel(RESULTS);
+        Ok(Service {
+            own_address: self.transactions.sender(),
+            responder: Responder::new(provider.clone(), self.transactions, &self.network, window),
+            reader: Arc::new(Mutex::new(StateReader::new(provider, &self.network))),
+            collector,
+            clock,
+            store: self.store,
+            counts: self.counts,
+            ready: self.ready,
+            responses: self.responses,
+            shutdown: self.shutdown,
+            checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+            news,
+            head,
+            results,
+            results_sender,
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+        })
+    }
+
+    async fn response_window(&self) -> u64 {
+        let manager =
+            bindings::IMatchingTaskManager::new(self.network.contracts.task_manager, self.endpoints.provider());
+        loop {
+            match manager.responseWindow().call().await {
+                Ok(window) => return u64::from(window),
+                Err(error) => tracing::warn!(%error, "cannot read the response window; trying again"),
+            }
+            tokio::time::sleep(START_RETRY).await;
+        }
+    }
+}
+
+fn restore(collector: &mut Collector, records: Vec<Record>, now: Moment) {
+    if records.is_empty() {
+        return;
+    }
+    tracing::info!(signatures = records.len(), "taking up what was collected before");
+    for record in records {
+        collector.restore(record, now);
+    }
+}
+
+/// What work in the background found.
+#[derive(Debug)]
+enum Finding {
+    Checked {
+        job: u64,
+        invalid: Vec<usize>,
+    },
+    StateRead {
+        block: BlockReference,
+        state: Option<Box<BlockState>>,
+    },
+    Responded {
+        task: TaskId,
+        outcome: ResponseOutcome,
+    },
+}
+
+type Reply = oneshot::Sender<Result<SubmissionStatus, Refusal>>;
+
+struct Service {
+    own_address: Address,
+    collector: Collector,
+    clock: Instant,
+    store: Store,
+    reader: Arc<Mutex<StateReader>>,
+    responder: Responder,
+    counts: AggregatorMetrics,
+    ready: Component,
+    responses: Component,
+    shutdown: Shutdown,
+    checks: Arc<Semaphore>,
+    news: mpsc::Receiver<ChainNews>,
+    head: watch::Sender<Option<u64>>,
+    results: mpsc::Receiver<Finding>,
+    results_sender: mpsc::Sender<Finding>,
+    tickets: BTreeMap<Ticket, Reply>,
+    next_ticket: u64,
+}
+
+impl Service {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Inquiry>, stop: CancellationToken) {
+        let mut inquiries = Vec::with_capacity(BATCH);
+        loop {
+            self.perform().await;
+            let sleep = self.until_next_deadline();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(finding) = self.results.recv() => self.take_in(finding),
+                Some(news) = self.news.recv() => self.hear(news),
+                () = tokio::time::sleep(sleep) => self.collector.poll(self.clock.elapsed()),
+                received = inbox.recv_many(&mut inquiries, BATCH) => {
+                    if received == 0 {
+                        return;
+                    }
+                    for inquiry in inquiries.drain(..) {
+                        self.inquire(inquiry);
+                    }
+                }
+            }
+        }
+    }
+
+    fn until_next_deadline(&self) -> Duration {
+        let deadline = self.collector.next_deadline().unwrap_or(Moment::MAX);
+        deadline.saturating_sub(self.clock.elapsed()).min(LONGEST_SLEEP)
+    }
+
+    fn inquire(&mut self, inquiry: Inquiry) {
+        match inquiry {
+            Inquiry::Submit { submission, reply } => {
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                self.tickets.insert(ticket, reply);
+                self.collector.submit(ticket, *submission, self.clock.elapsed());
+            }
+            Inquiry::Tasks {
+                close_block,
+                limit,
+                reply,
+            } => {
+                // Who asked may be gone.
+                let _ = reply.send(self.collector.tasks(close_block, limit));
+            }
+        }
+    }
+
+    fn hear(&mut self, news: ChainNews) {
+        let now = self.clock.elapsed();
+        for change in news.changes {
+            match change {
+                ChainChange::Applied {
+                    block,
+                    closing_orders,
+                    answers,
+                } => self
+                    .collector
+                    .block_applied(block, closing_orders, &answers, news.head.number, now),
+                ChainChange::Reverted { above } => self.collector.reverted(above),
+            }
+        }
+        if news.caught_up {
+            self.ready.ok();
+            self.head.send_replace(Some(news.head.number));
+        }
+        let (tasks, waiting) = self.collector.sizes();
+        self.counts.tasks.set(tasks as i64);
+        self.counts.waiting.set(waiting as i64);
+    }
+
+    fn take_in(&mut self, finding: Finding) {
+        let now = self.clock.elapsed();
+        match finding {
+            Finding::Checked { job, invalid } => self.collector.checked(job, &invalid, now),
+            Finding::StateRead { block, state } => self.collector.state_read(block, state.map(|state| *state), now),
+            Finding::Responded { task, outcome } => {
+                match &outcome {
+                    ResponseOutcome::Included => self.responses.ok(),
+                    ResponseOutcome::AnsweredAlready => {
+                        self.counts.lost.inc();
+                        self.responses.ok();
+                    }
+                    ResponseOutcome::Failed(reason) => self.responses.degraded(format!("task {task}: {reason}")),
+                }
+                self.collector.responded(task, outcome, now);
+            }
+        }
+    }
+
+    /// Does what the collector decided. What is to be kept is on disk before anybody is told that it counts.
+    async fn perform(&mut self) {
+        let mut changes = Vec::new();
+        let mut answers = Vec::new();
+        for action in self.collector.take_actions() {
+            match action {
+                Action::Answer { ticket, answer } => answers.push((ticket, answer)),
+                Action::Store(record) => changes.push(Change::Store(record)),
+                Action::Discard { task, operator } => changes.push(Change::Discard { task, operator }),
+                Action::Finish(task) => changes.push(Change::Finish(task)),
+                Action::ReadState(block) => self.read_state(block),
+                Action::Check { job, claims, urgent } => self.check(job, claims, urgent),
+                Action::Respond(response) => self.respond(*response),
+                Action::Note(note) => self.counts.note(&note, self.own_address),
+            }
+        }
+        let stored = self.keep(changes).await;
+        for (ticket, answer) in answers {
+            let answer = match answer {
+                Ok(SubmissionStatus::Accepted) if !stored => Err(Refusal::new(
+                    RefusalCode::Busy,
+                    "the signature cannot be stored now; send it again",
+                )),
+                answer => answer,
+            };
+            if let Some(reply) = self.tickets.remove(&ticket) {
+                // Who sent it may be gone; it counts all the same.
+                let _ = reply.send(answer);
+            }
+        }
+    }
+
+    async fn keep(&mut self, changes: Vec<Change>) -> bool {
+        if changes.is_empty() {
+            return true;
+        }
+        let changes = Arc::new(changes);
+        let written = changes.clone();
+        let outcome = self
+            .store
+            .write(move |transaction| store::apply(transaction, &written))
+            .await;
+        let Err(error) = outcome else { return true };
+        tracing::error!(%error, "cannot store what was collected");
+        for change in changes.iter() {
+            if let Change::Store(record) = change {
+                self.collector
+                    .unstored(record.submission.task, record.submission.operator);
+            }
+        }
+        false
+    }
+
+    fn read_state(&self, block: BlockReference) {
+        let reader = self.reader.clone();
+        self.in_background("reading stakes", async move {
+            let state = match reader.lock().await.read(block).await {
+                Ok(state) => Some(Box::new(state)),
+                Err(error) => {
+                    tracing::warn!(
+                        block = block.number,
+                        "cannot read the operators' stakes: {error}; trying again"
+                    );
+                    None
+                }
+            };
+            Finding::StateRead { block, state }
+        });
+    }
+
+    fn check(&self, job: u64, claims: Vec<collect::Claim>, urgent: bool) {
+        let checks = self.checks.clone();
+        self.in_background("checking signatures", async move {
+            let permit = match urgent {
+                true => None,
+                false => checks.acquire_owned().await.ok(),
+            };
+            let all: Vec<usize> = (0..claims.len()).collect();
+            let invalid = tokio::task::spawn_blocking(move || collect::find_invalid(&claims)).await;
+            drop(permit);
+            // What could not be checked does not count.
+            let invalid = invalid.unwrap_or(all);
+            Finding::Checked { job, invalid }
+        });
+    }
+
+    fn respond(&self, response: Response) {
+        let responder = self.responder.clone();
+        self.in_background("responding", async move {
+            let outcome = responder.respond(&response).await;
+            Finding::Responded {
+                task: response.task,
+                outcome,
+            }
+        });
+    }
+
+    /// Work that ends with a finding, or with the process.
+    fn in_background(&self, name: &str, work: impl Future<Output = Finding> + Send + 'static) {
+        let (results, stop) = (self.results_sender.clone(), self.shutdown.token());
+        self.shutdown.spawn(name, async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                finding = work => {
+                    // Fails only when the collector has ended, and then nobody needs it.
+                    let _ = results.send(finding).await;
+                }
+            }
+        });
+    }
+}
