@@ -154,7 +154,12 @@ impl Agent {
         let Some(process) = &mut self.process else {
             bail!("{} is not running", self.name)
         };
-        ensure!(process.ended().is_none(), "waiting for {} to {what}: {}", self.name, process.last_words());
+        ensure!(
+            process.ended().is_none(),
+            "waiting for {} to {what}: {}",
+            self.name,
+            process.last_words()
+        );
         ensure!(
             Instant::now() < deadline,
             "{} did not {what} within {} s: {}",

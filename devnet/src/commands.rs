@@ -297,7 +297,7 @@ fn options(arguments: &Arguments, what: &str) -> eyre::Result<Options> {
         .parent()
         .ok_or_eyre("a program lies in a folder")?
         .to_owned();
-    same_build(&binaries)?;
+    check_binaries(&binaries)?;
     let mut options = Options::new(directory(arguments)?, binaries, repository);
     if let Some(plan) = &arguments.plan {
         options.plan = Plan::load(plan)?;
@@ -305,9 +305,8 @@ fn options(arguments: &Arguments, what: &str) -> eyre::Result<Options> {
     Ok(options)
 }
 
-/// The binaries of one build come out together; one that is missing or older than the devnet's by more than a build takes is
-/// of another.
-fn same_build(binaries: &Path) -> eyre::Result<()> {
+/// What `script/devnet` builds together must be there together.
+fn check_binaries(binaries: &Path) -> eyre::Result<()> {
     for name in ["operator", "aggregator", "provider-agent", "spheron"] {
         ensure!(
             binaries.join(name).is_file(),

@@ -10,7 +10,7 @@ pub fn render(file: &Value, path: &Path) -> String {
     let mut text = String::new();
     let mut line = |columns: &[&str]| {
         let row = match columns {
-            [first, rest @ ..] => format!("{first:<16} {}", rest.join("  ")),
+            [first, rest @ ..] => format!("{first:<21} {}", rest.join("  ")),
             [] => String::new(),
         };
         writeln!(text, "{}", row.trim_end()).expect("writing into a string");
