@@ -80,8 +80,12 @@ impl std::str::FromStr for Deposit {
         let (quorum, units) = text
             .split_once('=')
             .ok_or("expected QUORUM=UNITS, for example 1=5000000000000000000")?;
-        let units = U256::from_str_radix(&units.replace('_', ""), 10)
-            .map_err(|_| format!("{units:?} is not a whole number of token units"))?;
+        let digits = units.replace('_', "");
+        let whole = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        let units = whole
+            .then(|| U256::from_str_radix(&digits, 10).ok())
+            .flatten()
+            .ok_or_else(|| format!("{units:?} is not a whole number of token units"))?;
         Ok(Self {
             quorum: quorum.trim().to_owned(),
             units,

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::keys;
 use crate::metrics::{OperatorMetrics, Refusal};
 use crate::sign_once::{Signed, Verdict};
-use crate::store::OperatorStore;
+use crate::store::{Forgotten, OperatorStore};
 use crate::tasks::{self, Answer, OpenOrder, Tasks};
 
 /// Wait before something that failed is tried again.
@@ -233,10 +233,14 @@ impl Operator {
         }
         let tip = self.recent.keys().next_back().copied().unwrap_or_default();
         let oldest = tip.saturating_sub(self.windows.lookback() + checkpoint::HISTORY_LENGTH as u64);
-        let forgotten = self.tasks.forget_closed_before(oldest);
+        let forgotten = Forgotten {
+            orders: self.tasks.forget_closed_before(oldest),
+            // An order that is kept was created at most this long before it closes.
+            logs_before: oldest.saturating_sub(self.windows.lookback()),
+        };
         self.metrics.orders.set(self.tasks.len() as i64);
         self.stop_sending(tip);
-        self.store.save(events, forgotten, oldest).await
+        self.store.save(events, forgotten).await
     }
 
     /// Ends deliveries that are of no use any more.

@@ -56,6 +56,15 @@ pub struct Kept {
     pub beginning: Option<u64>,
 }
 
+/// What no task can need any more.
+#[derive(Debug, Clone, Default)]
+pub struct Forgotten {
+    pub orders: Vec<u64>,
+    /// Logs of blocks below this one, whatever they are about: also of orders that were created before all that was
+    /// followed.
+    pub logs_before: u64,
+}
+
 /// A log with where it stood.
 #[derive(Debug, Clone)]
 struct Row {
@@ -96,7 +105,7 @@ impl OperatorStore {
     }
 
     /// Stores what a batch changed together with the checkpoint, and drops what no task can need.
-    pub async fn save(&self, events: Vec<Event>, forgotten: Vec<u64>, oldest: u64) -> Result<(), StoreError> {
+    pub async fn save(&self, events: Vec<Event>, forgotten: Forgotten) -> Result<(), StoreError> {
         self.store
             .write(move |transaction| {
                 for event in &events {
@@ -106,7 +115,7 @@ impl OperatorStore {
                         Event::Reverted { above } => revert(transaction, *above)?,
                     }
                 }
-                forget(transaction, &forgotten, oldest)
+                forget(transaction, &forgotten)
             })
             .await
     }
@@ -188,14 +197,14 @@ fn revert(transaction: &Transaction<'_>, above: u64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-fn forget(transaction: &Transaction<'_>, orders: &[u64], oldest: u64) -> rusqlite::Result<()> {
+fn forget(transaction: &Transaction<'_>, forgotten: &Forgotten) -> rusqlite::Result<()> {
     let mut delete = transaction.prepare_cached("DELETE FROM logs WHERE order_id = ?1")?;
-    for order_id in orders {
+    for order_id in &forgotten.orders {
         delete.execute([*order_id as i64])?;
     }
     transaction
-        .prepare_cached("DELETE FROM logs WHERE order_id IS NULL AND block < ?1")?
-        .execute([oldest as i64])?;
+        .prepare_cached("DELETE FROM logs WHERE block < ?1")?
+        .execute([forgotten.logs_before as i64])?;
     Ok(())
 }
 

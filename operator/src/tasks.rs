@@ -287,4 +287,4 @@ pub fn answer(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
