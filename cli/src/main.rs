@@ -1,3 +1,7 @@
-//! What users and providers do by hand
+//! `spheron`: the command line of users and providers.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run(std::env::args_os())
+}

@@ -1,0 +1,387 @@
+//! `spheron deploy`: order what a file asks for and wait until it runs; resumable at every step.
+
+use std::cell::Cell;
+use std::io::Read as _;
+use std::path::Path;
+
+use alloy::primitives::{B256, U256};
+use alloy::signers::local::PrivateKeySigner;
+use bindings::{FeeSchedule, IEscrow, IOrderBook, OrderState};
+use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
+use gateway::wire::LeaseStatus;
+use manifest::{Deployment, OrderRequest, Quote, SaltedManifest};
+use serde_json::{Value, json};
+
+use crate::amounts;
+use crate::arguments::Deploy;
+use crate::chain::{Call, read};
+use crate::failure::Failure;
+use crate::market::{Supplier, to_chain};
+use crate::orders::Record;
+use crate::output::{Output, facts};
+use crate::serving::{Readiness, services_json};
+use crate::session::Session;
+
+/// How far a deployment came: what Ctrl-C tells.
+#[derive(Debug, Clone, Copy)]
+enum Reached {
+    Nothing,
+    Sent(B256),
+    Ordered(u64),
+    Leased(u64),
+}
+
+pub(super) async fn run(session: &Session<'_>, arguments: &Deploy) -> eyre::Result<()> {
+    let reached = Cell::new(Reached::Nothing);
+    tokio::select! {
+        outcome = Box::pin(deploy(session, arguments, &reached)) => outcome,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            Err(interruption(reached.get()))
+        }
+    }
+}
+
+fn interruption(reached: Reached) -> eyre::Report {
+    match reached {
+        Reached::Nothing => eyre::eyre!("interrupted; nothing was sent"),
+        Reached::Sent(hash) => eyre::eyre!(
+            "interrupted while the order's transaction {hash} is on its way; `spheron order list` shows the order once it is \
+             included"
+        ),
+        Reached::Ordered(order) => eyre::eyre!(
+            "interrupted; the order stays open\n  go on:  spheron deploy --resume {order}\n  cancel: spheron order cancel {order}"
+        ),
+        Reached::Leased(lease) => eyre::eyre!(
+            "interrupted; the lease stays open and is paid by the second\n  go on:  spheron deploy --resume {lease}\n  \
+             cancel: spheron lease close {lease}"
+        ),
+    }
+}
+
+async fn deploy(session: &Session<'_>, arguments: &Deploy, reached: &Cell<Reached>) -> eyre::Result<()> {
+    let order = match (&arguments.file, arguments.resume) {
+        (Some(file), _) => match order(session, arguments, file, reached).await? {
+            Some(order) => order,
+            None => return Ok(()),
+        },
+        (None, Some(order)) => order,
+        (None, None) => bail!(Failure::bad_input("name a deployment file, or an order with --resume")),
+    };
+    reached.set(Reached::Ordered(order));
+    follow(session, arguments, order, reached).await
+}
+
+/// Creates the order of a file. None for a dry run.
+async fn order(
+    session: &Session<'_>,
+    arguments: &Deploy,
+    file: &Path,
+    reached: &Cell<Reached>,
+) -> eyre::Result<Option<u64>> {
+    let Deployment { manifest, warnings } = read_file(file)?;
+    let name = file.display().to_string();
+    note_warnings(session.output, &name, &warnings);
+    let salted = SaltedManifest {
+        salt: B256::from(rand::random::<[u8; 32]>()),
+        manifest,
+    };
+
+    session.output.step("reading prices and limits of the network");
+    let book = session.order_book();
+    let (catalog, parameters, account) = tokio::try_join!(
+        session.catalog(Some(&salted.manifest)),
+        read(book.parameters()),
+        session.account(arguments.account)
+    )?;
+    let request = manifest::derive(&salted, &catalog, parameters.paramsVersion)
+        .map_err(|error| Failure::bad_input(format!("{name}: {}", causes(&error))))?;
+    let priced = price(session, &request, account).await?;
+    if arguments.dry_run {
+        let value = priced.json(&request, &salted);
+        session.output.result(&value, &priced.text(&request, &salted));
+        return Ok(None);
+    }
+    ensure!(
+        priced.unlocked >= priced.lock(),
+        "account {account} has {} unlocked, the order locks up to {}; run `spheron account deposit {} --token {}`",
+        amounts::shown(priced.unlocked, &priced.token),
+        amounts::shown(priced.lock(), &priced.token),
+        amounts::whole(priced.lock() - priced.unlocked, priced.token.decimals),
+        priced.token.symbol
+    );
+    let signer = session.home.signer()?;
+    session.require_owner(account, signer.address()).await?;
+    let order = create(session, &signer, account, &salted, &request, file, reached).await?;
+    Ok(Some(order))
+}
+
+/// Stores the manifest, sends the order, and stores its id.
+async fn create(
+    session: &Session<'_>,
+    signer: &PrivateKeySigner,
+    account: u32,
+    salted: &SaltedManifest,
+    request: &OrderRequest,
+    file: &Path,
+    reached: &Cell<Reached>,
+) -> eyre::Result<u64> {
+    let orders = session.orders().await?;
+    orders.store_manifest(salted)?;
+    let call = IOrderBook::createOrderCall {
+        account,
+        token: request.token,
+        bidWindow: 0,
+        terms: to_chain(&request.terms),
+    };
+    let call = Call::new("to create the order", session.chain.network.contracts.order_book, &call);
+    session.output.step("sending the order");
+    let sent = session.chain.send(signer, &call).await?;
+    reached.set(Reached::Sent(sent.hash));
+    let receipt = session.chain.receipt(&sent).await?;
+    let created = receipt
+        .decoded_log::<IOrderBook::OrderCreated>()
+        .ok_or_eyre("the transaction that creates the order logged none; is the network file right?")?;
+    let order = created.orderId;
+    reached.set(Reached::Ordered(order));
+    let record = Record {
+        manifest_hash: request.terms.manifest_hash,
+        file: std::path::absolute(file)?.display().to_string(),
+        transaction: sent.hash,
+        block: receipt.block_number.unwrap_or_default(),
+    };
+    orders.store_record(order, &record)?;
+    session
+        .output
+        .note(format!("order {order} takes bids until block {}", created.closeBlock));
+    Ok(order)
+}
+
+/// From an order, wherever it stands, to a workload that runs.
+async fn follow(session: &Session<'_>, arguments: &Deploy, order: u64, reached: &Cell<Reached>) -> eyre::Result<()> {
+    let word = session.order(order).await?;
+    if word.state != OrderState::Leased {
+        session.wait_for_match(order).await?;
+    }
+    reached.set(Reached::Leased(order));
+    let word = session.wait_for_depth(order, arguments.confirmations).await?;
+    let (reaching, created) = tokio::try_join!(session.reach(&word), session.created(order))?;
+    let (supplier, client) = reaching;
+    session.output.note(format!(
+        "provider {} ({}) serves lease {order}",
+        supplier.id, supplier.name
+    ));
+    let salted = session.orders().await?.manifest(created.terms.manifest_hash)?;
+    session.output.step("sending the manifest");
+    let sent = session.send_manifest(&client, order, salted.encode()).await;
+    let readiness = match sent {
+        Ok(()) => session.wait_until_ready(&client, order, arguments.timeout).await?,
+        Err(error) => Readiness::NotReady(format!("{error:#}")),
+    };
+    match readiness {
+        Readiness::Running(status) => {
+            let token = session.token_of(order)?;
+            let value = result_json(order, &supplier, &amounts::rate(U256::from(word.rate), token), &status);
+            let rate = format!("{} {}/h", amounts::hourly(U256::from(word.rate), token), token.symbol);
+            session
+                .output
+                .result(&value, &result_text(order, &supplier, &rate, &status));
+            Ok(())
+        }
+        Readiness::NotReady(reason) if arguments.keep => {
+            bail!("lease {order} is not ready: {reason}; it stays open (--keep): spheron lease show {order}")
+        }
+        Readiness::NotReady(reason) => {
+            session.output.step("closing the lease");
+            let billed = session.close(order).await.wrap_err(format!(
+                "lease {order} is not ready ({reason}), and closing it failed; run `spheron lease close {order}`"
+            ))?;
+            bail!("lease {order} is not ready: {reason}; it was closed after {billed} s")
+        }
+    }
+}
+
+fn result_json(order: u64, supplier: &Supplier, rate: &Value, status: &LeaseStatus) -> Value {
+    json!({
+        "order": order.to_string(),
+        "lease": order.to_string(),
+        "state": "running",
+        "provider": supplier.json(),
+        "rate": rate,
+        "services": services_json(status),
+        "warnings": status.warnings,
+    })
+}
+
+fn result_text(order: u64, supplier: &Supplier, rate: &str, status: &LeaseStatus) -> String {
+    let mut text = facts(&[
+        ("lease", order.to_string()),
+        ("provider", format!("{} ({})", supplier.id, supplier.name)),
+        ("rate", rate.to_owned()),
+    ]);
+    text.push_str(&super::lease::services_text(status));
+    text
+}
+
+/// Reads a deployment file, without its end where it is far too long: the parser says so.
+pub(super) fn read_file(path: &Path) -> eyre::Result<Deployment> {
+    let name = path.display().to_string();
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(manifest::MAXIMUM_FILE_BYTES)? + 1;
+    std::fs::File::open(path)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .map_err(|error| Failure::bad_input(format!("cannot read {name}: {error}")))?;
+    let parsed = manifest::parse(&name, &bytes).map_err(|report| Failure::BadInput {
+        message: report.to_string(),
+        report: serde_json::to_value(&report).ok(),
+    })?;
+    Ok(parsed)
+}
+
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    text
+}
+
+/// What an order costs, and what there is to pay it from.
+#[derive(Debug)]
+pub(super) struct Priced {
+    token: ::chain::network::Token,
+    schedule: FeeSchedule,
+    quote: Quote,
+    account: Option<u32>,
+    unlocked: U256,
+}
+
+async fn price(session: &Session<'_>, request: &OrderRequest, account: u32) -> eyre::Result<Priced> {
+    let held = session.balance(account, request.token);
+    let (mut priced, held) = tokio::try_join!(quote(session, request), held)?;
+    (priced.account, priced.unlocked) = (Some(account), held.unlocked);
+    Ok(priced)
+}
+
+/// What an order costs on a network.
+pub(super) async fn quote(session: &Session<'_>, request: &OrderRequest) -> eyre::Result<Priced> {
+    let token = session.token_by_id(request.token)?.clone();
+    let escrow = IEscrow::new(session.chain.network.contracts.escrow, &session.chain.provider);
+    let listed = read(escrow.tokenOf(request.token)).await?;
+    if !listed.enabled {
+        bail!(Failure::bad_input(format!(
+            "{} takes no new orders in {}",
+            session.chain.network.name, token.symbol
+        )));
+    }
+    let schedule = session.fee_schedule(listed.schedule).await?;
+    let terms = &request.terms;
+    let quote = Quote::new(
+        terms.maximum_rate,
+        terms.duration,
+        schedule.userFee,
+        schedule.matchFee.to::<u128>(),
+    );
+    Ok(Priced {
+        token,
+        schedule,
+        quote,
+        account: None,
+        unlocked: U256::ZERO,
+    })
+}
+
+impl Priced {
+    fn lock(&self) -> U256 {
+        U256::from(self.quote.lock())
+    }
+
+    pub(super) fn json(&self, request: &OrderRequest, salted: &SaltedManifest) -> Value {
+        let amount = |units: u128| amounts::whole(U256::from(units), self.token.decimals);
+        let mut value = super::check::terms_json(&salted.manifest);
+        value["token"] = json!({"symbol": self.token.symbol, "id": self.token.id, "decimals": self.token.decimals});
+        value["maximum_rate"] = amounts::rate(U256::from(request.terms.maximum_rate), &self.token);
+        value["cost"] = json!({
+            "stream": amount(self.quote.stream),
+            "user_fee": amount(self.quote.user_fee),
+            "match_fee": amount(self.quote.match_fee),
+            "lock": amount(self.quote.lock()),
+            "lock_units": self.quote.lock().to_string(),
+        });
+        if let Some(account) = self.account {
+            value["account"] = json!({
+                "account": account.to_string(),
+                "unlocked": amounts::whole(self.unlocked, self.token.decimals),
+                "enough": self.unlocked >= self.lock(),
+            });
+        }
+        value
+    }
+
+    pub(super) fn text(&self, request: &OrderRequest, salted: &SaltedManifest) -> String {
+        let amount = |units: u128| amounts::shown(U256::from(units), &self.token);
+        let rate = U256::from(request.terms.maximum_rate);
+        let percent = manifest::decimal_text(U256::from(self.schedule.userFee), 2);
+        let mut lines = vec![
+            (
+                "maximum rate",
+                format!(
+                    "{} {}/h ({rate} units per 36000 s)",
+                    amounts::hourly(rate, &self.token),
+                    self.token.symbol
+                ),
+            ),
+            ("stream", format!("at most {}", amount(self.quote.stream))),
+            (
+                "user fee",
+                format!("at most {} ({percent} %)", amount(self.quote.user_fee)),
+            ),
+            ("match fee", amount(self.quote.match_fee)),
+            ("lock", amount(self.quote.lock())),
+        ];
+        if let Some(account) = self.account {
+            let enough = if self.unlocked >= self.lock() {
+                ""
+            } else {
+                ", which is not enough"
+            };
+            lines.push((
+                "account",
+                format!(
+                    "{account} has {} unlocked{enough}",
+                    amounts::shown(self.unlocked, &self.token)
+                ),
+            ));
+        }
+        format!("{}{}", super::check::terms_text(&salted.manifest), facts(&lines))
+    }
+}
+
+/// Warnings of a file, for people.
+pub(super) fn note_warnings(output: &Output, file: &str, warnings: &[manifest::Warning]) {
+    warnings
+        .iter()
+        .for_each(|warning| output.note(format!("warning: {}", warning.describe(file))));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interruption_says_how_to_go_on_and_how_to_cancel() {
+        assert!(interruption(Reached::Nothing).to_string().contains("nothing was sent"));
+        let ordered = interruption(Reached::Ordered(7)).to_string();
+        assert!(
+            ordered.contains("spheron deploy --resume 7") && ordered.contains("spheron order cancel 7"),
+            "{ordered}"
+        );
+        let leased = interruption(Reached::Leased(7)).to_string();
+        assert!(
+            leased.contains("spheron deploy --resume 7") && leased.contains("spheron lease close 7"),
+            "{leased}"
+        );
+    }
+}

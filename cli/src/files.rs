@@ -1,0 +1,73 @@
+//! Files that nobody else may read, written whole or not at all.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use eyre::WrapErr as _;
+
+/// Creates a folder, and those above it, for its owner alone.
+pub(crate) fn create_folder(path: &Path) -> eyre::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .wrap_err_with(|| format!("cannot create the folder {}", path.display()))
+}
+
+/// Writes a file with mode 0600 so that after a power cut it is there with all of its bytes, or as it was before.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> eyre::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    create_folder(folder)?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}.draft", std::process::id()));
+    let draft = PathBuf::from(draft);
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(folder)?.sync_all()
+    };
+    write().map_err(|error| {
+        // A draft that can be neither used nor removed harms nobody.
+        fs::remove_file(&draft).ok();
+        eyre::Report::new(error).wrap_err(format!("cannot write {}", path.display()))
+    })
+}
+
+/// A file's bytes, or none where it does not exist.
+pub(crate) fn read_if_there(path: &Path) -> eyre::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(eyre::Report::new(error).wrap_err(format!("cannot read {}", path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_its_owners_alone_and_leaves_no_draft() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("new/secret");
+        for text in ["first", "second"] {
+            write_private(&path, text.as_bytes()).expect("written");
+            assert_eq!(read_if_there(&path).expect("read").as_deref(), Some(text.as_bytes()));
+        }
+        let mode = fs::metadata(&path).expect("metadata").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        assert_eq!(fs::read_dir(folder.path().join("new")).expect("list").count(), 1);
+        assert!(read_if_there(&folder.path().join("none")).expect("no error").is_none());
+    }
+}

@@ -1,0 +1,179 @@
+//! stdout is the result, stderr is progress: a spinner on a terminal, plain lines otherwise.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::failure;
+
+/// Where a command says what it does and what came of it.
+#[derive(Debug)]
+pub(crate) struct Output {
+    json: bool,
+    /// On a terminal only.
+    spinner: Option<ProgressBar>,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        let spinner = std::io::stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})");
+            let spinner =
+                ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            spinner.enable_steady_tick(Duration::from_millis(120));
+            spinner
+        });
+        Self { json, spinner }
+    }
+
+    /// Whether the result is JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// What is being done now.
+    pub(crate) fn step(&self, text: impl Into<String>) {
+        let text = text.into();
+        match &self.spinner {
+            Some(spinner) => spinner.set_message(text),
+            None => self.note(text),
+        }
+    }
+
+    /// Something that stays to be read.
+    pub(crate) fn note(&self, text: impl AsRef<str>) {
+        let text = text.as_ref();
+        match &self.spinner {
+            // The spinner is wiped for the line and comes back below it.
+            Some(spinner) => spinner.suspend(|| write_line(text)),
+            None => write_line(text),
+        }
+    }
+
+    /// The result, the one thing on stdout: an object for programs, or text for people.
+    pub(crate) fn result(&self, value: &Value, text: &str) {
+        if self.json {
+            self.line(&value.to_string());
+        } else {
+            self.line(text.trim_end_matches('\n'));
+        }
+    }
+
+    /// One line of a result that has many.
+    pub(crate) fn line(&self, text: &str) {
+        self.raw(text.as_bytes(), true);
+    }
+
+    /// Bytes of a result.
+    pub(crate) fn raw(&self, bytes: &[u8], newline: bool) {
+        let mut stdout = std::io::stdout().lock();
+        let mut write = || {
+            stdout.write_all(bytes)?;
+            if newline {
+                stdout.write_all(b"\n")?;
+            }
+            stdout.flush()
+        };
+        match &self.spinner {
+            // Whoever closed the pipe wants no more of it.
+            Some(spinner) => spinner.suspend(|| write().ok()),
+            None => write().ok(),
+        };
+    }
+
+    /// A failure: a sentence on stderr, and for programs an object on stdout.
+    pub(crate) fn failure(&self, report: &eyre::Report, status: u8) {
+        let message = causes(report);
+        write_line(&format!("error: {message}"));
+        if self.json {
+            let mut object = json!({"error": {"message": message, "status": status}});
+            if let (Some(details), Some(error)) = (failure::details(report), object.get_mut("error")) {
+                error["report"] = details.clone();
+            }
+            self.line(&object.to_string());
+        }
+    }
+
+    /// Wipes the spinner.
+    pub(crate) fn finish(&self) {
+        if let Some(spinner) = &self.spinner {
+            spinner.finish_and_clear();
+        }
+    }
+}
+
+/// The whole chain of causes in one sentence; a cause that its effect repeats is told once.
+fn causes(report: &eyre::Report) -> String {
+    let mut sentence = String::new();
+    for cause in report.chain() {
+        let cause = cause.to_string();
+        if sentence.is_empty() {
+            sentence = cause;
+        } else if !sentence.contains(&cause) {
+            sentence.push_str(": ");
+            sentence.push_str(&cause);
+        }
+    }
+    sentence
+}
+
+fn write_line(text: &str) {
+    // Progress for people; nothing depends on it being written.
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
+/// Rows as a table with aligned columns; the first row is the header.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            line.push_str(&format!("{cell:<width$}   "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// Names and values as two aligned columns.
+pub(crate) fn facts(facts: &[(&str, String)]) -> String {
+    let rows: Vec<Vec<String>> = facts
+        .iter()
+        .map(|(name, value)| vec![(*name).to_owned(), value.clone()])
+        .collect();
+    table(&rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_lines_have_no_tail() {
+        let rows = [
+            vec!["LEASE".to_owned(), "STATE".to_owned()],
+            vec!["4294967297".to_owned(), "up".to_owned()],
+        ];
+        assert_eq!(table(&rows), "LEASE        STATE\n4294967297   up\n");
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        use eyre::WrapErr as _;
+        let report = Err::<(), _>(eyre::eyre!("connection refused"))
+            .wrap_err("cannot read the chain")
+            .expect_err("error");
+        assert_eq!(causes(&report), "cannot read the chain: connection refused");
+        let report = report.wrap_err("stopped: cannot read the chain");
+        assert_eq!(causes(&report), "stopped: cannot read the chain: connection refused");
+    }
+}

@@ -1,0 +1,267 @@
+//! From an order to a workload that runs: waiting for the match, sending the manifest, watching the provider. Each step
+//! looks at the chain first, so it does not matter at which an earlier run stopped.
+
+mod refusals;
+mod status;
+
+use std::time::{Duration, Instant};
+
+use alloy::providers::Provider as _;
+use bindings::{IOrderBook, LeaseResources, Order, OrderState};
+use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
+use gateway::wire::{ErrorCode, LeaseId, LeasePhase, LeaseStatus};
+use gateway::{ClientError, GatewayClient};
+
+pub(crate) use self::refusals::candidates_json;
+pub(crate) use self::status::{manifest_state, phase, progress, services_json};
+use crate::chain::{Call, read};
+use crate::market::{self, logs, state_phrase, topic};
+use crate::session::Session;
+
+/// How often the chain is asked for a new block.
+const BLOCK_PERIOD: Duration = Duration::from_millis(100);
+/// How often a provider is asked how a lease is doing; each asks for a connection of its own.
+const STATUS_PERIOD: Duration = Duration::from_millis(250);
+/// How often, while a provider is asked, the chain is asked whether the lease is still open.
+const LEASE_PERIOD: Duration = Duration::from_secs(2);
+/// A chain without a new block for this long is stuck.
+const LONGEST_BLOCK: Duration = Duration::from_secs(180);
+/// How long a provider may not know yet of a lease, or of its owner's certificate, that is on chain.
+const PROVIDER_LAG: Duration = Duration::from_secs(60);
+
+/// How a lease became what it is.
+pub(crate) enum Readiness {
+    /// Every replica of every service runs.
+    Running(LeaseStatus),
+    /// It does not, for the reason given.
+    NotReady(String),
+}
+
+impl Session<'_> {
+    /// Waits until an order is leased. An order that expired, by itself or because nobody else expires it, is a failure
+    /// that says who there is and why none fits.
+    pub(crate) async fn wait_for_match(&self, order: u64) -> eyre::Result<Order> {
+        let mut window = None;
+        let mut last = (u64::MAX, Instant::now());
+        loop {
+            let head = self
+                .chain
+                .provider
+                .get_block_number()
+                .await
+                .wrap_err("cannot read the chain")?;
+            if head == last.0 {
+                ensure!(
+                    last.1.elapsed() < LONGEST_BLOCK,
+                    "the chain has had no new block for {} s (the newest is {head})",
+                    LONGEST_BLOCK.as_secs()
+                );
+                tokio::time::sleep(BLOCK_PERIOD).await;
+                continue;
+            }
+            last = (head, Instant::now());
+            let word = self.order(order).await?;
+            match word.state {
+                OrderState::Leased => return Ok(word),
+                OrderState::Open => {}
+                OrderState::Expired => return Err(self.nobody_serves(order).await?.into()),
+                state => bail!("order {order} is {}", state_phrase(state)),
+            }
+            let close = u64::from(word.closeBlock);
+            let bids = read(self.order_book().bidsDigest(order)).await?.count;
+            if head < close {
+                self.output.step(format!(
+                    "order {order}: {bids} bids, taken until block {close}; block {head}"
+                ));
+                continue;
+            }
+            let window = match window {
+                Some(window) => window,
+                None => *window.insert(u64::from(read(self.order_book().parameters()).await?.responseWindow)),
+            };
+            self.output.step(format!(
+                "order {order}: {bids} bids, operators match them; block {head}"
+            ));
+            if (bids == 0 && head >= close) || head > close + window {
+                self.expire(order).await?;
+            }
+        }
+    }
+
+    /// Unlocks the money of an order that nobody answered. Somebody else may be faster.
+    async fn expire(&self, order: u64) -> eyre::Result<()> {
+        self.output.step(format!("order {order}: unlocking the money"));
+        let signer = self.home.signer()?;
+        let call = IOrderBook::expireOrdersCall { orderIds: vec![order] };
+        let call = Call::new("to expire the order", self.chain.network.contracts.order_book, &call);
+        if let Err(error) = self.chain.execute(&signer, vec![call]).await
+            && self.order(order).await?.state == OrderState::Open
+        {
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Waits until the block of a lease has this many blocks on top of it: a manifest has secrets, and the lease of a block
+    /// that is not canonical may go to somebody else. Returns the lease's word as it stands then.
+    pub(crate) async fn wait_for_depth(&self, lease: u64, depth: u64) -> eyre::Result<Order> {
+        let address = self.chain.network.contracts.order_book;
+        let deadline = Instant::now() + LONGEST_BLOCK;
+        loop {
+            let opened = logs::<IOrderBook::LeaseCreated>(&self.chain, address, topic(lease), None).await?;
+            let block = opened.last().and_then(|(log, _)| log.block_number);
+            let head = self
+                .chain
+                .provider
+                .get_block_number()
+                .await
+                .wrap_err("cannot read the chain")?;
+            if let Some(block) = block
+                && head >= block + depth
+            {
+                return self.leased(lease).await;
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "lease {lease} did not get {depth} blocks on top of it within {} s",
+                LONGEST_BLOCK.as_secs()
+            );
+            self.output
+                .step(format!("lease {lease}: waiting for {depth} more blocks on top of it"));
+            self.wait_for_block(head, deadline).await?;
+        }
+    }
+
+    async fn wait_for_block(&self, after: u64, deadline: Instant) -> eyre::Result<()> {
+        while Instant::now() < deadline {
+            tokio::time::sleep(BLOCK_PERIOD).await;
+            if self
+                .chain
+                .provider
+                .get_block_number()
+                .await
+                .wrap_err("cannot read the chain")?
+                > after
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A lease's word; fails if it is none (any more).
+    pub(crate) async fn leased(&self, lease: u64) -> eyre::Result<Order> {
+        let word = self.order(lease).await?;
+        match word.state {
+            OrderState::Leased => Ok(word),
+            OrderState::Open => bail!(
+                "order {lease} has no lease yet: it takes bids until block {}",
+                word.closeBlock
+            ),
+            state => bail!("lease {lease} is {}", state_phrase(state)),
+        }
+    }
+
+    /// Sends a manifest, again while the provider may not know yet what the chain does.
+    pub(crate) async fn send_manifest(&self, client: &GatewayClient, lease: u64, encoded: Vec<u8>) -> eyre::Result<()> {
+        let deadline = Instant::now() + PROVIDER_LAG;
+        let encoded = bytes(encoded);
+        loop {
+            let error = match client.put_manifest(LeaseId(lease), encoded.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            let lags = matches!(&error, ClientError::Refused { body, .. }
+                if matches!(body.error, ErrorCode::UnknownLease | ErrorCode::NotYours));
+            if !(lags || error.is_transient()) || Instant::now() >= deadline {
+                let differences = match &error {
+                    ClientError::Refused { body, .. } => body.details.differences.clone(),
+                    _ => Vec::new(),
+                };
+                let mut report =
+                    eyre::Report::new(error).wrap_err(format!("the manifest of lease {lease} was not taken"));
+                for difference in differences {
+                    let (field, ours, theirs) = (difference.field, difference.from_manifest, difference.on_chain);
+                    report = report.wrap_err(format!("{field}: the manifest says {ours}, the order {theirs}"));
+                }
+                return Err(report);
+            }
+            self.output.step(format!("lease {lease}: {error}; trying again"));
+            tokio::time::sleep(STATUS_PERIOD).await;
+        }
+    }
+
+    /// Watches a lease until everything runs, or cannot, or the time is over.
+    pub(crate) async fn wait_until_ready(
+        &self,
+        client: &GatewayClient,
+        lease: u64,
+        timeout: Duration,
+    ) -> eyre::Result<Readiness> {
+        let deadline = Instant::now() + timeout;
+        let mut looked_at_chain = Instant::now();
+        loop {
+            let last = match client.lease(LeaseId(lease)).await {
+                Ok(status) => {
+                    let last = progress(&status);
+                    match status.phase {
+                        LeasePhase::Running => return Ok(Readiness::Running(status)),
+                        LeasePhase::Failed => return Ok(Readiness::NotReady(last)),
+                        LeasePhase::Closing | LeasePhase::Closed => {
+                            let word = self.order(lease).await?;
+                            bail!("lease {lease} is {} ({last})", state_phrase(word.state));
+                        }
+                        _ => last,
+                    }
+                }
+                Err(error) if error.is_transient() => error.to_string(),
+                Err(error) => return Err(eyre::Report::new(error).wrap_err(format!("cannot watch lease {lease}"))),
+            };
+            self.output.step(format!("lease {lease}: {last}"));
+            if Instant::now() >= deadline {
+                return Ok(Readiness::NotReady(format!(
+                    "not ready within {} s: {last}",
+                    timeout.as_secs()
+                )));
+            }
+            if looked_at_chain.elapsed() >= LEASE_PERIOD {
+                self.leased(lease).await?;
+                looked_at_chain = Instant::now();
+            }
+            tokio::time::sleep(STATUS_PERIOD).await;
+        }
+    }
+
+    /// Ends a lease as its user, and returns the seconds that are billed.
+    pub(crate) async fn close(&self, lease: u64) -> eyre::Result<u32> {
+        let signer = self.home.signer()?;
+        let created = self.created(lease).await?;
+        let call = IOrderBook::closeLeaseCall {
+            orderId: lease,
+            reason: OrderState::ClosedByUser,
+            resources: LeaseResources {
+                resources: created.terms.resources,
+                restHash: created.terms.rest_hash(),
+            },
+        };
+        let call = Call::new("to close the lease", self.chain.network.contracts.order_book, &call);
+        let sent = self.chain.send(&signer, &call).await?;
+        let receipt = self.chain.receipt(&sent).await?;
+        let closed = receipt.decoded_log::<IOrderBook::LeaseClosed>();
+        Ok(closed
+            .ok_or_eyre("the transaction that closes the lease logged nothing; is the network file right?")?
+            .billed)
+    }
+
+    /// A supplier's gateway and who it is.
+    pub(crate) async fn reach(&self, word: &Order) -> eyre::Result<(market::Supplier, GatewayClient)> {
+        let supplier = self.supplier(word.supplier).await?;
+        let client = self.gateway(&supplier).await?;
+        Ok((supplier, client))
+    }
+}
+
+/// Sent again without copying.
+fn bytes(encoded: Vec<u8>) -> alloy::primitives::bytes::Bytes {
+    encoded.into()
+}

@@ -1,0 +1,138 @@
+//! What a command works with. Nothing is read or connected before it is needed.
+
+use std::path::{Path, PathBuf};
+
+use ::chain::network::{Network, Token};
+use eyre::OptionExt as _;
+
+use crate::arguments::Arguments;
+use crate::chain::Chain;
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::orders::Orders;
+use crate::output::Output;
+
+/// The user's home, a network's chain, and where the result goes.
+#[derive(Debug)]
+pub(crate) struct Session<'a> {
+    pub(crate) output: &'a Output,
+    pub(crate) home: Home,
+    pub(crate) chain: Chain,
+}
+
+impl<'a> Session<'a> {
+    /// On the network that the arguments name.
+    pub(crate) fn open(arguments: &Arguments, output: &'a Output) -> eyre::Result<Self> {
+        let home = open_home(arguments)?;
+        let network = find_network(arguments.network.as_deref(), &home)?;
+        let chain = Chain::new(network)?;
+        Ok(Self { output, home, chain })
+    }
+
+    /// The network's payment token of a symbol.
+    pub(crate) fn token(&self, symbol: &str) -> Result<&Token, Failure> {
+        let network = &self.chain.network;
+        network.token(symbol).ok_or_else(|| {
+            let listed: Vec<&str> = network.tokens.iter().map(|token| token.symbol.as_str()).collect();
+            Failure::bad_input(format!(
+                "{} lists no token {symbol}; listed are: {}",
+                network.name,
+                listed.join(", ")
+            ))
+        })
+    }
+
+    /// The payment token of an id in an order.
+    pub(crate) fn token_by_id(&self, id: u8) -> eyre::Result<&Token> {
+        let network = &self.chain.network;
+        network.token_by_id(id).ok_or_else(|| {
+            eyre::eyre!(
+                "the network file of {} does not list token {id}; get a newer one",
+                network.name
+            )
+        })
+    }
+
+    /// The orders made on this deployment of the contracts.
+    pub(crate) async fn orders(&self) -> eyre::Result<Orders> {
+        Ok(Orders::new(self.home.folder(), &self.chain.deployment().await?))
+    }
+}
+
+/// The home that the arguments name.
+pub(crate) fn open_home(arguments: &Arguments) -> eyre::Result<Home> {
+    Home::new(arguments.home.as_deref(), arguments.password_file.as_deref())
+}
+
+/// Where a running devnet publishes its network file.
+pub(crate) fn devnet_file() -> eyre::Result<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from);
+    let state = match state {
+        Some(state) => state,
+        None => PathBuf::from(std::env::var_os("HOME").ok_or_eyre("HOME is not set")?).join(".local/state"),
+    };
+    Ok(state.join("spheron/devnet.json"))
+}
+
+fn find_network(given: Option<&str>, home: &Home) -> eyre::Result<Network> {
+    let path = match given {
+        None => {
+            let path = devnet_file()?;
+            if !path.exists() {
+                return Err(Failure::bad_input(format!(
+                    "no network is named and no devnet runs ({} is not there); start one with script/devnet, pass --network \
+                     NAME|FILE or set SPHERON_NETWORK",
+                    path.display()
+                ))
+                .into());
+            }
+            path
+        }
+        Some(given) => named(given, home)?,
+    };
+    Network::load(&path).map_err(|error| {
+        let report = eyre::Report::new(error);
+        let message = report.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        Failure::bad_input(message).into()
+    })
+}
+
+fn named(given: &str, home: &Home) -> eyre::Result<PathBuf> {
+    let file = Path::new(given);
+    let by_name = home.network_file(given);
+    let is_name = given
+        .chars()
+        .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_'));
+    if file.is_file() {
+        Ok(file.to_owned())
+    } else if is_name && by_name.is_file() {
+        Ok(by_name)
+    } else if is_name {
+        Err(Failure::bad_input(format!("there is no network file {given} and no {}", by_name.display())).into())
+    } else {
+        Err(Failure::bad_input(format!("there is no network file {given}")).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_a_file_or_a_name_in_the_home() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let home = Home::new(Some(folder.path()), None).expect("home");
+        let path = home.network_file("testnet");
+        crate::files::write_private(&path, b"{}").expect("write");
+        assert_eq!(named("testnet", &home).expect("by name"), path);
+        assert_eq!(named(&path.display().to_string(), &home).expect("by path"), path);
+        for unknown in ["mainnet", "../testnet", "no/such/file.json", ""] {
+            let error = named(unknown, &home).expect_err(unknown);
+            assert_eq!(crate::failure::exit_status(&error), 2, "{unknown}");
+        }
+        let error = find_network(Some("testnet"), &home).expect_err("not a network");
+        assert!(error.to_string().contains("not a network description"), "{error}");
+    }
+}
