@@ -135,6 +135,7 @@ contract OrderBook is Suppliers {
         if (bids.length == 0) revert EmptyBatch();
         BidderRecord storage ownRecord = _bidders[msg.sender];
         uint256 bidder = ownRecord.word;
+        if (bidder == 0) revert NotSupplier(msg.sender);
         uint256 bidding = _bidding;
         uint256 scoreCard = _activeScoreCard(bidding, uint32(bidder));
         for (uint256 index = 0; index < bids.length; ++index) {
@@ -379,7 +380,7 @@ contract OrderBook is Suppliers {
         returns (uint256 change)
     {
         uint256 rate = RankWord.rate(rank);
-        if (!RankWord.isValid(rank)) revert MalformedRank(orderId, rank);
+        if (rank >> RankWord.WIDTH != 0 || rate == 0) revert MalformedRank(orderId, rank);
         if (rate > word.rate()) revert RateAboveMaximum(orderId, rate, word.rate());
         uint32 supplier = RankWord.supplier(rank);
         uint256 gpuEntry = RankWord.gpuEntry(rank);
@@ -391,7 +392,7 @@ contract OrderBook is Suppliers {
 
     function _lockChange(uint64 orderId, uint256 word, uint256 rate) private pure returns (uint256) {
         return rate | (word.rate() << 84) | (word.duration() << 168) | (word.feeSchedule() << 197)
-            | (uint256(OrderId.token(orderId)) << 206) | (uint256(OrderId.account(orderId)) << 214);
+            | (OrderId.accountAndToken(orderId) << 206);
     }
 
     // --------------------------------------------------------- private: leases

@@ -21,6 +21,11 @@ library OrderId {
     function token(uint64 orderId) internal pure returns (uint8) {
         return uint8(orderId >> 24);
     }
+
+    /// @notice The key of the word that holds what the account has of the token.
+    function accountAndToken(uint64 orderId) internal pure returns (uint256) {
+        return orderId >> 24;
+    }
 }
 
 /// @notice What an order asks for, rounded up: storage 22 at 0 (256 MiB) | memory 20 at 22 (16 MiB) | cpu 20 at 42 (10 milli-CPU) |
@@ -308,9 +313,7 @@ library AccountWord {
 
 /// @notice A ranked supplier in an answer: provider 32 at 118 | fizz 32 at 86 | rate 84 at 2 | gpuEntry 2 at 0.
 library RankWord {
-    function isValid(uint256 word) internal pure returns (bool) {
-        return word >> 150 == 0 && rate(word) != 0;
-    }
+    uint256 internal constant WIDTH = 150;
 
     function rate(uint256 word) internal pure returns (uint256) {
         return (word >> 2) & OrderWord.MAXIMUM_RATE;

@@ -98,8 +98,8 @@ contract CallbackToken is PlainToken {
 
     constructor() PlainToken(18) {}
 
-    function arm(address target, bytes calldata call) external {
-        (_target, _call, called) = (target, call, false);
+    function arm(address target, bytes calldata data) external {
+        (_target, _call, called) = (target, data, false);
     }
 
     function _update(address from, address to, uint256 value) internal override {
