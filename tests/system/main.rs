@@ -1,0 +1,12 @@
+//! The whole network under orderly use, faults and attacks. Every test has a devnet of its own.
+
+mod aggregators;
+mod chain;
+mod crashes;
+mod engine;
+mod files;
+mod gateways;
+mod images;
+mod isolation;
+mod life;
+mod operators;
