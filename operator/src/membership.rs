@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use alloy::primitives::{Address, B256, Bytes, U256};
-use alloy::providers::RootProvider;
+use alloy::providers::{Provider as _, RootProvider};
 use avs::bn254::SecretKey;
 use chain::network::Network;
 use chain::{Call, Endpoints, SubmitError, TransactionSettings, Transactions};
@@ -20,8 +20,10 @@ use crate::config::Config;
 use crate::keys;
 use crate::store::OperatorStore;
 
-/// How often a command that waits looks at the chain, and how long it waits for a look that fails.
+/// How often a command that waits asks for the newest block: at first, and after a long wait.
 const LOOK: Duration = Duration::from_millis(50);
+const SLOWEST_LOOK: Duration = Duration::from_secs(3);
+/// How long it waits after a look that failed.
 const FAILED_LOOK: Duration = Duration::from_millis(500);
 /// Looks that may fail in a row before a command gives up.
 const LOOKS: u32 = 20;
@@ -49,12 +51,17 @@ pub struct QuorumStatus {
     pub name: String,
     pub member: bool,
     /// Stake that counts in answers now.
+    #[serde(serialize_with = "decimal")]
     pub registered_stake: U256,
     /// Stake that would count after a refresh.
+    #[serde(serialize_with = "decimal")]
     pub weight: U256,
+    #[serde(serialize_with = "decimal")]
     pub minimum_stake: U256,
     /// Shares in the quorum's strategy, and what the operator's own address could still deposit.
+    #[serde(serialize_with = "decimal")]
     pub shares: U256,
+    #[serde(serialize_with = "decimal")]
     pub balance: U256,
     /// Share of the stake allocated to the service, of 10^18.
     pub allocated: u64,
@@ -64,6 +71,11 @@ pub struct QuorumStatus {
     pub slashable: bool,
     /// After leaving: the block until which the stake stays slashable.
     pub slashable_until: Option<u32>,
+}
+
+/// Amounts exceed what JSON readers keep exactly, so they are decimal text.
+fn decimal<S: serde::Serializer>(amount: &U256, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(amount)
 }
 
 /// A stake to have in a quorum: `QUORUM=UNITS`, the quorum by number or name.
@@ -136,6 +148,24 @@ impl Member {
                 }
                 Err(error) => return Err(error).wrap_err("EigenLayer's contracts cannot be read"),
             }
+        }
+    }
+
+    /// Waits for a block above `seen`, or for `until` where that is known.
+    async fn block_after(&self, seen: u64, until: Option<u64>) -> eyre::Result<()> {
+        let (mut pause, mut failures) = (LOOK, 0);
+        loop {
+            tokio::time::sleep(pause).await;
+            match self.provider.get_block_number().await {
+                Ok(block) if block >= until.unwrap_or(0).max(seen + 1) => return Ok(()),
+                Ok(_) => failures = 0,
+                Err(error) if failures < LOOKS => {
+                    failures += 1;
+                    tracing::warn!(%error, "the chain cannot be read; trying again");
+                }
+                Err(error) => return Err(error).wrap_err("the chain cannot be read"),
+            }
+            pause = (pause * 21 / 20).min(SLOWEST_LOOK);
         }
     }
 
@@ -330,7 +360,7 @@ async fn steps(
                     }
                     waiting_for = reason;
                 }
-                tokio::time::sleep(LOOK).await;
+                member.block_after(standing.block, until).await?;
             }
         }
     }

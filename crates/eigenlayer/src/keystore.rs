@@ -1,5 +1,7 @@
 //! BLS keystores on disk: geth's V3 format around the 32-byte key, as EigenLayer's Go tools write it (`pubKey` beside
-//! `crypto`).
+//! `crypto`), is read and written; EIP-2335, as its Rust tools write it, is read.
+
+mod eip2335;
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -20,7 +22,7 @@ pub enum KeystoreError {
     File { path: String, source: io::Error },
     #[error("keystore {path} is {size} bytes long; a keystore has at most {MAXIMUM_SIZE}")]
     TooLarge { path: String, size: u64 },
-    #[error("keystore {path} is not a V3 keystore: {problem}")]
+    #[error("keystore {path} is neither a V3 nor an EIP-2335 keystore that can be read: {problem}")]
     Malformed { path: String, problem: String },
     #[error("keystore {path} does not open with the password given")]
     WrongPassword { path: String },
@@ -30,7 +32,7 @@ pub enum KeystoreError {
     Exists { path: String },
 }
 
-/// Opens a BLS keystore.
+/// Opens a BLS keystore of either kind.
 pub fn load(path: &Path, password: &str) -> Result<SecretKey, KeystoreError> {
     let name = path.display().to_string();
     let file = |source| KeystoreError::File {
@@ -47,6 +49,20 @@ pub fn load(path: &Path, password: &str) -> Result<SecretKey, KeystoreError> {
     };
     let mut document: Map<String, Value> =
         serde_json::from_slice(&fs::read(path).map_err(file)?).map_err(|error| malformed(error.to_string()))?;
+    // Only EIP-2335 has a checksum function; its version is 4, which not every tool writes.
+    if document.get("version") == Some(&json!(4))
+        || document
+            .get("crypto")
+            .is_some_and(|crypto| crypto.get("checksum").is_some())
+    {
+        let document: eip2335::Document =
+            serde_json::from_value(Value::Object(document)).map_err(|error| malformed(error.to_string()))?;
+        return document.open(password).map_err(|failure| match failure {
+            eip2335::Failure::Malformed(problem) => malformed(problem),
+            eip2335::Failure::WrongPassword => KeystoreError::WrongPassword { path: name.clone() },
+            eip2335::Failure::NotAKey => KeystoreError::NotAKey { path: name.clone() },
+        });
+    }
     // EigenLayer's Go tools leave out what the library insists on; neither takes part in the decryption.
     document.entry("version").or_insert(json!(3));
     document
