@@ -8,15 +8,67 @@ use alloy::sol_types::SolEvent;
 use alloy_primitives::{Address, B256};
 use avs::quorum::{Quorum, QuorumError, Quorums};
 use bindings::{IBlsQuorumVerifier, IMatchingTaskManager};
-use chain::BlockReference;
 use chain::network::Network;
+use chain::{BlockReference, Transactions};
 use eigenlayer::registration::Addresses;
 use eigenlayer::registry::{OperatorState, Registry, RegistryError};
+use tokio::sync::Mutex;
 
-use crate::collect::{AnsweredOnChain, BlockState, Member, TaskId};
+use crate::collect::{AnsweredOnChain, BlockState, Member, Response, ResponseOutcome, TaskId};
+use crate::respond::{Responder, describe};
 
 /// Verifiers whose quorums are remembered; governance names a new one rarely.
 const VERIFIER_LIMIT: usize = 16;
+
+/// What the service asks of the chain.
+pub(crate) trait ChainAccess: Send + Sync + 'static {
+    /// Quorums and operators as of a block, or nothing if they cannot be read now.
+    fn read_state(&self, block: BlockReference) -> impl Future<Output = Option<BlockState>> + Send;
+
+    /// Posts a response and waits until it is in a block, or somebody else's is.
+    fn respond(&self, response: &Response) -> impl Future<Output = ResponseOutcome> + Send;
+}
+
+/// The network's contracts.
+#[derive(Debug)]
+pub(crate) struct NetworkAccess {
+    reader: Mutex<StateReader>,
+    responder: Responder,
+}
+
+impl NetworkAccess {
+    pub(crate) fn new(
+        provider: RootProvider,
+        transactions: Transactions,
+        network: &Network,
+        response_window: u64,
+    ) -> Self {
+        Self {
+            reader: Mutex::new(StateReader::new(provider.clone(), network)),
+            responder: Responder::new(provider, transactions, network, response_window),
+        }
+    }
+}
+
+impl ChainAccess for NetworkAccess {
+    async fn read_state(&self, block: BlockReference) -> Option<BlockState> {
+        match self.reader.lock().await.read(block).await {
+            Ok(state) => Some(state),
+            Err(error) => {
+                let reason = describe(&error);
+                tracing::warn!(
+                    block = block.number,
+                    "cannot read the operators' stakes: {reason}; trying again"
+                );
+                None
+            }
+        }
+    }
+
+    async fn respond(&self, response: &Response) -> ResponseOutcome {
+        self.responder.respond(response).await
+    }
+}
 
 /// First topic of the task manager's log that is followed.
 pub(crate) const ANSWERED: B256 = IMatchingTaskManager::TaskResponded::SIGNATURE_HASH;
@@ -50,7 +102,7 @@ pub(crate) fn answer(log: &Log, task_manager: Address) -> Option<AnsweredOnChain
 
 /// Reads quorums and operators of close blocks.
 #[derive(Debug)]
-pub(crate) struct StateReader {
+struct StateReader {
     provider: RootProvider,
     task_manager: Address,
     registry: Registry<RootProvider>,
@@ -59,7 +111,7 @@ pub(crate) struct StateReader {
 }
 
 impl StateReader {
-    pub(crate) fn new(provider: RootProvider, network: &Network) -> Self {
+    fn new(provider: RootProvider, network: &Network) -> Self {
         Self {
             registry: Registry::new(provider.clone(), Addresses::from(network)),
             task_manager: network.contracts.task_manager,
@@ -69,7 +121,7 @@ impl StateReader {
     }
 
     /// Three calls at most: the verifier, its quorums the first time, the operators.
-    pub(crate) async fn read(&mut self, block: BlockReference) -> Result<BlockState, StateError> {
+    async fn read(&mut self, block: BlockReference) -> Result<BlockState, StateError> {
         let number = block.number as u32;
         let manager = IMatchingTaskManager::new(self.task_manager, &self.provider);
         let verifier = manager.quorumVerifierAt(number).call().await?;

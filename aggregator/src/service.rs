@@ -12,22 +12,20 @@ use avs::submission::{RefusalCode, SubmissionStatus};
 use chain::network::Network;
 use chain::{BlockReference, Endpoints, Transactions};
 use daemon::health::{Component, Gate};
-use daemon::{DirectoryLock, Health, Metrics, Shutdown, Store};
+use daemon::{DirectoryLock, Health, Metrics, Shutdown, Store, StoreError};
 use eyre::WrapErr;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{Api, Inquiry};
-use crate::chain::StateReader;
+use crate::chain::{ChainAccess, NetworkAccess};
 use crate::collect::{
-    self, Action, BlockState, Collector, CollectorSettings, Moment, Record, Refusal, Response, ResponseOutcome, TaskId,
-    Ticket,
+    self, Action, BlockState, Collector, CollectorSettings, Moment, Refusal, Response, ResponseOutcome, TaskId, Ticket,
 };
 use crate::config::Config;
 use crate::expire::Expirer;
 use crate::follow::{self, ChainChange, ChainNews};
 use crate::metrics::AggregatorMetrics;
-use crate::respond::Responder;
 use crate::store::{self, Change};
 
 /// Inquiries taken at once, and so the most signatures in one commit.
@@ -149,32 +147,22 @@ struct Parts {
 
 impl Parts {
     /// Waits for the chain, takes up what the last process left, and starts to follow.
-    async fn into_service(self) -> eyre::Result<Service> {
+    async fn into_service(self) -> eyre::Result<Service<NetworkAccess>> {
         let window = self.response_window().await;
         let settings = CollectorSettings {
             straggler_wait: Duration::from_millis(self.config.collect.straggler_wait_ms),
             response_window: window,
         };
         let clock = Instant::now();
-        let (history, records) = self
-            .store
-            .read(|connection| Ok((follow::history(connection)?, store::load(connection)?)))
-            .await?;
-        let mut collector = Collector::new(settings);
-        for (block, closing_orders) in &history {
-            // Only what signatures will name is read again: no block of the past is "now".
-            collector.block_applied(*block, *closing_orders, &[], u64::MAX, clock.elapsed());
-        }
-        restore(&mut collector, records, clock.elapsed());
+        let (history, collector) = collector_from(&self.store, settings, clock).await?;
 
         let (news_sender, news) = mpsc::channel(1);
-        let blocks = history.into_iter().map(|(block, _)| block).collect();
         let following = follow::Following::new(
             &self.endpoints,
             &self.rpc,
             &self.network,
             self.store.clone(),
-            blocks,
+            history,
             window,
         )?;
         self.metrics
@@ -200,26 +188,18 @@ impl Parts {
             self.shutdown
                 .spawn("expiring orders", expirer.run(head_seen, self.shutdown.token()));
         }
-        let (results_sender, results) = mpsc::channel(RESULTS);
-        Ok(Service {
+        let access = NetworkAccess::new(provider, self.transactions.clone(), &self.network, window);
+        let surroundings = Surroundings {
             own_address: self.transactions.sender(),
-            responder: Responder::new(provider.clone(), self.transactions, &self.network, window),
-            reader: Arc::new(Mutex::new(StateReader::new(provider, &self.network))),
-            collector,
-            clock,
             store: self.store,
             counts: self.counts,
             ready: self.ready,
             responses: self.responses,
             shutdown: self.shutdown,
-            checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
             news,
             head,
-            results,
-            results_sender,
-            tickets: BTreeMap::new(),
-            next_ticket: 0,
-        })
+        };
+        Ok(Service::new(access, collector, clock, surroundings))
     }
 
     async fn response_window(&self) -> u64 {
@@ -235,14 +215,27 @@ impl Parts {
     }
 }
 
-fn restore(collector: &mut Collector, records: Vec<Record>, now: Moment) {
-    if records.is_empty() {
-        return;
+/// The collector as the last process left it, and the blocks that process had applied.
+async fn collector_from(
+    store: &Store,
+    settings: CollectorSettings,
+    clock: Instant,
+) -> Result<(Vec<BlockReference>, Collector), StoreError> {
+    let (history, records) = store
+        .read(|connection| Ok((follow::history(connection)?, store::load(connection)?)))
+        .await?;
+    let mut collector = Collector::new(settings);
+    for (block, closing_orders) in &history {
+        // Only what signatures name is read again: no block of the past is "now".
+        collector.block_applied(*block, *closing_orders, &[], u64::MAX, clock.elapsed());
     }
-    tracing::info!(signatures = records.len(), "taking up what was collected before");
+    if !records.is_empty() {
+        tracing::info!(signatures = records.len(), "taking up what was collected before");
+    }
     for record in records {
-        collector.restore(record, now);
+        collector.restore(record, clock.elapsed());
     }
+    Ok((history.into_iter().map(|(block, _)| block).collect(), collector))
 }
 
 /// What work in the background found.
@@ -264,27 +257,46 @@ enum Finding {
 
 type Reply = oneshot::Sender<Result<SubmissionStatus, Refusal>>;
 
-struct Service {
+/// What the service works with beside the chain.
+struct Surroundings {
     own_address: Address,
-    collector: Collector,
-    clock: Instant,
     store: Store,
-    reader: Arc<Mutex<StateReader>>,
-    responder: Responder,
     counts: AggregatorMetrics,
     ready: Component,
     responses: Component,
     shutdown: Shutdown,
-    checks: Arc<Semaphore>,
     news: mpsc::Receiver<ChainNews>,
     head: watch::Sender<Option<u64>>,
+}
+
+struct Service<C> {
+    access: Arc<C>,
+    collector: Collector,
+    clock: Instant,
+    surroundings: Surroundings,
+    checks: Arc<Semaphore>,
     results: mpsc::Receiver<Finding>,
     results_sender: mpsc::Sender<Finding>,
     tickets: BTreeMap<Ticket, Reply>,
     next_ticket: u64,
 }
 
-impl Service {
+impl<C: ChainAccess> Service<C> {
+    fn new(access: C, collector: Collector, clock: Instant, surroundings: Surroundings) -> Self {
+        let (results_sender, results) = mpsc::channel(RESULTS);
+        Self {
+            access: Arc::new(access),
+            collector,
+            clock,
+            surroundings,
+            checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
+            results,
+            results_sender,
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+        }
+    }
+
     async fn run(mut self, mut inbox: mpsc::Receiver<Inquiry>, stop: CancellationToken) {
         let mut inquiries = Vec::with_capacity(BATCH);
         loop {
@@ -294,7 +306,7 @@ impl Service {
                 biased;
                 () = stop.cancelled() => return,
                 Some(finding) = self.results.recv() => self.take_in(finding),
-                Some(news) = self.news.recv() => self.hear(news),
+                Some(news) = self.surroundings.news.recv() => self.hear(news),
                 () = tokio::time::sleep(sleep) => self.collector.poll(self.clock.elapsed()),
                 received = inbox.recv_many(&mut inquiries, BATCH) => {
                     if received == 0 {
@@ -347,12 +359,12 @@ impl Service {
             }
         }
         if news.caught_up {
-            self.ready.ok();
-            self.head.send_replace(Some(news.head.number));
+            self.surroundings.ready.ok();
+            self.surroundings.head.send_replace(Some(news.head.number));
         }
         let (tasks, waiting) = self.collector.sizes();
-        self.counts.tasks.set(tasks as i64);
-        self.counts.waiting.set(waiting as i64);
+        self.surroundings.counts.tasks.set(tasks as i64);
+        self.surroundings.counts.waiting.set(waiting as i64);
     }
 
     fn take_in(&mut self, finding: Finding) {
@@ -362,12 +374,14 @@ impl Service {
             Finding::StateRead { block, state } => self.collector.state_read(block, state.map(|state| *state), now),
             Finding::Responded { task, outcome } => {
                 match &outcome {
-                    ResponseOutcome::Included => self.responses.ok(),
+                    ResponseOutcome::Included => self.surroundings.responses.ok(),
                     ResponseOutcome::AnsweredAlready => {
-                        self.counts.lost.inc();
-                        self.responses.ok();
+                        self.surroundings.counts.lost.inc();
+                        self.surroundings.responses.ok();
                     }
-                    ResponseOutcome::Failed(reason) => self.responses.degraded(format!("task {task}: {reason}")),
+                    ResponseOutcome::Failed(reason) => {
+                        self.surroundings.responses.degraded(format!("task {task}: {reason}"))
+                    }
                 }
                 self.collector.responded(task, outcome, now);
             }
@@ -387,7 +401,7 @@ impl Service {
                 Action::ReadState(block) => self.read_state(block),
                 Action::Check { job, claims, urgent } => self.check(job, claims, urgent),
                 Action::Respond(response) => self.respond(*response),
-                Action::Note(note) => self.counts.note(&note, self.own_address),
+                Action::Note(note) => self.surroundings.counts.note(&note, self.surroundings.own_address),
             }
         }
         let stored = self.keep(changes).await;
@@ -412,8 +426,8 @@ impl Service {
         }
         let changes = Arc::new(changes);
         let written = changes.clone();
-        let outcome = self
-            .store
+        let store = &self.surroundings.store;
+        let outcome = store
             .write(move |transaction| store::apply(transaction, &written))
             .await;
         let Err(error) = outcome else { return true };
@@ -428,18 +442,9 @@ impl Service {
     }
 
     fn read_state(&self, block: BlockReference) {
-        let reader = self.reader.clone();
+        let access = self.access.clone();
         self.in_background("reading stakes", async move {
-            let state = match reader.lock().await.read(block).await {
-                Ok(state) => Some(Box::new(state)),
-                Err(error) => {
-                    tracing::warn!(
-                        block = block.number,
-                        "cannot read the operators' stakes: {error}; trying again"
-                    );
-                    None
-                }
-            };
+            let state = access.read_state(block).await.map(Box::new);
             Finding::StateRead { block, state }
         });
     }
@@ -461,9 +466,9 @@ impl Service {
     }
 
     fn respond(&self, response: Response) {
-        let responder = self.responder.clone();
+        let access = self.access.clone();
         self.in_background("responding", async move {
-            let outcome = responder.respond(&response).await;
+            let outcome = access.respond(&response).await;
             Finding::Responded {
                 task: response.task,
                 outcome,
@@ -473,8 +478,8 @@ impl Service {
 
     /// Work that ends with a finding, or with the process.
     fn in_background(&self, name: &str, work: impl Future<Output = Finding> + Send + 'static) {
-        let (results, stop) = (self.results_sender.clone(), self.shutdown.token());
-        self.shutdown.spawn(name, async move {
+        let (results, stop) = (self.results_sender.clone(), self.surroundings.shutdown.token());
+        self.surroundings.shutdown.spawn(name, async move {
             tokio::select! {
                 () = stop.cancelled() => {}
                 finding = work => {

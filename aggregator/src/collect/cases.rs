@@ -1,0 +1,299 @@
+//! Single cases of collecting, each with its own small cluster.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alloy_primitives::{Address, B256};
+use avs::submission::{RefusalCode, SubmissionStatus};
+
+use super::fixture::{self, DOMAIN, Operator};
+use super::*;
+
+const WINDOW: u64 = 20;
+const CLOSE_BLOCK: u64 = 10;
+const STRAGGLER_WAIT: Duration = Duration::from_millis(50);
+
+/// Three operators of equal stake, threshold two thirds; checks and reads are done at once.
+struct Direct {
+    collector: Collector,
+    operators: Vec<Operator>,
+    block: BlockReference,
+    clock: Duration,
+    tickets: u64,
+    answers: BTreeMap<Ticket, Result<SubmissionStatus, Refusal>>,
+    responses: Vec<Response>,
+    notes: Vec<Note>,
+    finished: Vec<TaskId>,
+    records: Vec<Record>,
+}
+
+impl Direct {
+    fn new() -> Self {
+        let mut direct = Self {
+            collector: Collector::new(CollectorSettings {
+                straggler_wait: STRAGGLER_WAIT,
+                response_window: WINDOW,
+            }),
+            operators: Operator::many(3),
+            block: fixture::block(CLOSE_BLOCK, 0),
+            clock: Duration::ZERO,
+            tickets: 0,
+            answers: BTreeMap::new(),
+            responses: Vec::new(),
+            notes: Vec::new(),
+            finished: Vec::new(),
+            records: Vec::new(),
+        };
+        for number in 1..=CLOSE_BLOCK {
+            direct.apply(number, 1, &[]);
+        }
+        direct
+    }
+
+    fn apply(&mut self, number: u64, closing: u32, answers: &[AnsweredOnChain]) {
+        let block = fixture::block(number, 0);
+        self.collector
+            .block_applied(block, closing, answers, number, self.clock);
+        self.perform();
+    }
+
+    fn perform(&mut self) {
+        loop {
+            let actions = self.collector.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                match action {
+                    Action::Answer { ticket, answer } => {
+                        assert!(self.answers.insert(ticket, answer).is_none(), "answered once");
+                    }
+                    Action::ReadState(block) => {
+                        let stakes = vec![Some(1); self.operators.len()];
+                        let state = fixture::state(block, &self.operators, &[(66, stakes.clone()), (66, stakes)]);
+                        self.collector.state_read(block, Some(state), self.clock);
+                    }
+                    Action::Check { job, claims, .. } => {
+                        self.collector.checked(job, &find_invalid(&claims), self.clock)
+                    }
+                    Action::Respond(response) => self.responses.push(*response),
+                    Action::Note(note) => self.notes.push(note),
+                    Action::Finish(task) => self.finished.push(task),
+                    Action::Store(record) => self.records.push(record),
+                    Action::Discard { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.clock += time;
+        self.collector.poll(self.clock);
+        self.perform();
+    }
+
+    fn send(&mut self, submission: Submission) -> Ticket {
+        let ticket = Ticket(self.tickets);
+        self.tickets += 1;
+        self.collector.submit(ticket, submission, self.clock);
+        self.perform();
+        ticket
+    }
+
+    fn signed(&self, operator: usize, signer: usize, provider: u32) -> Submission {
+        let sent = fixture::submission(
+            &self.operators[operator],
+            &self.operators[signer].secret,
+            self.block,
+            0,
+            fixture::matches(1, provider),
+        );
+        Submission::parse(sent, &DOMAIN).expect("well formed")
+    }
+
+    fn answer(&mut self, operator: usize, signer: usize, provider: u32) -> Result<SubmissionStatus, RefusalCode> {
+        let ticket = self.send(self.signed(operator, signer, provider));
+        self.answers[&ticket].clone().map_err(|refusal| refusal.code)
+    }
+
+    fn task(&self) -> TaskId {
+        TaskId {
+            close_block: CLOSE_BLOCK as u32,
+            chunk: 0,
+        }
+    }
+}
+
+#[test]
+fn it_responds_at_once_when_everybody_signed_and_after_the_wait_otherwise() {
+    let mut all = Direct::new();
+    for operator in 0..3 {
+        assert_eq!(all.answer(operator, operator, 1), Ok(SubmissionStatus::Accepted));
+    }
+    assert_eq!(all.responses.len(), 1);
+    assert!(all.responses[0].non_signers.is_empty());
+
+    let mut two = Direct::new();
+    for operator in 0..2 {
+        assert_eq!(two.answer(operator, operator, 1), Ok(SubmissionStatus::Accepted));
+    }
+    assert!(two.responses.is_empty(), "the third may still come");
+    assert!(two.collector.tasks(None, 1)[0].quorum_reached);
+    two.pass(STRAGGLER_WAIT);
+    assert_eq!(two.responses.len(), 1);
+    assert_eq!(two.responses[0].non_signers, [two.operators[2].id]);
+    assert!(two.responses[0].aggregate.verify(two.responses[0].digest));
+}
+
+#[test]
+fn rubbish_in_an_operators_name_does_not_keep_it_from_being_counted() {
+    let mut direct = Direct::new();
+    assert_eq!(direct.answer(0, 0, 1), Ok(SubmissionStatus::Accepted));
+    // Unchecked at first, since the answer is known.
+    assert_eq!(direct.answer(1, 2, 1), Ok(SubmissionStatus::Accepted));
+    assert_eq!(
+        direct.notes.last(),
+        Some(&Note::InvalidSignature {
+            task: direct.task(),
+            operator: direct.operators[1].member.address,
+            digest: direct.signed(0, 0, 1).digest,
+        })
+    );
+    assert_eq!(direct.answer(1, 1, 1), Ok(SubmissionStatus::Accepted));
+    direct.pass(STRAGGLER_WAIT);
+    assert_eq!(direct.responses.len(), 1);
+    assert_eq!(direct.answer(1, 2, 1), Err(RefusalCode::InvalidSignature));
+    assert_eq!(direct.answer(1, 1, 1), Ok(SubmissionStatus::Duplicate));
+}
+
+#[test]
+fn the_first_valid_answer_of_an_operator_counts_and_the_second_is_named() {
+    let mut direct = Direct::new();
+    assert_eq!(direct.answer(0, 0, 2), Ok(SubmissionStatus::Accepted));
+    assert_eq!(direct.answer(0, 0, 1), Err(RefusalCode::Equivocation));
+    assert_eq!(direct.answer(0, 0, 3), Err(RefusalCode::Equivocation));
+    let named = direct.notes.iter().filter(
+        |note| matches!(note, Note::Equivocation { operator, .. } if *operator == direct.operators[0].member.address),
+    );
+    assert_eq!(named.count(), 1, "{:?}", direct.notes);
+    // The wrong answer came first and changes nothing for the others.
+    assert_eq!(direct.answer(1, 1, 1), Ok(SubmissionStatus::Accepted));
+    assert_eq!(direct.answer(2, 2, 1), Ok(SubmissionStatus::Accepted));
+    direct.pass(STRAGGLER_WAIT);
+    assert_eq!(direct.responses.len(), 1);
+    assert_eq!(direct.responses[0].digest, direct.signed(0, 0, 1).digest);
+
+    let answered = AnsweredOnChain {
+        task: direct.task(),
+        responder: Address::repeat_byte(9),
+        matches_hash: B256::ZERO,
+    };
+    direct.apply(CLOSE_BLOCK + 1, 0, &[answered]);
+    let minority = Note::Minority {
+        task: direct.task(),
+        operator: direct.operators[0].member.address,
+        digest: direct.signed(0, 0, 2).digest,
+    };
+    assert!(direct.notes.contains(&minority), "{:?}", direct.notes);
+}
+
+#[test]
+fn an_outsider_makes_nothing_be_kept() {
+    let mut direct = Direct::new();
+    for provider in 1..50 {
+        assert_eq!(direct.answer(0, 1, provider), Err(RefusalCode::InvalidSignature));
+    }
+    assert_eq!(direct.collector.sizes(), (0, 0));
+    assert!(direct.records.is_empty());
+    let stranger = Operator::new(99);
+    let sent = fixture::submission(&stranger, &stranger.secret, direct.block, 0, fixture::matches(1, 1));
+    let ticket = direct.send(Submission::parse(sent, &DOMAIN).expect("well formed"));
+    let refusal = direct.answers[&ticket].clone().expect_err("a stranger");
+    assert_eq!(refusal.code, RefusalCode::UnknownOperator);
+}
+
+#[test]
+fn blocks_ahead_are_waited_for_a_moment_and_others_refused() {
+    let mut direct = Direct::new();
+    direct.block = fixture::block(CLOSE_BLOCK + 1, 0);
+    let early = direct.send(direct.signed(0, 0, 1));
+    assert!(!direct.answers.contains_key(&early), "it waits");
+    direct.apply(CLOSE_BLOCK + 1, 1, &[]);
+    assert_eq!(direct.answers[&early], Ok(SubmissionStatus::Accepted));
+
+    direct.block = fixture::block(CLOSE_BLOCK + 3, 0);
+    let waiting = direct.send(direct.signed(0, 0, 1));
+    direct.pass(BLOCK_PATIENCE);
+    let refusal = direct.answers[&waiting].clone().expect_err("it did not come");
+    assert_eq!(refusal.code, RefusalCode::UnknownBlock);
+
+    direct.block = fixture::block(CLOSE_BLOCK + 5, 0);
+    assert_eq!(direct.answer(0, 0, 1), Err(RefusalCode::UnknownBlock));
+    direct.block = fixture::block(CLOSE_BLOCK, 1);
+    assert_eq!(direct.answer(0, 0, 1), Err(RefusalCode::UnknownBlock));
+    for number in CLOSE_BLOCK + 2..=CLOSE_BLOCK + WINDOW {
+        direct.apply(number, 0, &[]);
+    }
+    direct.block = fixture::block(CLOSE_BLOCK, 0);
+    assert_eq!(direct.answer(0, 0, 1), Err(RefusalCode::WindowOver));
+    // A block that closes no order has no task.
+    direct.block = fixture::block(CLOSE_BLOCK + 2, 0);
+    assert_eq!(direct.answer(0, 0, 1), Err(RefusalCode::UnknownBlock));
+}
+
+#[test]
+fn a_reorganised_close_block_drops_its_task_and_the_new_one_is_collected() {
+    let mut direct = Direct::new();
+    direct.answer(0, 0, 1).expect("accepted");
+    direct.collector.reverted(CLOSE_BLOCK - 1);
+    direct.perform();
+    assert_eq!(direct.finished, [direct.task()]);
+    let block = fixture::block(CLOSE_BLOCK, 1);
+    direct.collector.block_applied(block, 1, &[], CLOSE_BLOCK, direct.clock);
+    direct.perform();
+    assert_eq!(direct.answer(1, 1, 1), Err(RefusalCode::UnknownBlock));
+    direct.block = block;
+    for operator in 0..3 {
+        assert_eq!(direct.answer(operator, operator, 1), Ok(SubmissionStatus::Accepted));
+    }
+    assert_eq!(direct.responses.len(), 1);
+    assert_eq!(direct.responses[0].close_block_hash, block.hash);
+}
+
+#[test]
+fn an_answer_that_is_reorganised_away_is_given_again() {
+    let mut direct = Direct::new();
+    for operator in 0..3 {
+        direct.answer(operator, operator, 1).expect("accepted");
+    }
+    direct
+        .collector
+        .responded(direct.task(), ResponseOutcome::Included, direct.clock);
+    let answered = AnsweredOnChain {
+        task: direct.task(),
+        responder: Address::repeat_byte(9),
+        matches_hash: B256::ZERO,
+    };
+    direct.apply(CLOSE_BLOCK + 1, 0, &[answered]);
+    assert_eq!(direct.answer(0, 0, 1), Ok(SubmissionStatus::Answered));
+    direct.collector.reverted(CLOSE_BLOCK);
+    direct.apply(CLOSE_BLOCK + 1, 0, &[]);
+    direct.pass(STRAGGLER_WAIT);
+    assert_eq!(direct.responses.len(), 2);
+}
+
+#[test]
+fn finished_tasks_leave_memory_and_what_is_remembered_is_bounded() {
+    let mut direct = Direct::new();
+    let tasks = 3 * RECENT_LIMIT as u64;
+    for number in CLOSE_BLOCK + 1..CLOSE_BLOCK + tasks {
+        direct.apply(number, 1, &[]);
+        direct.block = fixture::block(number, 0);
+        direct.answer(0, 0, 1).expect("accepted");
+    }
+    assert!(direct.collector.sizes().0 <= WINDOW as usize + 1);
+    assert!(direct.collector.blocks.len() <= WINDOW as usize + 3);
+    assert!(direct.collector.recent.len() <= RECENT_LIMIT);
+    assert!(direct.collector.jobs.is_empty());
+    assert!(direct.finished.len() as u64 > tasks - WINDOW - 2);
+}
