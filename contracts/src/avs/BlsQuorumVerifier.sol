@@ -20,25 +20,20 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         uint256[] bitmaps;
     }
 
-    /// @dev Where the parts of a {BlsProof} lie in calldata: the first element of each array, and the two points.
-    struct ProofLists {
-        uint256 nonSigners;
-        uint256 nonSignerBitmapIndices;
-        uint256 nonSignerKeys;
-        uint256 quorumApks;
-        uint256 points;
-        uint256 quorumApkIndices;
-        uint256 totalStakeIndices;
-        uint256 nonSignerStakeIndices;
-        uint256 roots;
-        uint256 rootCount;
-    }
-
     /// @dev Every non-signer costs gas: this many, two full quorums of 200, cost about 7 million.
     uint256 private constant MAXIMUM_NON_SIGNERS = 400;
     uint256 private constant MAXIMUM_QUORUMS = 8;
     /// @dev Tries of the hash to the curve that may be spared; more than this many fail once in 2^128.
     uint256 private constant MAXIMUM_ROOTS = 128;
+
+    // Where in a {BlsProof}'s head the offsets of its arrays lie, in bytes; and apkG2, four words, right before sigma, two.
+    uint256 private constant BITMAP_INDICES = 0;
+    uint256 private constant KEYS = 32;
+    uint256 private constant APKS = 2 * 32;
+    uint256 private constant POINTS = 3 * 32;
+    uint256 private constant APK_INDICES = 9 * 32;
+    uint256 private constant TOTAL_STAKE_INDICES = 10 * 32;
+    uint256 private constant STAKE_INDICES = 11 * 32;
 
     /// @inheritdoc IBlsQuorumVerifier
     address public immutable registryCoordinator;
@@ -63,19 +58,20 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         uint8[] memory thresholds,
         uint32 stakeAge
     ) {
-        require(
-            numbers.length != 0 && numbers.length <= MAXIMUM_QUORUMS,
-            QuorumCountOutOfRange(numbers.length, MAXIMUM_QUORUMS)
-        );
-        require(thresholds.length == numbers.length, QuorumCountOutOfRange(thresholds.length, numbers.length));
+        if (numbers.length == 0 || numbers.length > MAXIMUM_QUORUMS) {
+            revert QuorumCountOutOfRange(numbers.length, MAXIMUM_QUORUMS);
+        }
+        if (thresholds.length != numbers.length) revert QuorumCountOutOfRange(thresholds.length, numbers.length);
 
         uint8 existing = coordinator.quorumCount();
         uint256 bitmap;
         uint256 packed;
         for (uint256 i = 0; i < numbers.length; i++) {
-            require(i == 0 || numbers[i] > numbers[i - 1], QuorumsNotAscending(numbers[i == 0 ? 0 : i - 1], numbers[i]));
-            require(numbers[i] < existing, UnknownQuorum(numbers[i], existing));
-            require(thresholds[i] >= 1 && thresholds[i] <= 100, ThresholdOutOfRange(numbers[i], thresholds[i]));
+            if (i != 0 && numbers[i] <= numbers[i - 1]) {
+                revert QuorumsNotAscending(numbers[i - 1], numbers[i]);
+            }
+            if (numbers[i] >= existing) revert UnknownQuorum(numbers[i], existing);
+            if (thresholds[i] < 1 || thresholds[i] > 100) revert ThresholdOutOfRange(numbers[i], thresholds[i]);
             bitmap |= 1 << numbers[i];
             packed |= (uint256(thresholds[i]) << 8 | numbers[i]) << (16 * i);
         }
@@ -104,108 +100,82 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         view
         returns (bytes32 signatories)
     {
-        require(blockReference < block.number, ReferenceBlockNotPast(blockReference, block.number));
-        ProofLists memory given = _decode(proof);
-        NonSigners memory absent = _nonSigners(given, blockReference);
+        if (blockReference >= block.number) revert ReferenceBlockNotPast(blockReference, block.number);
+        uint256 base = _base(proof);
+        NonSigners memory absent = _nonSigners(base, blockReference);
         signatories = _signatories(blockReference, absent.operatorIds);
 
         // The signers' key is the sum of the quorums' keys without the keys of those who did not sign.
         Bn254.G1 memory key = absent.keys;
         key.negate();
-        uint256 count = _quorumCount;
         uint256 packed = _packedQuorums;
-        for (uint256 i = 0; i < count; ++i) {
-            _addQuorumKey(given, i, uint8(packed), blockReference, key);
-            _checkStake(given, i, uint8(packed), uint8(packed >> 8), blockReference, absent);
+        for (uint256 i = 0; i < _quorumCount; ++i) {
+            _addQuorumKey(base, i, uint8(packed), blockReference, key);
+            _checkStake(base, i, uint8(packed), uint8(packed >> 8), blockReference, absent);
             packed >>= 16;
         }
-        require(key.x != 0 || key.y != 0, NobodySigned());
+        if (key.x == 0 && key.y == 0) revert NobodySigned();
 
-        (uint256 x, uint256 y) = _hashToG1(message, given);
-        (bool success, bool valid) = Bn254.verify(message, x, y, key, given.points);
-        require(success, InvalidPoint());
-        require(valid, InvalidSignature(message));
+        (uint256 x, uint256 y) = _hashToG1(message, proof, base);
+        (bool success, bool valid) = Bn254.verify(message, x, y, key, base + POINTS);
+        if (!success) revert InvalidPoint();
+        if (!valid) revert InvalidSignature(message);
     }
 
     // ------------------------------------------------------------------ proof
 
-    /// @dev The proof stays in calldata; this finds its parts and checks every length once. Reading them through Solidity's
-    /// nested calldata arrays checks them at each use, for 5 000 gas.
-    function _decode(bytes calldata proof) private view returns (ProofLists memory given) {
-        uint256 base;
+    /// @dev The proof stays in calldata: this finds the struct, {_list} its arrays. Solidity's own nested calldata arrays are
+    /// checked at every use, for 5 000 gas.
+    function _base(bytes calldata proof) private pure returns (uint256 base) {
         uint256 offset;
         assembly ("memory-safe") {
             offset := calldataload(proof.offset)
             base := add(proof.offset, offset)
         }
         // The struct's own offset, perhaps roots, then its head of twelve words.
-        require(
-            offset >= 32 && offset & 31 == 0 && offset <= 32 * (MAXIMUM_ROOTS + 1) && proof.length >= offset + 12 * 32,
-            MalformedProof()
-        );
-        uint256 nonSigners = _length(base, 1);
-        require(nonSigners <= MAXIMUM_NON_SIGNERS, TooManyNonSigners(nonSigners, MAXIMUM_NON_SIGNERS));
-        given.nonSigners = nonSigners;
-        uint256 count = _quorumCount;
-        bool wellFormed = true;
         unchecked {
-            given.roots = base - offset + 32;
-            given.rootCount = offset / 32 - 1;
-            // apkG2 (four words) and sigma (two words) lie in the head, one behind the other.
-            given.points = base + 3 * 32;
+            bool fits = offset - 32 <= 32 * MAXIMUM_ROOTS && proof.length >= offset + 12 * 32;
+            if (!fits || offset & 31 != 0) revert MalformedProof();
         }
-        (given.nonSignerBitmapIndices, wellFormed) = _list(base, 0, nonSigners, 32, wellFormed);
-        (given.nonSignerKeys, wellFormed) = _list(base, 1, nonSigners, 64, wellFormed);
-        (given.quorumApks, wellFormed) = _list(base, 2, count, 64, wellFormed);
-        (given.quorumApkIndices, wellFormed) = _list(base, 9, count, 32, wellFormed);
-        (given.totalStakeIndices, wellFormed) = _list(base, 10, count, 32, wellFormed);
-        (given.nonSignerStakeIndices, wellFormed) = _list(base, 11, count, 32, wellFormed);
-        if (!wellFormed) _refuse(base, nonSigners);
     }
 
-    /// @dev First element of an array whose offset is the given word after `base`, itself counted from there; and whether it
-    /// and everything before was well formed.
-    function _list(uint256 base, uint256 word, uint256 expected, uint256 elementSize, bool soFar)
+    /// @dev First element of an array of the proof that must have `expected` elements, `size` bytes in all.
+    /// @param place Where its offset lies, in bytes from `base`; the offset counts from `base` too.
+    function _list(uint256 base, uint256 place, uint256 expected, uint256 size)
         private
         pure
-        returns (uint256 elements, bool wellFormed)
+        returns (uint256 elements)
     {
+        uint256 wrong;
         assembly ("memory-safe") {
-            let offset := calldataload(add(base, shl(5, word)))
+            let offset := calldataload(add(base, place))
             elements := add(add(base, offset), 0x20)
-            // The expected length is small, so that nothing overflows when the offset is small too.
-            wellFormed := and(
-                and(eq(calldataload(sub(elements, 0x20)), expected), lt(offset, 0xffffffff)),
-                and(iszero(gt(add(elements, mul(expected, elementSize)), calldatasize())), soFar)
+            // A large offset may wrap, and is refused for being large.
+            wrong := or(
+                xor(calldataload(sub(elements, 0x20)), expected),
+                or(shr(32, offset), gt(add(elements, size), calldatasize()))
             )
         }
-    }
-
-    /// @dev Says which length is wrong, if one is.
-    function _refuse(uint256 base, uint256 nonSigners) private view {
-        uint8[5] memory words = [0, 2, 9, 10, 11];
-        for (uint256 i = 0; i < words.length; ++i) {
-            uint256 expected = i == 0 ? nonSigners : _quorumCount;
-            uint256 length = _length(base, words[i]);
-            require(length == expected, WrongProofLength(length, expected));
-        }
+        if (wrong == 0) return elements;
+        uint256 length = _length(base, place);
+        if (length != expected) revert WrongProofLength(length, expected);
         revert MalformedProof();
     }
 
-    function _length(uint256 base, uint256 word) private pure returns (uint256 length) {
+    function _length(uint256 base, uint256 place) private pure returns (uint256 length) {
         assembly ("memory-safe") {
-            length := calldataload(add(base, calldataload(add(base, shl(5, word)))))
+            length := calldataload(add(base, calldataload(add(base, place))))
         }
     }
 
     /// @dev An index from a list of the proof.
-    function _index(uint256 list, uint256 i) private pure returns (uint32) {
-        uint256 index;
+    function _index(uint256 list, uint256 i) private pure returns (uint32 index) {
+        uint256 word;
         assembly ("memory-safe") {
-            index := calldataload(add(list, shl(5, i)))
+            word := calldataload(add(list, shl(5, i)))
+            index := word
         }
-        require(index <= type(uint32).max, MalformedProof());
-        return uint32(index);
+        if (word > type(uint32).max) revert MalformedProof();
     }
 
     /// @dev A point from a list of the proof, and its hash: what registries know it by.
@@ -223,27 +193,26 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
     // ------------------------------------------------------------ non-signers
 
     /// @dev Sum of the non-signers' keys, each as often as quorums count it, their operator ids, and the quorums each was in.
-    function _nonSigners(ProofLists memory given, uint32 blockReference)
-        private
-        view
-        returns (NonSigners memory absent)
-    {
-        uint256 count = given.nonSigners;
+    function _nonSigners(uint256 base, uint32 blockReference) private view returns (NonSigners memory absent) {
+        uint256 count = _length(base, KEYS);
+        if (count > MAXIMUM_NON_SIGNERS) revert TooManyNonSigners(count, MAXIMUM_NON_SIGNERS);
+        uint256 indices = _list(base, BITMAP_INDICES, count, count * 32);
         if (count == 0) return absent;
+        uint256 keys = _list(base, KEYS, count, count * 64);
         absent.operatorIds = new bytes32[](count);
         absent.bitmaps = new uint256[](count);
         bytes32 previous;
         for (uint256 i = 0; i < count; ++i) {
-            (uint256 x, uint256 y, bytes32 operatorId) = _point(given.nonSignerKeys, i);
-            require(operatorId > previous, NonSignersNotAscending(previous, operatorId));
+            (uint256 x, uint256 y, bytes32 operatorId) = _point(keys, i);
+            if (operatorId <= previous) revert NonSignersNotAscending(previous, operatorId);
             previous = operatorId;
             absent.operatorIds[i] = operatorId;
 
-            uint256 bitmap = _bitmap(operatorId, blockReference, _index(given.nonSignerBitmapIndices, i));
+            uint256 bitmap = _bitmap(operatorId, blockReference, _index(indices, i));
             absent.bitmaps[i] = bitmap;
             // At most MAXIMUM_QUORUMS additions, each far cheaper than a multiplication.
             for (uint256 shared = bitmap & _quorumBitmap; shared != 0; shared &= shared - 1) {
-                require(absent.keys.add(x, y), InvalidPoint());
+                if (!absent.keys.add(x, y)) revert InvalidPoint();
             }
         }
     }
@@ -277,17 +246,17 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
             index,
             0
         );
-        require(answered, UnknownNonSigner(operatorId, index, blockReference));
+        if (!answered) revert UnknownNonSigner(operatorId, index, blockReference);
     }
 
     // ---------------------------------------------------------------- quorums
 
     /// @dev Adds the quorum's aggregate key, which must be the one its registry recorded.
-    function _addQuorumKey(ProofLists memory given, uint256 i, uint8 quorum, uint32 blockReference, Bn254.G1 memory key)
+    function _addQuorumKey(uint256 base, uint256 i, uint8 quorum, uint32 blockReference, Bn254.G1 memory key)
         private
         view
     {
-        uint32 index = _index(given.quorumApkIndices, i);
+        uint32 index = _index(_list(base, APK_INDICES, _quorumCount, _quorumCount << 5), i);
         (bool answered, uint256 actual) = _read(
             blsApkRegistry,
             EigenBlsApkRegistry.getApkHashAtBlockNumberAndIndex.selector,
@@ -297,17 +266,17 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
             index,
             0
         );
-        require(answered, RegistryRefused(blsApkRegistry, quorum, index, blockReference));
+        if (!answered) revert RegistryRefused(blsApkRegistry, quorum, index, blockReference);
 
-        (uint256 x, uint256 y, bytes32 hash) = _point(given.quorumApks, i);
+        (uint256 x, uint256 y, bytes32 hash) = _point(_list(base, APKS, _quorumCount, _quorumCount << 6), i);
         // The registry keeps 24 bytes of the hash.
-        require(bytes24(hash) == bytes32(actual), WrongQuorumKey(quorum, bytes24(hash), bytes32(actual)));
-        require(key.add(x, y), InvalidPoint());
+        if (bytes24(hash) != bytes32(actual)) revert WrongQuorumKey(quorum, bytes24(hash), bytes32(actual));
+        if (!key.add(x, y)) revert InvalidPoint();
     }
 
     /// @dev The quorum's stake without that of its non-signers must reach the threshold.
     function _checkStake(
-        ProofLists memory given,
+        uint256 base,
         uint256 i,
         uint8 quorum,
         uint8 threshold,
@@ -315,32 +284,32 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         NonSigners memory absent
     ) private view {
         if (maximumStakeAge != 0) _checkStakeAge(quorum, blockReference);
-        uint256 total = _totalStake(quorum, blockReference, _index(given.totalStakeIndices, i));
-        require(total != 0, NoStake(quorum, blockReference));
-        uint256 signed = given.nonSigners == 0 ? total : total - _absentStake(given, i, quorum, blockReference, absent);
+        uint256 total = _totalStake(
+            quorum, blockReference, _index(_list(base, TOTAL_STAKE_INDICES, _quorumCount, _quorumCount << 5), i)
+        );
+        if (total == 0) revert NoStake(quorum, blockReference);
+        uint256 signed = total - _absentStake(base, i, quorum, blockReference, absent);
 
         // Checked at construction too; a threshold outside 1 to 100 would accept everything or nothing.
-        require(threshold >= 1 && threshold <= 100, ThresholdOutOfRange(quorum, threshold));
-        require(signed * 100 >= total * threshold, ThresholdNotReached(quorum, signed, total, threshold));
+        if (threshold < 1 || threshold > 100) revert ThresholdOutOfRange(quorum, threshold);
+        if (signed * 100 < total * threshold) revert ThresholdNotReached(quorum, signed, total, threshold);
     }
 
     /// @dev Sum of the stakes of the non-signers that were in the quorum.
-    function _absentStake(
-        ProofLists memory given,
-        uint256 i,
-        uint8 quorum,
-        uint32 blockReference,
-        NonSigners memory absent
-    ) private view returns (uint256 sum) {
-        uint256 lists = given.nonSignerStakeIndices;
-        uint256 length = _length(lists, i);
-        require(length <= MAXIMUM_NON_SIGNERS, TooManyNonSigners(length, MAXIMUM_NON_SIGNERS));
-        (uint256 indices, bool wellFormed) = _list(lists, i, length, 32, true);
-        require(wellFormed, MalformedProof());
+    function _absentStake(uint256 base, uint256 i, uint8 quorum, uint32 blockReference, NonSigners memory absent)
+        private
+        view
+        returns (uint256 sum)
+    {
+        uint256 lists = _list(base, STAKE_INDICES, _quorumCount, _quorumCount << 5);
+        if (absent.operatorIds.length == 0) return 0;
+        uint256 length = _length(lists, i * 32);
+        if (length > MAXIMUM_NON_SIGNERS) revert TooManyNonSigners(length, MAXIMUM_NON_SIGNERS);
+        uint256 indices = _list(lists, i * 32, length, length * 32);
         uint256 used;
-        for (uint256 j = 0; j < given.nonSigners; ++j) {
+        for (uint256 j = 0; j < absent.operatorIds.length; ++j) {
             if (absent.bitmaps[j] >> quorum & 1 == 0) continue;
-            require(used < length, WrongProofLength(length, used + 1));
+            if (used >= length) revert WrongProofLength(length, used + 1);
             sum += _stake(quorum, blockReference, absent.operatorIds[j], _index(indices, used));
             ++used;
         }
@@ -349,11 +318,10 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
     function _checkStakeAge(uint8 quorum, uint32 blockReference) private view {
         (bool answered, uint256 refreshedAt) =
             _read(registryCoordinator, EigenRegistryCoordinator.quorumUpdateBlockNumber.selector, 1, quorum, 0, 0, 0);
-        require(answered, RegistryRefused(registryCoordinator, quorum, 0, blockReference));
-        require(
-            refreshedAt + maximumStakeAge >= blockReference,
-            StakeTooOld(quorum, refreshedAt, blockReference, maximumStakeAge)
-        );
+        if (!answered) revert RegistryRefused(registryCoordinator, quorum, 0, blockReference);
+        if (refreshedAt + maximumStakeAge < blockReference) {
+            revert StakeTooOld(quorum, refreshedAt, blockReference, maximumStakeAge);
+        }
     }
 
     function _totalStake(uint8 quorum, uint32 blockReference, uint32 index) private view returns (uint256 stake) {
@@ -367,7 +335,7 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
             index,
             0
         );
-        require(answered, RegistryRefused(stakeRegistry, quorum, index, blockReference));
+        if (!answered) revert RegistryRefused(stakeRegistry, quorum, index, blockReference);
     }
 
     function _stake(uint8 quorum, uint32 blockReference, bytes32 operatorId, uint32 index)
@@ -385,14 +353,27 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
             uint256(operatorId),
             index
         );
-        require(answered, RegistryRefused(stakeRegistry, quorum, index, blockReference));
+        if (!answered) revert RegistryRefused(stakeRegistry, quorum, index, blockReference);
     }
 
-    function _hashToG1(bytes32 message, ProofLists memory given) private view returns (uint256 x, uint256 y) {
-        if (given.rootCount == 0) return Bn254.hashToG1(message);
+    /// @dev The roots, if any, are all between the proof's leading offset and the struct.
+    function _hashToG1(bytes32 message, bytes calldata proof, uint256 base)
+        private
+        view
+        returns (uint256 x, uint256 y)
+    {
+        uint256 roots;
+        assembly ("memory-safe") {
+            roots := add(proof.offset, 0x20)
+        }
+        uint256 count;
+        unchecked {
+            count = (base - roots) >> 5;
+        }
+        if (count == 0) return Bn254.hashToG1(message);
         bool success;
-        (success, x, y) = Bn254.hashToG1(message, given.roots, given.rootCount);
-        require(success, InvalidRoots(given.rootCount));
+        (success, x, y) = Bn254.hashToG1(message, roots, count);
+        if (!success) revert InvalidRoots(count);
     }
 
     // -------------------------------------------------------------- registries

@@ -45,8 +45,8 @@ interface IMatchingTaskManager {
     /// @dev The order book asks for a window longer than block hashes reach, or for none.
     error ResponseWindowOutOfRange(uint256 responseWindow, uint256 limit);
     error NotAContract(address account);
-    /// @dev A verifier takes effect at a later block.
-    error VerifierBlockNotAhead(uint32 fromBlock, uint256 blockNumber);
+    /// @dev Orders that are there now are decided by the verifier they were made under.
+    error VerifierBlockTooEarly(uint32 fromBlock, uint256 earliest);
     /// @dev Tasks that the previous verifier decides can still be answered until `untilBlock`.
     error VerifierChangeTooSoon(uint256 untilBlock, uint256 blockNumber);
 
@@ -58,8 +58,8 @@ interface IMatchingTaskManager {
 
     /// @notice Appends a version of the matching parameters; versions count from 1 and never change.
     function addMatchingParameters(MatchingParameters calldata parameters) external returns (uint16 version);
-    /// @notice Names the verifier of all tasks whose close block is `fromBlock` or later. What decides a task never changes
-    /// once its close block is there.
+    /// @notice Names the verifier of all tasks whose close block is `fromBlock` or later, which is at least two bid and
+    /// response windows ahead: what decides an order never changes once it is there.
     function setQuorumVerifier(address verifier, uint32 fromBlock) external;
     /// @notice Guardian: no task is answered until {resume}. Cancelling, expiring and closing go on.
     function pause() external;

@@ -31,10 +31,9 @@ contract MatchingServiceManager is IMatchingServiceManager, AccessManagedUpgrade
 
     /// @inheritdoc IMatchingServiceManager
     function connect(address registryCoordinator, string calldata metadataUri) external restricted {
-        require(
-            EigenRegistryCoordinator(registryCoordinator).supportsAVS(address(this)),
-            RegistrarOfAnotherAvs(registryCoordinator)
-        );
+        if (!EigenRegistryCoordinator(registryCoordinator).supportsAVS(address(this))) {
+            revert RegistrarOfAnotherAvs(registryCoordinator);
+        }
         // EigenLayer takes an AVS for one only after its metadata is there.
         _allocationManager.updateAVSMetadataURI(address(this), metadataUri);
         _allocationManager.setAVSRegistrar(address(this), registryCoordinator);

@@ -95,10 +95,10 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
     constructor(address authority, IOrderBook book, address verifier) AccessManaged(authority) {
         // The order book's window never changes.
         uint16 window = book.parameters().responseWindow;
-        require(
-            window != 0 && window <= MAXIMUM_RESPONSE_WINDOW, ResponseWindowOutOfRange(window, MAXIMUM_RESPONSE_WINDOW)
-        );
-        require(verifier.code.length != 0, NotAContract(verifier));
+        if (window == 0 || window > MAXIMUM_RESPONSE_WINDOW) {
+            revert ResponseWindowOutOfRange(window, MAXIMUM_RESPONSE_WINDOW);
+        }
+        if (verifier.code.length == 0) revert NotAContract(verifier);
         _orderBook = book;
         responseWindow = window;
         _chainId = block.chainid;
@@ -117,14 +117,14 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
         TaskConfig config = _config;
         _check(task, closeBlock, chunk, config);
         uint256 slot = _ringSlot(closeBlock, chunk);
-        require(_answeredAt(_ring[slot], closeBlock) == 0, TaskAlreadyAnswered(closeBlock, chunk));
+        if (_answeredAt(_load(slot), closeBlock) != 0) revert TaskAlreadyAnswered(closeBlock, chunk);
 
         bytes32 matchesHash = _hash(matches);
         bytes32 digest = _digest(task, matchesHash);
         bytes32 signatories = IQuorumVerifier(_verifierAt(closeBlock, config)).verify(digest, closeBlock, proof);
 
         uint224 commitment = _commitment(digest, closeBlock, signatories);
-        _ring[slot] = block.number << 224 | commitment;
+        _store(slot, block.number << 224 | commitment);
         emit TaskResponded(closeBlock, chunk, msg.sender, matchesHash, commitment);
 
         _orderBook.openLeases(closeBlock, matches, msg.sender);
@@ -142,18 +142,18 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
         for (uint256 i = 0; i < parameters.weights.length; i++) {
             sum += parameters.weights[i];
         }
-        require(sum == WEIGHT_SUM, WeightsDoNotSumUp(sum, WEIGHT_SUM));
+        if (sum != WEIGHT_SUM) revert WeightsDoNotSumUp(sum, WEIGHT_SUM);
         uint256 randomness = parameters.weights[7];
-        require(randomness <= MAXIMUM_RANDOMNESS_WEIGHT, RandomnessWeightTooHigh(randomness, MAXIMUM_RANDOMNESS_WEIGHT));
-        require(parameters.stakeCap != 0, StakeCapIsZero());
-        require(
-            parameters.rankLimit >= 1 && parameters.rankLimit <= MAXIMUM_RANK_LIMIT,
-            RankLimitOutOfRange(parameters.rankLimit, MAXIMUM_RANK_LIMIT)
-        );
-        require(
-            parameters.chunkSize >= 1 && parameters.chunkSize <= MAXIMUM_CHUNK_SIZE,
-            ChunkSizeOutOfRange(parameters.chunkSize, MAXIMUM_CHUNK_SIZE)
-        );
+        if (randomness > MAXIMUM_RANDOMNESS_WEIGHT) {
+            revert RandomnessWeightTooHigh(randomness, MAXIMUM_RANDOMNESS_WEIGHT);
+        }
+        if (parameters.stakeCap == 0) revert StakeCapIsZero();
+        if (parameters.rankLimit < 1 || parameters.rankLimit > MAXIMUM_RANK_LIMIT) {
+            revert RankLimitOutOfRange(parameters.rankLimit, MAXIMUM_RANK_LIMIT);
+        }
+        if (parameters.chunkSize < 1 || parameters.chunkSize > MAXIMUM_CHUNK_SIZE) {
+            revert ChunkSizeOutOfRange(parameters.chunkSize, MAXIMUM_CHUNK_SIZE);
+        }
 
         version = _config.parametersCount() + 1;
         _config = _config.withParametersCount(version);
@@ -163,15 +163,19 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
 
     /// @inheritdoc IMatchingTaskManager
     function setQuorumVerifier(address verifier, uint32 fromBlock) external restricted {
-        require(verifier.code.length != 0, NotAContract(verifier));
-        require(fromBlock > block.number, VerifierBlockNotAhead(fromBlock, block.number));
+        if (verifier.code.length == 0) revert NotAContract(verifier);
+        // As long as the order book takes to change who opens leases: every order that is there, requeued even, is decided
+        // by the verifier it was made under.
+        IOrderBook.Parameters memory windows = _orderBook.parameters();
+        uint256 earliest = block.number + 2 * (uint256(windows.maximumBidWindow) + windows.responseWindow) + 1;
+        if (fromBlock < earliest) revert VerifierBlockTooEarly(fromBlock, earliest);
 
         // A change that has not come into force is replaced. One that has must first outlive the tasks decided by the verifier
         // before it, because only one previous verifier is kept.
         uint256 inForceFrom = _config.verifierFrom();
         if (inForceFrom <= block.number) {
             uint256 untilBlock = inForceFrom + MAXIMUM_RESPONSE_WINDOW;
-            require(inForceFrom == 0 || block.number > untilBlock, VerifierChangeTooSoon(untilBlock, block.number));
+            if (inForceFrom != 0 && block.number <= untilBlock) revert VerifierChangeTooSoon(untilBlock, block.number);
             _previousVerifier = _config.verifier();
         }
         _config = _config.withVerifier(verifier, fromBlock);
@@ -202,19 +206,19 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
     /// @inheritdoc IMatchingTaskManager
     function answeredAt(uint32 closeBlock, uint16 chunk) external view returns (uint32) {
         if (chunk >= MAX_CHUNKS) return 0;
-        return _answeredAt(_ring[_ringSlot(closeBlock, chunk)], closeBlock);
+        return _answeredAt(_load(_ringSlot(closeBlock, chunk)), closeBlock);
     }
 
     /// @inheritdoc IMatchingTaskManager
     function commitmentOf(uint32 closeBlock, uint16 chunk) external view returns (uint224) {
         if (chunk >= MAX_CHUNKS) return 0;
-        uint256 word = _ring[_ringSlot(closeBlock, chunk)];
+        uint256 word = _load(_ringSlot(closeBlock, chunk));
         return _answeredAt(word, closeBlock) == 0 ? 0 : uint224(word);
     }
 
     /// @inheritdoc IMatchingTaskManager
     function matchingParameters(uint16 version) external view returns (MatchingParameters memory) {
-        require(version != 0 && version <= _config.parametersCount(), UnknownParamsVersion(version));
+        if (version == 0 || version > _config.parametersCount()) revert UnknownParamsVersion(version);
         return _parameters[version];
     }
 
@@ -247,16 +251,18 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
 
     /// @dev Everything about a task that needs neither its signatures nor the ring.
     function _check(Task calldata task, uint32 closeBlock, uint16 chunk, TaskConfig config) private view {
-        require(!config.paused(), MatchingIsPaused());
-        require(chunk < MAX_CHUNKS, ChunkOutOfRange(chunk, MAX_CHUNKS));
+        if (config.paused()) revert MatchingIsPaused();
+        if (chunk >= MAX_CHUNKS) revert ChunkOutOfRange(chunk, MAX_CHUNKS);
         uint16 version = task.paramsVersion;
-        require(version != 0 && version <= config.parametersCount(), UnknownParamsVersion(version));
+        if (version == 0 || version > config.parametersCount()) revert UnknownParamsVersion(version);
         unchecked {
             // Wraps for a close block ahead, far above any window; the close block itself gives the largest number.
-            require(block.number - closeBlock - 1 < responseWindow, OutsideResponseWindow(closeBlock, block.number));
+            if (block.number - closeBlock - 1 >= responseWindow) {
+                revert OutsideResponseWindow(closeBlock, block.number);
+            }
         }
         bytes32 actual = blockhash(closeBlock);
-        require(task.closeBlockHash == actual, WrongCloseBlockHash(closeBlock, task.closeBlockHash, actual));
+        if (task.closeBlockHash != actual) revert WrongCloseBlockHash(closeBlock, task.closeBlockHash, actual);
     }
 
     function _verifierAt(uint32 closeBlock, TaskConfig config) private view returns (address) {
@@ -267,9 +273,22 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
         _config = _config.withPaused(stopped);
     }
 
-    function _ringSlot(uint32 closeBlock, uint16 chunk) private pure returns (uint256) {
-        unchecked {
-            return (closeBlock % RING_BLOCKS) * MAX_CHUNKS + chunk;
+    /// @dev Storage slot of a task's word. The chunk was checked, so it lies in the ring.
+    function _ringSlot(uint32 closeBlock, uint16 chunk) private pure returns (uint256 slot) {
+        assembly ("memory-safe") {
+            slot := add(add(_ring.slot, mul(mod(closeBlock, RING_BLOCKS), MAX_CHUNKS)), chunk)
+        }
+    }
+
+    function _load(uint256 slot) private view returns (uint256 word) {
+        assembly ("memory-safe") {
+            word := sload(slot)
+        }
+    }
+
+    function _store(uint256 slot, uint256 word) private {
+        assembly ("memory-safe") {
+            sstore(slot, word)
         }
     }
 

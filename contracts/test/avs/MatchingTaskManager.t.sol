@@ -258,21 +258,24 @@ contract MatchingTaskManagerTest is EigenLayerTest {
     /// @dev What decides a task is fixed by its close block.
     function test_another_verifier_decides_later_close_blocks_only() public {
         BlsQuorumVerifier strict = _newVerifier(100);
-        uint32 present = uint32(vm.getBlockNumber());
+        // Twice the longest bid window of 20 and the response window of 100.
+        uint32 fromBlock = uint32(vm.getBlockNumber() + 241);
         vm.expectRevert(
-            abi.encodeWithSelector(IMatchingTaskManager.VerifierBlockNotAhead.selector, present, uint256(present))
+            abi.encodeWithSelector(
+                IMatchingTaskManager.VerifierBlockTooEarly.selector, fromBlock - 1, uint256(fromBlock)
+            )
         );
-        manager.setQuorumVerifier(address(strict), present);
+        manager.setQuorumVerifier(address(strict), fromBlock - 1);
         vm.expectRevert(abi.encodeWithSelector(IMatchingTaskManager.NotAContract.selector, address(1)));
-        manager.setQuorumVerifier(address(1), present + 1);
+        manager.setQuorumVerifier(address(1), fromBlock);
 
-        uint32 fromBlock = closeBlock + 5;
         manager.setQuorumVerifier(address(strict), fromBlock);
         assertEq(manager.quorumVerifier(), address(verifier), "still the old one");
         assertEq(manager.quorumVerifierAt(fromBlock - 1), address(verifier), "before");
         assertEq(manager.quorumVerifierAt(fromBlock), address(strict), "from");
 
-        // The old task is decided by the old verifier although the new one is in force by now.
+        // A task that closed before is decided by the old verifier although the new one is in force by now.
+        closeBlock = _closeBlock(fromBlock - 1);
         vm.roll(fromBlock + 10);
         assertEq(manager.quorumVerifier(), address(strict), "now the new one");
         manager.respond(_task(), _matches(), _proof(_task(), _matches()));
@@ -291,7 +294,7 @@ contract MatchingTaskManagerTest is EigenLayerTest {
 
     function test_one_previous_verifier_is_kept_until_its_tasks_are_over() public {
         (BlsQuorumVerifier second, BlsQuorumVerifier third) = (_newVerifier(70), _newVerifier(80));
-        uint32 fromBlock = uint32(vm.getBlockNumber() + 10);
+        uint32 fromBlock = uint32(vm.getBlockNumber() + 241);
         manager.setQuorumVerifier(address(second), fromBlock);
         // Not in force yet: replaced.
         manager.setQuorumVerifier(address(third), fromBlock + 1);
