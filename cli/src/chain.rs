@@ -165,8 +165,9 @@ impl Chain {
         let mut transaction = TxEip1559 {
             chain_id: self.network.chain_id,
             nonce,
-            // Storage may be warmer while estimating than when included.
-            gas_limit: gas + gas / 5 + 10_000,
+            // What is included before may change what the call does: closing a lease costs two new credits more once its
+            // payout hold is over. Gas that is not used is not paid for.
+            gas_limit: gas + gas / 5 + 80_000,
             max_fee_per_gas: fees.max_fee_per_gas,
             max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
             to: TxKind::Call(call.to),
