@@ -15,5 +15,6 @@ pub mod membership;
 pub mod metrics;
 pub mod run;
 pub mod sign_once;
+pub mod stakes;
 pub mod store;
 pub mod tasks;

@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::keys;
 use crate::metrics::{OperatorMetrics, Refusal};
 use crate::sign_once::{Signed, Verdict};
+use crate::stakes::Stakes;
 use crate::store::{Forgotten, OperatorStore};
 use crate::tasks::{self, Answer, OpenOrder, Tasks};
 
@@ -72,7 +73,11 @@ pub async fn start(config: Config, shutdown: Shutdown) -> eyre::Result<()> {
     };
     tracing::info!(operator_id = %operator.operator_id, aggregators = operator.aggregators.count(), "operator");
 
-    let router = daemon::http::operations_router(health.clone(), metrics.clone());
+    let stakes = Stakes::new(endpoints.provider(), &network, operator.operator_id);
+    metrics.register_unprefixed(|registry| stakes.register_metrics(registry));
+    let membership = stakes.watch(health.component("membership", Gate::None));
+    let router =
+        daemon::http::operations_router(health.clone(), metrics.clone()).merge(api::node_router(health.clone()));
     let (listener, bound) = daemon::http::bind(config.http.listen, "health and metrics").await?;
     api::write_addresses(&config.data_dir, bound).wrap_err("cannot write addresses.json into the data directory")?;
     shutdown.spawn_critical("HTTP", daemon::http::serve(listener, router, shutdown.token()));
@@ -83,6 +88,10 @@ pub async fn start(config: Config, shutdown: Shutdown) -> eyre::Result<()> {
     let token = shutdown.token();
     shutdown.spawn("store health", async move {
         token.run_until_cancelled(store_health).await;
+    });
+    let token = shutdown.token();
+    shutdown.spawn("watching the stakes", async move {
+        token.run_until_cancelled(membership).await;
     });
     let draining = (shutdown.token(), health);
     shutdown.spawn("draining", async move {
