@@ -159,7 +159,7 @@ pub(crate) fn state(state: OrderState) -> (&'static str, Option<&'static str>) {
         OrderState::Leased => ("leased", None),
         OrderState::Cancelled => ("cancelled", None),
         OrderState::Expired => ("expired", None),
-        OrderState::ClosedByUser => ("closed", Some("closed by its user")),
+        OrderState::ClosedByUser => ("closed", Some("ended by its user")),
         OrderState::ClosedAtEnd => ("closed", Some("it reached its end")),
         OrderState::ClosedNoManifest => ("closed", Some("the provider got no manifest in time")),
         OrderState::ClosedMaintenance => ("closed", Some("the provider takes capacity out of service")),
@@ -176,7 +176,7 @@ pub(crate) fn state(state: OrderState) -> (&'static str, Option<&'static str>) {
 pub(crate) fn state_phrase(of: OrderState) -> String {
     match state(of) {
         (state, None) => state.to_owned(),
-        (state, Some(reason)) => format!("{state}: {reason}"),
+        (state, Some(reason)) => format!("{state} ({reason})"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! stdout is the result, stderr is progress: a spinner on a terminal, plain lines otherwise.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ pub(crate) struct Output {
     json: bool,
     /// On a terminal only.
     spinner: Option<ProgressBar>,
+    /// The last step, where it is not shown by the spinner: one line for what lasts long.
+    last_step: RefCell<String>,
 }
 
 impl Output {
@@ -25,7 +28,11 @@ impl Output {
             spinner.enable_steady_tick(Duration::from_millis(120));
             spinner
         });
-        Self { json, spinner }
+        Self {
+            json,
+            spinner,
+            last_step: RefCell::default(),
+        }
     }
 
     /// Whether the result is JSON.
@@ -38,7 +45,11 @@ impl Output {
         let text = text.into();
         match &self.spinner {
             Some(spinner) => spinner.set_message(text),
-            None => self.note(text),
+            None if *self.last_step.borrow() == text => {}
+            None => {
+                self.note(&text);
+                self.last_step.replace(text);
+            }
         }
     }
 

@@ -6,6 +6,7 @@ mod status;
 
 use std::time::{Duration, Instant};
 
+use alloy::primitives::bytes::Bytes;
 use alloy::providers::Provider as _;
 use bindings::{IOrderBook, LeaseResources, Order, OrderState};
 use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
@@ -79,9 +80,10 @@ impl Session<'_> {
                 Some(window) => window,
                 None => *window.insert(u64::from(read(self.order_book().parameters()).await?.responseWindow)),
             };
-            self.output.step(format!(
-                "order {order}: {bids} bids, operators match them; block {head}"
-            ));
+            if bids > 0 {
+                let text = format!("order {order}: operators match its {bids} bids; block {head}");
+                self.output.step(text);
+            }
             if (bids == 0 && head >= close) || head > close + window {
                 self.expire(order).await?;
             }
@@ -162,10 +164,16 @@ impl Session<'_> {
         }
     }
 
-    /// Sends a manifest, again while the provider may not know yet what the chain does.
-    pub(crate) async fn send_manifest(&self, client: &GatewayClient, lease: u64, encoded: Vec<u8>) -> eyre::Result<()> {
-        let deadline = Instant::now() + PROVIDER_LAG;
-        let encoded = bytes(encoded);
+    /// Sends a manifest, again while the provider cannot be reached or may not know yet what the chain does.
+    pub(crate) async fn send_manifest(
+        &self,
+        client: &GatewayClient,
+        lease: u64,
+        encoded: Vec<u8>,
+        deadline: Instant,
+    ) -> eyre::Result<()> {
+        let knows_by = (Instant::now() + PROVIDER_LAG).min(deadline);
+        let encoded = Bytes::from(encoded);
         loop {
             let error = match client.put_manifest(LeaseId(lease), encoded.clone()).await {
                 Ok(_) => return Ok(()),
@@ -173,18 +181,9 @@ impl Session<'_> {
             };
             let lags = matches!(&error, ClientError::Refused { body, .. }
                 if matches!(body.error, ErrorCode::UnknownLease | ErrorCode::NotYours));
-            if !(lags || error.is_transient()) || Instant::now() >= deadline {
-                let differences = match &error {
-                    ClientError::Refused { body, .. } => body.details.differences.clone(),
-                    _ => Vec::new(),
-                };
-                let mut report =
-                    eyre::Report::new(error).wrap_err(format!("the manifest of lease {lease} was not taken"));
-                for difference in differences {
-                    let (field, ours, theirs) = (difference.field, difference.from_manifest, difference.on_chain);
-                    report = report.wrap_err(format!("{field}: the manifest says {ours}, the order {theirs}"));
-                }
-                return Err(report);
+            let again_until = if lags { knows_by } else { deadline };
+            if !(lags || error.is_transient()) || Instant::now() >= again_until {
+                return Err(not_taken(lease, error));
             }
             self.output.step(format!("lease {lease}: {error}; trying again"));
             tokio::time::sleep(STATUS_PERIOD).await;
@@ -196,9 +195,8 @@ impl Session<'_> {
         &self,
         client: &GatewayClient,
         lease: u64,
-        timeout: Duration,
+        deadline: Instant,
     ) -> eyre::Result<Readiness> {
-        let deadline = Instant::now() + timeout;
         let mut looked_at_chain = Instant::now();
         loop {
             let last = match client.lease(LeaseId(lease)).await {
@@ -219,10 +217,7 @@ impl Session<'_> {
             };
             self.output.step(format!("lease {lease}: {last}"));
             if Instant::now() >= deadline {
-                return Ok(Readiness::NotReady(format!(
-                    "not ready within {} s: {last}",
-                    timeout.as_secs()
-                )));
+                return Ok(Readiness::NotReady(format!("not ready in time: {last}")));
             }
             if looked_at_chain.elapsed() >= LEASE_PERIOD {
                 self.leased(lease).await?;
@@ -261,7 +256,17 @@ impl Session<'_> {
     }
 }
 
-/// Sent again without copying.
-fn bytes(encoded: Vec<u8>) -> alloy::primitives::bytes::Bytes {
-    encoded.into()
+/// Why a provider did not take a manifest, with every field in which it is not what was ordered.
+fn not_taken(lease: u64, error: ClientError) -> eyre::Report {
+    let mut message = format!("the provider did not take the manifest of lease {lease}");
+    if let ClientError::Refused { body, .. } = &error {
+        for difference in &body.details.differences {
+            let (ours, theirs) = (&difference.from_manifest, &difference.on_chain);
+            message.push_str(&format!(
+                "; {}: the manifest says {ours}, the order {theirs}",
+                difference.field
+            ));
+        }
+    }
+    eyre::Report::new(error).wrap_err(message)
 }

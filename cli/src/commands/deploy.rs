@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Instant;
 
 use alloy::primitives::{B256, U256};
 use alloy::signers::local::PrivateKeySigner;
@@ -16,7 +17,7 @@ use crate::amounts;
 use crate::arguments::Deploy;
 use crate::chain::{Call, read};
 use crate::failure::Failure;
-use crate::market::{Supplier, to_chain};
+use crate::market::{Supplier, state_phrase, to_chain};
 use crate::orders::Record;
 use crate::output::{Output, facts};
 use crate::serving::{Readiness, services_json};
@@ -164,41 +165,61 @@ async fn follow(session: &Session<'_>, arguments: &Deploy, order: u64, reached: 
         session.wait_for_match(order).await?;
     }
     reached.set(Reached::Leased(order));
+    // Before anything is waited for: without its manifest a lease is worth nothing.
+    let created = session.created(order).await?;
+    let salted = session.orders().await?.manifest(created.terms.manifest_hash);
+    let salted =
+        salted.wrap_err_with(|| format!("lease {order} stays open; end it with `spheron lease close {order}`"))?;
     let word = session.wait_for_depth(order, arguments.confirmations).await?;
-    let (reaching, created) = tokio::try_join!(session.reach(&word), session.created(order))?;
-    let (supplier, client) = reaching;
+    let supplier = session.supplier(word.supplier).await?;
     session.output.note(format!(
         "provider {} ({}) serves lease {order}",
         supplier.id, supplier.name
     ));
-    let salted = session.orders().await?.manifest(created.terms.manifest_hash)?;
-    session.output.step("sending the manifest");
-    let sent = session.send_manifest(&client, order, salted.encode()).await;
-    let readiness = match sent {
-        Ok(()) => session.wait_until_ready(&client, order, arguments.timeout).await?,
-        Err(error) => Readiness::NotReady(format!("{error:#}")),
-    };
-    match readiness {
-        Readiness::Running(status) => {
-            let token = session.token_of(order)?;
-            let value = result_json(order, &supplier, &amounts::rate(U256::from(word.rate), token), &status);
-            let rate = format!("{} {}/h", amounts::hourly(U256::from(word.rate), token), token.symbol);
+    let reason = match serve(session, &supplier, order, &salted, Instant::now() + arguments.timeout).await {
+        Ok(Readiness::Running(status)) => {
+            let (token, rate) = (session.token_of(order)?, U256::from(word.rate));
+            let value = result_json(order, &supplier, &amounts::rate(rate, token), &status);
+            let rate = format!("{} {}/h", amounts::hourly(rate, token), token.symbol);
             session
                 .output
                 .result(&value, &result_text(order, &supplier, &rate, &status));
-            Ok(())
+            return Ok(());
         }
-        Readiness::NotReady(reason) if arguments.keep => {
-            bail!("lease {order} is not ready: {reason}; it stays open (--keep): spheron lease show {order}")
-        }
-        Readiness::NotReady(reason) => {
-            session.output.step("closing the lease");
-            let billed = session.close(order).await.wrap_err(format!(
-                "lease {order} is not ready ({reason}), and closing it failed; run `spheron lease close {order}`"
-            ))?;
-            bail!("lease {order} is not ready: {reason}; it was closed after {billed} s")
-        }
+        Ok(Readiness::NotReady(reason)) => reason,
+        Err(error) => causes(&*error),
+    };
+    give_up(session, order, &reason, arguments.keep).await
+}
+
+/// Sends the manifest to a supplier and waits until everything runs.
+async fn serve(
+    session: &Session<'_>,
+    supplier: &Supplier,
+    lease: u64,
+    salted: &SaltedManifest,
+    deadline: Instant,
+) -> eyre::Result<Readiness> {
+    let client = session.gateway(supplier).await?;
+    session.output.step("sending the manifest");
+    session.send_manifest(&client, lease, salted.encode(), deadline).await?;
+    session.wait_until_ready(&client, lease, deadline).await
+}
+
+/// Nobody pays for what does not run: closes the lease, unless that was not wanted or the provider was faster.
+async fn give_up(session: &Session<'_>, lease: u64, reason: &str, keep: bool) -> eyre::Result<()> {
+    let word = session.order(lease).await?;
+    if word.state != OrderState::Leased {
+        bail!("lease {lease} is {}: {reason}", state_phrase(word.state));
     }
+    if keep {
+        bail!("lease {lease} is not ready: {reason}; it stays open (--keep): spheron lease show {lease}");
+    }
+    session.output.step("closing the lease");
+    let billed = session.close(lease).await.wrap_err_with(|| {
+        format!("lease {lease} is not ready ({reason}), and closing it failed; run `spheron lease close {lease}`")
+    })?;
+    bail!("lease {lease} is not ready: {reason}; it was closed, {billed} s are billed")
 }
 
 fn result_json(order: u64, supplier: &Supplier, rate: &Value, status: &LeaseStatus) -> Value {

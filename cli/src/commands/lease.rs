@@ -1,5 +1,7 @@
 //! `spheron lease`: show, send, manifest, close.
 
+use std::time::{Duration, Instant};
+
 use ::chain::network::Token;
 use alloy::primitives::U256;
 use bindings::{Order, OrderState};
@@ -14,6 +16,9 @@ use crate::market::{Account, Supplier, state, state_phrase};
 use crate::output::facts;
 use crate::serving::{manifest_state, phase, progress, services_json};
 use crate::session::Session;
+
+/// How long to try to reach a provider.
+const SEND_LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn run(session: &Session<'_>, arguments: &Lease) -> eyre::Result<()> {
     match arguments {
@@ -167,7 +172,8 @@ async fn send(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
         "sending the manifest to provider {} ({})",
         supplier.id, supplier.name
     ));
-    session.send_manifest(&client, lease, salted.encode()).await?;
+    let deadline = Instant::now() + SEND_LIMIT;
+    session.send_manifest(&client, lease, salted.encode(), deadline).await?;
     let value = json!({"lease": lease.to_string(), "manifest": "stored", "provider": supplier.json()});
     session.output.result(
         &value,

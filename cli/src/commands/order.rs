@@ -58,7 +58,8 @@ struct Bids {
 }
 
 async fn show(session: &Session<'_>, order: u64) -> eyre::Result<()> {
-    let (word, created) = tokio::try_join!(session.order(order), session.created(order))?;
+    let word = session.order(order).await?;
+    let created = session.created(order).await?;
     let bids = bids(session, order, &word, &created.terms).await?;
     let token = session.token_of(order)?;
     let (state, reason) = state(word.state);
