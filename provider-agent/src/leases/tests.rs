@@ -1,1 +1,499 @@
+use proptest::prelude::*;
 
+use super::*;
+
+const PATIENCE: Patience = Patience {
+    manifest_seconds: 20,
+    start_seconds: 30,
+    confirmation_depth: 1,
+    removal_depth: 4,
+    undone_depth: 8,
+};
+/// Reorganisations in the simulation are no deeper: what is removed at depth never comes back.
+const DEEPEST_REORGANISATION: usize = 3;
+const DURATION: u64 = 60;
+
+const NOW: Now = Now {
+    head: 100,
+    time: 1_000,
+    chain_is_readable: true,
+    store_works: true,
+    engine_answers: true,
+};
+
+const RUNS: Objects = Objects {
+    containers: 1,
+    running: 1,
+    exist: true,
+};
+
+fn active() -> Facts {
+    Facts {
+        on_chain: OnChain::Active {
+            since_block: 99,
+            start: 990,
+            end: 1_050,
+        },
+        has_manifest: true,
+        was_applied: true,
+        was_ready: true,
+        failing_since: None,
+        objects: RUNS,
+        removed: false,
+    }
+}
+
+fn decided(now: Now, facts: Facts) -> Vec<Action> {
+    decide(&PATIENCE, &now, &facts)
+}
+
+#[test]
+fn a_lease_is_deployed_at_depth_and_not_before() {
+    assert_eq!(decided(NOW, active()), [Action::Apply]);
+    assert_eq!(decided(Now { head: 99, ..NOW }, active()), []);
+}
+
+#[test]
+fn without_a_manifest_in_time_the_lease_is_closed_but_not_when_something_runs() {
+    let waiting = Facts {
+        has_manifest: false,
+        was_applied: false,
+        was_ready: false,
+        objects: Objects::default(),
+        ..active()
+    };
+    let late = Now { time: 1_010, ..NOW };
+    assert_eq!(decided(Now { time: 1_009, ..NOW }, waiting), []);
+    assert_eq!(decided(late, waiting), [Action::Close(Reason::NoManifest)]);
+    let adopted = Facts {
+        objects: RUNS,
+        ..waiting
+    };
+    assert_eq!(decided(late, adopted), [], "the manifest is lost, the workload runs on");
+    let lost = Facts {
+        was_applied: true,
+        ..waiting
+    };
+    assert_eq!(decided(late, lost), [], "it came in time");
+    let blind = Now {
+        engine_answers: false,
+        ..late
+    };
+    assert_eq!(
+        decided(blind, waiting),
+        [],
+        "who cannot see whether something runs closes nothing"
+    );
+}
+
+#[test]
+fn what_never_ran_is_given_up_after_its_deadline_only() {
+    let failing = Facts {
+        was_ready: false,
+        failing_since: Some(980),
+        ..active()
+    };
+    assert_eq!(decided(Now { time: 1_009, ..NOW }, failing), [Action::Apply]);
+    let late = Now { time: 1_010, ..NOW };
+    assert_eq!(
+        decided(late, failing),
+        [Action::Apply, Action::Close(Reason::CannotStart)]
+    );
+    let ran_once = Facts {
+        was_ready: true,
+        ..failing
+    };
+    assert_eq!(decided(late, ran_once), [Action::Apply]);
+}
+
+#[test]
+fn at_its_end_a_lease_is_stopped_and_closed_and_only_then_removed() {
+    let end = Now { time: 1_050, ..NOW };
+    assert_eq!(decided(end, active()), [Action::Stop, Action::Close(Reason::AtEnd)]);
+    let closed = Facts {
+        on_chain: OnChain::Closed { since_block: 97 },
+        ..active()
+    };
+    assert_eq!(decided(NOW, closed), [Action::Stop]);
+    assert_eq!(decided(Now { head: 101, ..NOW }, closed), [Action::Remove]);
+    let nothing_left = Facts {
+        has_manifest: false,
+        objects: Objects::default(),
+        removed: true,
+        ..closed
+    };
+    assert_eq!(decided(Now { head: 101, ..NOW }, nothing_left), []);
+}
+
+#[test]
+fn an_undone_lease_keeps_its_disk_for_a_while() {
+    let gone = Facts {
+        on_chain: OnChain::Gone { since_block: 98 },
+        ..active()
+    };
+    assert_eq!(decided(NOW, gone), [Action::Stop]);
+    let stopped = Facts {
+        objects: Objects { running: 0, ..RUNS },
+        ..gone
+    };
+    assert_eq!(decided(Now { head: 105, ..NOW }, stopped), []);
+    assert_eq!(decided(Now { head: 106, ..NOW }, stopped), [Action::Remove]);
+}
+
+fn any_now() -> impl Strategy<Value = Now> {
+    (0u64..40, 0u64..200, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(head, time, chain_is_readable, store_works, engine_answers)| Now {
+            head,
+            time,
+            chain_is_readable,
+            store_works,
+            engine_answers,
+        },
+    )
+}
+
+fn any_facts() -> impl Strategy<Value = Facts> {
+    let on_chain = prop_oneof![
+        (0u64..40, 0u64..200).prop_map(|(since_block, start)| OnChain::Active {
+            since_block,
+            start,
+            end: start + DURATION
+        }),
+        (0u64..40).prop_map(|since_block| OnChain::Closed { since_block }),
+        (0u64..40).prop_map(|since_block| OnChain::Gone { since_block }),
+    ];
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (on_chain, flags, prop::option::of(0u64..200), 0usize..3, 0usize..3).prop_map(
+        |(on_chain, (has_manifest, was_applied, was_ready, removed), failing_since, containers, running)| Facts {
+            on_chain,
+            has_manifest,
+            was_applied,
+            was_ready,
+            failing_since,
+            objects: Objects {
+                containers,
+                running: running.min(containers),
+                exist: containers > 0,
+            },
+            removed,
+        },
+    )
+}
+
+proptest! {
+    /// Nothing is removed, and nothing is written to the chain, unless everything can be read and recorded and the chain
+    /// said so at depth.
+    #[test]
+    fn nothing_final_follows_from_what_cannot_be_known(now in any_now(), facts in any_facts()) {
+        let actions = decided(now, facts);
+        if !now.chain_is_readable || !now.store_works {
+            prop_assert!(actions.iter().all(|action| matches!(action, Action::Apply | Action::Stop)), "{actions:?}");
+        }
+        if !now.engine_answers {
+            prop_assert!(actions.iter().all(|action| !matches!(action, Action::Remove | Action::Stop)), "{actions:?}");
+        }
+        if actions.contains(&Action::Remove) {
+            let is_deep = match facts.on_chain {
+                OnChain::Active { .. } => false,
+                OnChain::Closed { since_block } => now.head >= since_block + PATIENCE.removal_depth,
+                OnChain::Gone { since_block } => now.head >= since_block + PATIENCE.undone_depth,
+            };
+            prop_assert!(is_deep, "{facts:?} at {now:?}");
+        }
+        let runs_and_stops = actions.contains(&Action::Apply) && actions.contains(&Action::Stop);
+        prop_assert!(!runs_and_stops, "{actions:?}");
+    }
+}
+
+/// One lease on a chain that reorganises, at an agent that is killed, on an engine and behind an RPC that come and go.
+#[derive(Debug, Default)]
+struct World {
+    /// What happened in each block.
+    chain: Vec<Block>,
+    /// The agent's row, as of block `seen`.
+    row: Row,
+    seen: usize,
+    manifest_sent: bool,
+    stored: bool,
+    assignment: bool,
+    ready: bool,
+    removed: bool,
+    engine: Workload,
+    rpc_down: bool,
+    engine_down: bool,
+    store_broken: bool,
+    failing_since: Option<u64>,
+    /// When something without a lease was first seen: its manifest came before its block was, and the block is gone.
+    strange_since: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Block {
+    number: u64,
+    leases: bool,
+    closes: bool,
+    /// Tells a block from the one that took its place.
+    branch: u32,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Row {
+    blocks: Vec<Block>,
+    undone: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Workload {
+    containers: usize,
+    running: bool,
+    disk: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Mine(usize),
+    Lease,
+    Close,
+    Reorganise { depth: usize, with_lease: bool },
+    SendManifest,
+    LoseManifest,
+    Rpc(bool),
+    Engine(bool),
+    RestartEngine,
+    Store(bool),
+    Round { actions_before_a_crash: usize },
+}
+
+fn time_of(block: u64) -> u64 {
+    1_000 + block
+}
+
+impl World {
+    fn tip(&self) -> u64 {
+        self.chain.len() as u64
+    }
+
+    fn mine(&mut self, leases: bool, closes: bool, branch: u32) {
+        let number = self.tip() + 1;
+        self.chain.push(Block {
+            number,
+            leases,
+            closes,
+            branch,
+        });
+    }
+
+    /// The lease on these blocks: since when it lives, and since when it is over.
+    fn lease_on(blocks: &[Block]) -> (Option<u64>, Option<u64>) {
+        let leased = blocks.iter().find(|block| block.leases).map(|block| block.number);
+        let closed = blocks.iter().find(|block| block.closes).map(|block| block.number);
+        (leased, leased.and(closed))
+    }
+
+    fn lives(&self) -> bool {
+        matches!(Self::lease_on(&self.chain), (Some(_), None))
+    }
+
+    fn step(&mut self, step: Step, branch: u32) {
+        match step {
+            Step::Mine(count) => (0..count).for_each(|_| self.mine(false, false, branch)),
+            Step::Lease => {
+                let is_new = Self::lease_on(&self.chain).0.is_none();
+                self.mine(is_new, false, branch);
+            }
+            Step::Close => {
+                let lives = self.lives();
+                self.mine(false, lives, branch);
+            }
+            Step::Reorganise { depth, with_lease } => self.reorganise(depth, with_lease, branch),
+            Step::SendManifest => {
+                if self.lives() && !self.store_broken {
+                    (self.manifest_sent, self.stored) = (true, true);
+                }
+            }
+            Step::LoseManifest => self.stored = false,
+            Step::Rpc(down) => self.rpc_down = down,
+            Step::Engine(down) => self.engine_down = down,
+            Step::RestartEngine => self.engine.running = false,
+            Step::Store(broken) => self.store_broken = broken,
+            Step::Round { actions_before_a_crash } => self.round(actions_before_a_crash),
+        }
+    }
+
+    fn reorganise(&mut self, depth: usize, with_lease: bool, branch: u32) {
+        let depth = depth.min(self.chain.len());
+        let gone = self.chain.split_off(self.chain.len() - depth);
+        let had_lease = gone.iter().any(|block| block.leases);
+        for index in 0..=depth {
+            let leases = had_lease && with_lease && index == 0;
+            self.mine(leases, false, branch);
+        }
+    }
+
+    /// What the store does with the follower's blocks.
+    fn follow(&mut self) {
+        if self.rpc_down || self.store_broken {
+            return;
+        }
+        let common = self
+            .row
+            .blocks
+            .iter()
+            .zip(&self.chain)
+            .take_while(|(seen, canonical)| seen == canonical)
+            .count();
+        let undone = self.row.blocks.split_off(common);
+        if undone.iter().any(|block| block.leases) {
+            (self.row.undone, self.removed) = (Some(common as u64), false);
+        }
+        if undone.iter().any(|block| block.closes) {
+            self.removed = false;
+        }
+        self.row.blocks.extend_from_slice(&self.chain[common..]);
+        self.seen = self.chain.len();
+    }
+
+    fn facts(&mut self) -> Option<Facts> {
+        let on_chain = match Self::lease_on(&self.row.blocks) {
+            (Some(since_block), None) => OnChain::Active {
+                since_block,
+                start: time_of(since_block),
+                end: time_of(since_block) + DURATION,
+            },
+            (Some(_), Some(since_block)) => OnChain::Closed { since_block },
+            (None, _) => OnChain::Gone {
+                since_block: match self.row.undone {
+                    Some(since_block) => since_block,
+                    None if !self.now().chain_is_readable || !(self.stored || self.engine.disk) => return None,
+                    None => *self.strange_since.get_or_insert(self.seen as u64),
+                },
+            },
+        };
+        Some(Facts {
+            on_chain,
+            has_manifest: self.stored,
+            was_applied: self.assignment,
+            was_ready: self.ready,
+            failing_since: self.failing_since,
+            objects: Objects {
+                containers: self.engine.containers,
+                running: usize::from(self.engine.running),
+                exist: self.engine.disk,
+            },
+            removed: self.removed,
+        })
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            head: self.seen as u64,
+            time: time_of(self.seen as u64),
+            chain_is_readable: !self.rpc_down && self.seen == self.chain.len(),
+            store_works: !self.store_broken,
+            engine_answers: !self.engine_down,
+        }
+    }
+
+    fn round(&mut self, actions_before_a_crash: usize) {
+        self.follow();
+        let Some(facts) = self.facts() else { return };
+        let now = self.now();
+        for action in decide(&PATIENCE, &now, &facts).into_iter().take(actions_before_a_crash) {
+            self.carry_out(action, &now);
+        }
+    }
+
+    fn carry_out(&mut self, action: Action, now: &Now) {
+        match action {
+            Action::Apply if self.engine_down || self.store_broken => {}
+            Action::Apply => {
+                assert!(self.stored && self.manifest_sent);
+                self.assignment = true;
+                // The name is the lease's: the engine refuses a second one.
+                self.engine.containers = 1;
+                (self.engine.running, self.engine.disk, self.ready) = (true, true, true);
+            }
+            Action::Stop => self.engine.running = false,
+            Action::Remove => {
+                // The contract is asked once more.
+                if self.rpc_down || self.lives() {
+                    return;
+                }
+                let is_over_at_depth = match Self::lease_on(&self.chain) {
+                    (Some(_), Some(closed)) => self.tip() >= closed + PATIENCE.removal_depth,
+                    (Some(_), None) => false,
+                    (None, _) => true,
+                };
+                assert!(is_over_at_depth, "removed too early");
+                assert!(now.engine_answers && now.store_works);
+                self.engine = Workload::default();
+                (self.stored, self.assignment, self.removed, self.row.undone) = (false, false, true, None);
+            }
+            Action::Close(reason) => {
+                let (leased, _) = Self::lease_on(&self.chain);
+                if self.rpc_down || !self.lives() {
+                    return;
+                }
+                match reason {
+                    Reason::NoManifest => assert!(!self.engine.disk, "closed under a workload"),
+                    Reason::AtEnd => assert!(leased.is_some_and(|leased| time_of(
+                        self.tip() + DEEPEST_REORGANISATION as u64
+                    ) >= time_of(leased) + DURATION)),
+                    Reason::CannotStart => panic!("it always starts"),
+                }
+                self.mine(false, true, 0);
+            }
+        }
+    }
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (1usize..8).prop_map(Step::Mine),
+        2 => Just(Step::Lease),
+        1 => Just(Step::Close),
+        2 => (1usize..=DEEPEST_REORGANISATION, any::<bool>())
+            .prop_map(|(depth, with_lease)| Step::Reorganise { depth, with_lease }),
+        3 => Just(Step::SendManifest),
+        1 => Just(Step::LoseManifest),
+        1 => any::<bool>().prop_map(Step::Rpc),
+        1 => any::<bool>().prop_map(Step::Engine),
+        1 => Just(Step::RestartEngine),
+        1 => any::<bool>().prop_map(Step::Store),
+        8 => prop_oneof![3 => Just(usize::MAX), 1 => 0usize..2]
+            .prop_map(|actions_before_a_crash| Step::Round { actions_before_a_crash }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Through any sequence of blocks, reorganisations, outages and crashes: a workload is removed only once its lease is
+    /// over at depth, there is never a second container, and when the noise ends everything is as the chain has it.
+    #[test]
+    fn any_history_converges_to_what_the_chain_says(steps in prop::collection::vec(any_step(), 1..80)) {
+        let mut world = World::default();
+        for (step, branch) in steps.into_iter().zip(1..) {
+            world.step(step, branch);
+            prop_assert!(world.engine.containers <= 1);
+        }
+        (world.rpc_down, world.engine_down, world.store_broken) = (false, false, false);
+        for _ in 0..PATIENCE.undone_depth + 3 {
+            world.step(Step::Mine(1), 0);
+            world.round(usize::MAX);
+        }
+        match World::lease_on(&world.chain) {
+            (Some(leased), None) => {
+                // It lives: it runs if its manifest is there, and its time is not over.
+                prop_assert!(time_of(world.tip()) < time_of(leased) + DURATION + 2);
+                prop_assert!(!world.stored || world.engine.running);
+            }
+            (Some(_), Some(_)) => {
+                (0..PATIENCE.removal_depth + 1).for_each(|_| world.step(Step::Mine(1), 0));
+                world.round(usize::MAX);
+                prop_assert!(!world.engine.disk && !world.stored, "{world:?}");
+            }
+            (None, _) => prop_assert!(!world.engine.disk && !world.stored, "{world:?}"),
+        }
+    }
+}
