@@ -38,6 +38,8 @@ pub struct Agent {
     pub log: PathBuf,
     program: PathBuf,
     pub process: Option<Process>,
+    /// Where it listened when it first ran: others know these addresses, so it comes back to them.
+    listened: Option<Bound>,
 }
 
 /// What an agent writes about itself once it has bound its sockets.
@@ -64,6 +66,7 @@ impl Agent {
             log: directory.join("logs").join(format!("{name}.log")),
             program: binaries.join(program),
             process: None,
+            listened: None,
         }
     }
 
@@ -80,19 +83,43 @@ impl Agent {
         ensure!(self.process.is_none(), "{} runs already", self.name);
         // What an earlier run bound says nothing of this one.
         fs::remove_file(self.data().join("addresses.json")).ok();
-        self.process = Some(self.launch(spawner, &["run"])?);
+        self.process = Some(self.launch_with(spawner, &["run"], self.listen_again())?);
         Ok(())
+    }
+
+    /// The configuration takes any free port; after a restart it must be the one that was announced.
+    fn listen_again(&self) -> Vec<(String, String)> {
+        let prefix = match self.role {
+            Role::Operator => "SPHERON_OPERATOR",
+            Role::Aggregator => "SPHERON_AGGREGATOR",
+            Role::Provider => "SPHERON_PROVIDER",
+        };
+        let Bound { http, gateway, .. } = self.listened.clone().unwrap_or_default();
+        let sections = [("HTTP", http), ("GATEWAY", gateway)];
+        sections
+            .into_iter()
+            .filter_map(|(section, address)| Some((format!("{prefix}_{section}__LISTEN"), address?)))
+            .collect()
     }
 
     /// Runs one of the agent's other commands.
     pub fn launch(&self, spawner: &Spawner, command: &[&str]) -> eyre::Result<Process> {
+        self.launch_with(spawner, command, Vec::new())
+    }
+
+    fn launch_with(
+        &self,
+        spawner: &Spawner,
+        command: &[&str],
+        environment: Vec<(String, String)>,
+    ) -> eyre::Result<Process> {
         let mut arguments: Vec<String> = command.iter().map(ToString::to_string).collect();
         arguments.extend(["--config".into(), self.config().display().to_string()]);
         let launch = Launch {
             name: self.name.clone(),
             program: self.program.clone(),
             arguments,
-            environment: Vec::new(),
+            environment,
             log: self.log.clone(),
         };
         Process::start(spawner, launch)
@@ -123,6 +150,7 @@ impl Agent {
         let deadline = Instant::now() + READY_DEADLINE;
         loop {
             if let Some(bound) = self.bound() {
+                self.listened = Some(bound.clone());
                 return Ok(bound);
             }
             self.still_expected(deadline, "listen")?;

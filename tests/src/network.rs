@@ -23,7 +23,7 @@ const PORTS_PER_PROVIDER: u16 = 20;
 /// Below the ports that the kernel hands out and beside those of `script/devnet`.
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
-/// Tests share the engine, except for the one that restarts it.
+/// Tests share the engine and the machine, except for a few.
 static ENGINE: RwLock<()> = RwLock::const_new(());
 
 /// How a test uses the container engine.
@@ -31,7 +31,7 @@ static ENGINE: RwLock<()> = RwLock::const_new(());
 pub enum Sharing {
     /// Beside other tests.
     Shared,
-    /// Alone, to restart it.
+    /// Alone: because it restarts the engine, or because it counts blocks.
     Alone,
 }
 
