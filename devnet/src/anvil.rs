@@ -152,6 +152,22 @@ impl Anvil {
         Ok(())
     }
 
+    /// Mines a block twenty times a second until the guard is dropped: EigenLayer's delays and the agents' waits for blocks pass
+    /// quickly while the network comes up.
+    pub fn mine_fast(&self) -> FastBlocks {
+        let provider = self.provider.clone();
+        FastBlocks(tokio::spawn(async move {
+            let mut tick = tokio::time::interval(Duration::from_millis(50));
+            loop {
+                tick.tick().await;
+                let mined: Result<Value, _> = provider.raw_request("anvil_mine".into(), json!([1])).await;
+                if mined.is_err() {
+                    return;
+                }
+            }
+        }))
+    }
+
     /// From a block per transaction to a block per interval.
     pub async fn mine_every(&self, seconds: u64) -> eyre::Result<()> {
         self.call("evm_setAutomine", json!([false])).await?;
@@ -164,5 +180,15 @@ impl Anvil {
         let wei = U256::from(ether) * U256::from(10).pow(U256::from(18));
         self.call("anvil_setBalance", json!([address, wei])).await?;
         Ok(())
+    }
+}
+
+/// Keeps blocks coming fast for as long as it lives.
+#[derive(Debug)]
+pub struct FastBlocks(tokio::task::JoinHandle<()>);
+
+impl Drop for FastBlocks {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

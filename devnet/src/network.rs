@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::agents::{self, Agent, Role, Surroundings};
 use crate::anvil::{Anvil, Recording};
-use crate::children::Spawner;
+use crate::children::{Process, Spawner};
 use crate::plan::{self, Plan};
 use crate::{bootstrap, images};
 
@@ -124,20 +124,22 @@ impl Devnet {
         };
         devnet.write_file()?;
         devnet.write_agents()?;
+        let fast_blocks = devnet.anvil.mine_fast();
         devnet.start_role(Role::Aggregator).await?;
         devnet.network.aggregators = devnet.aggregator_urls();
         devnet.write_file()?;
         timing.step("aggregators started");
-        devnet.opt_in().await.wrap_err("operators opting in")?;
-        timing.step("operators opted in");
-        devnet.start_role(Role::Operator).await?;
-        timing.step("operators started");
+        let opting_in = devnet.opt_in()?;
         if devnet.options.with_providers {
             devnet.start_providers().await?;
             timing.step("providers registered");
         }
-        devnet.anvil.mine_every(devnet.options.plan.chain.block_time).await?;
+        opted_in(opting_in).await.wrap_err("operators opting in")?;
+        timing.step("operators opted in");
+        devnet.start_role(Role::Operator).await?;
         devnet.all_ready().await?;
+        drop(fast_blocks);
+        devnet.anvil.mine_every(devnet.options.plan.chain.block_time).await?;
         timing.step("everybody ready");
         devnet.write_file()?;
         devnet.steps = timing.steps;
@@ -270,50 +272,21 @@ impl Devnet {
         Ok(())
     }
 
-    /// Every operator opts in with the shipped command while blocks are mined fast, so that EigenLayer's delays pass.
-    async fn opt_in(&mut self) -> eyre::Result<()> {
-        let mut running = Vec::new();
-        for (operator, restake) in self
-            .options
-            .plan
-            .operators
-            .iter()
-            .map(|operator| (&operator.name, operator.restake))
-        {
-            let agent = self
-                .agents
-                .get(operator)
-                .ok_or_eyre("an operator of the plan is an agent")?;
-            let whole = |tokens: u64| format!("{tokens}{}", "0".repeat(18));
-            let deposits = [
-                format!("0={}", whole(restake.ether)),
-                format!("1={}", whole(restake.spon)),
-            ];
-            running.push(agent.launch(
-                &self.spawner,
-                &["opt-in", "--deposit", &deposits[0], "--deposit", &deposits[1]],
-            )?);
-        }
-        let deadline = Instant::now() + OPT_IN_DEADLINE;
-        loop {
-            let mut done = true;
-            for process in &mut running {
-                match process.ended() {
-                    None => done = false,
-                    Some(status) => ensure!(status.success(), "{}", process.last_words()),
-                }
-            }
-            if done {
-                return Ok(());
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "operators did not opt in within {} s",
-                OPT_IN_DEADLINE.as_secs()
-            );
-            self.anvil.call("anvil_mine", json!([1])).await?;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    /// Every operator begins to opt in with the shipped command.
+    fn opt_in(&self) -> eyre::Result<Vec<Process>> {
+        let operators = self.options.plan.operators.iter();
+        operators
+            .map(|operator| {
+                let agent = self
+                    .agents
+                    .get(&operator.name)
+                    .ok_or_eyre("an operator of the plan is an agent")?;
+                let whole = |tokens: u64| format!("{tokens}{}", "0".repeat(18));
+                let ether = format!("0={}", whole(operator.restake.ether));
+                let spon = format!("1={}", whole(operator.restake.spon));
+                agent.launch(&self.spawner, &["opt-in", "--deposit", &ether, "--deposit", &spon])
+            })
+            .collect()
     }
 
     async fn start_providers(&mut self) -> eyre::Result<()> {
@@ -385,6 +358,14 @@ impl Devnet {
         agents::secret_file(&draft, &serde_json::to_string_pretty(&file)?)?;
         fs::rename(&draft, &path).wrap_err_with(|| format!("cannot write {}", path.display()))
     }
+}
+
+async fn opted_in(mut running: Vec<Process>) -> eyre::Result<()> {
+    for process in &mut running {
+        let status = process.finished(OPT_IN_DEADLINE).await?;
+        ensure!(status.success(), "{}", process.last_words());
+    }
+    Ok(())
 }
 
 fn members(options: &Options) -> Vec<Agent> {
