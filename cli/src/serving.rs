@@ -3,6 +3,8 @@
 
 mod refusals;
 mod status;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant};
 
