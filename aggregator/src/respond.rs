@@ -1,10 +1,10 @@
 //! Posting a response: the quorum proof, and what became of it.
 
 use alloy::providers::RootProvider;
-use alloy::sol_types::{SolCall, SolError, SolValue};
+use alloy::sol_types::{SolCall, SolError};
 use alloy_primitives::Address;
-use avs::bn254::{G1Point, G2Point, PointError};
-use bindings::{IBlsQuorumVerifier, IMatchingTaskManager, Task};
+use avs::bn254::{G1Point, G2Point, PointError, hash_to_g1_roots};
+use bindings::{IBlsQuorumVerifier, IMatchingTaskManager, Task, encode_bls_proof};
 use chain::network::Network;
 use chain::{Call, SubmitError, Transactions};
 use eigenlayer::registration::Addresses;
@@ -84,7 +84,7 @@ impl Responder {
                 paramsVersion: response.params_version,
             },
             matches: response.matches.to_vec(),
-            proof: proof(response, indices)?.abi_encode().into(),
+            proof: encode_bls_proof(&proof(response, indices)?, &hash_to_g1_roots(response.digest)).into(),
         };
         // Estimated, and so tried, at the pending block: an answer that is already there costs nothing.
         let call = Call::new(

@@ -10,4 +10,4 @@ mod point;
 
 pub use aggregate::{Aggregate, SignedBy, find_invalid};
 pub use key::{KeyError, PublicKey, SecretKey, Signature};
-pub use point::{G1Point, G2Point, PointError, hash_to_g1, sum_g1};
+pub use point::{G1Point, G2Point, PointError, hash_to_g1, hash_to_g1_roots, sum_g1};

@@ -48,15 +48,9 @@ fn find_interfaces(folder: &Path, found: &mut Vec<PathBuf>) -> io::Result<()> {
             find_interfaces(&path, found)?;
             continue;
         }
-        let name = path
-            .file_name()
-            .and_then(|name| name.to_str())
-            .unwrap_or_default();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let mut letters = name.chars();
-        if letters.next() == Some('I')
-            && letters.next().is_some_and(char::is_uppercase)
-            && name.ends_with(".sol")
-        {
+        if letters.next() == Some('I') && letters.next().is_some_and(char::is_uppercase) && name.ends_with(".sol") {
             found.push(path);
         }
     }

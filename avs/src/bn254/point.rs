@@ -112,6 +112,25 @@ pub fn hash_to_g1(message: B256) -> G1Point {
     G1Point::from_affine(hash_to_curve(message))
 }
 
+/// The roots that spare a contract the exponentiations of [`hash_to_g1`]: for every x tried in vain one of -(x^3 + 3), which
+/// shows that x^3 + 3 has none, then one of y.
+pub fn hash_to_g1_roots(message: B256) -> Vec<U256> {
+    let three = Fq::from(3u64);
+    let mut x = Fq::from_be_bytes_mod_order(message.as_slice());
+    let mut roots = Vec::new();
+    loop {
+        let beta = x.square() * x + three;
+        let y = beta.pow(SQUARE_ROOT_POWER);
+        if y.square() == beta {
+            // A power, so a square; of a non-square the negative is one, because -1 is none.
+            roots.push(number(y.pow(SQUARE_ROOT_POWER)));
+            return roots;
+        }
+        roots.push(number((-beta).pow(SQUARE_ROOT_POWER)));
+        x += Fq::ONE;
+    }
+}
+
 /// (p + 1) / 4, lowest limb first.
 const SQUARE_ROOT_POWER: BigInt<4> = BigInt::new([
     0x4f082305b61f3f52,
@@ -146,6 +165,30 @@ mod tests {
     use ark_ff::BigInteger;
 
     use super::*;
+
+    #[test]
+    fn roots_prove_the_point_of_a_message() {
+        let mut most = 0;
+        for seed in 0u64..200 {
+            let message = alloy_primitives::keccak256(seed.to_be_bytes());
+            let roots = hash_to_g1_roots(message);
+            most = most.max(roots.len());
+            let (last, in_vain) = roots.split_last().expect("at least one try");
+            let mut x = Fq::from_be_bytes_mod_order(message.as_slice());
+            for root in in_vain {
+                let root = field_element(*root).expect("below the modulus");
+                assert_eq!(root.square(), -(x.square() * x + Fq::from(3u64)));
+                x += Fq::ONE;
+            }
+            let point = hash_to_g1(message);
+            assert_eq!(point.x, number(x));
+            assert_eq!(
+                point.y,
+                number(field_element(*last).expect("below the modulus").square())
+            );
+        }
+        assert!(most > 2, "no message took more than two tries");
+    }
 
     #[test]
     fn the_root_is_taken_by_a_quarter_of_the_modulus_plus_one() {

@@ -13,8 +13,10 @@
 mod interfaces {
     include!(concat!(env!("OUT_DIR"), "/interfaces.rs"));
 }
+mod proof;
 mod revert;
 pub mod standard;
 
 pub use interfaces::*;
+pub use proof::encode_bls_proof;
 pub use revert::describe_revert;

@@ -64,10 +64,7 @@ pub fn describe_revert(data: &[u8]) -> Option<String> {
         return Some(panic.to_string());
     }
     let (selector, operands) = data.split_at_checked(4)?;
-    let shape = OURS
-        .iter()
-        .chain(LIBRARIES)
-        .find(|shape| shape.selector == selector)?;
+    let shape = OURS.iter().chain(LIBRARIES).find(|shape| shape.selector == selector)?;
     shape.describe(operands)
 }
 
@@ -92,15 +89,12 @@ fn value(kind: &str, word: [u8; 32], data: &[u8]) -> Option<String> {
         "bool" => Some((word[31] != 0).to_string()),
         "string" => {
             let offset = usize::try_from(U256::from_be_bytes(word)).ok()?;
-            let length_word: [u8; 32] =
-                data.get(offset..offset.checked_add(32)?)?.try_into().ok()?;
+            let length_word: [u8; 32] = data.get(offset..offset.checked_add(32)?)?.try_into().ok()?;
             let length = usize::try_from(U256::from_be_bytes(length_word)).ok()?;
             let text = data.get(offset + 32..)?.get(..length)?;
             Some(format!("{:?}", String::from_utf8_lossy(text)))
         }
-        _ if kind.starts_with("int") => {
-            Some(alloy::primitives::I256::from_be_bytes(word).to_string())
-        }
+        _ if kind.starts_with("int") => Some(alloy::primitives::I256::from_be_bytes(word).to_string()),
         _ => match kind.strip_prefix("bytes").map(str::parse::<usize>) {
             Some(Ok(length)) => Some(hex::encode_prefixed(word.get(..length)?)),
             Some(Err(_)) => None,
@@ -117,16 +111,13 @@ fn words(name: &str) -> String {
         let before = index.checked_sub(1).map(|previous| letters[previous]);
         let after = letters.get(index + 1);
         let starts_word = letter.is_uppercase()
-            && before.is_some_and(|before| {
-                !before.is_uppercase() || after.is_some_and(|after| after.is_lowercase())
-            });
+            && before.is_some_and(|before| !before.is_uppercase() || after.is_some_and(|after| after.is_lowercase()));
         if starts_word {
             text.push(' ');
         }
         // A run of capitals is an acronym and stays as it is.
         let acronym = letter.is_uppercase()
-            && (after.is_some_and(|after| !after.is_lowercase())
-                || before.is_some_and(|before| before.is_uppercase()))
+            && (after.is_some_and(|after| !after.is_lowercase()) || before.is_some_and(|before| before.is_uppercase()))
             && !after.is_some_and(|after| after.is_lowercase());
         if acronym {
             text.push(*letter)
@@ -155,12 +146,7 @@ mod tests {
         let actual = "22".repeat(32);
         assert_eq!(
             describe_revert(&error.abi_encode()).as_deref(),
-            Some(
-                format!(
-                    "wrong close block hash (close block: 7, given: 0x{given}, actual: 0x{actual})"
-                )
-                .as_str()
-            )
+            Some(format!("wrong close block hash (close block: 7, given: 0x{given}, actual: 0x{actual})").as_str())
         );
     }
 
@@ -170,18 +156,13 @@ mod tests {
         let error = ILibraryErrors::AccessManagedUnauthorized { caller };
         assert_eq!(
             describe_revert(&error.abi_encode()).as_deref(),
-            Some(
-                "access managed unauthorized (caller: 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266)"
-            )
+            Some("access managed unauthorized (caller: 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266)")
         );
         assert_eq!(
             describe_revert(&Revert::from("too late").abi_encode()).as_deref(),
             Some("too late")
         );
-        assert!(
-            describe_revert(&Panic::from(0x11_u64).abi_encode())
-                .is_some_and(|text| text.contains("overflow"))
-        );
+        assert!(describe_revert(&Panic::from(0x11_u64).abi_encode()).is_some_and(|text| text.contains("overflow")));
         assert_eq!(words("ERC20InvalidSpender"), "ERC20 invalid spender");
         assert_eq!(words("tokenId"), "token id");
     }
@@ -191,11 +172,7 @@ mod tests {
         assert_eq!(describe_revert(&[]), None);
         assert_eq!(describe_revert(&[1, 2, 3]), None);
         assert_eq!(describe_revert(&[0xde, 0xad, 0xbe, 0xef, 0]), None);
-        let mut error = IMatchingTaskManager::ChunkOutOfRange {
-            chunk: 65,
-            limit: 64,
-        }
-        .abi_encode();
+        let mut error = IMatchingTaskManager::ChunkOutOfRange { chunk: 65, limit: 64 }.abi_encode();
         error.truncate(40);
         assert_eq!(describe_revert(&error), None);
     }
