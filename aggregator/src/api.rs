@@ -19,14 +19,14 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::collect::{Refusal, Submission, TaskView};
 use crate::metrics::AggregatorMetrics;
 
 /// How long a sender may take for a body.
-const BODY_DEADLINE: Duration = Duration::from_secs(5);
+pub(crate) const BODY_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a sender waits for an answer: longer than the collector waits for a block and a check together.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 /// Bodies longer than this are parsed where it holds up nobody.
@@ -46,8 +46,17 @@ pub(crate) enum Inquiry {
     Tasks {
         close_block: Option<u32>,
         limit: usize,
-        reply: oneshot::Sender<Vec<TaskView>>,
+        reply: oneshot::Sender<TasksAnswer>,
     },
+}
+
+/// The body of `GET /v1/tasks`.
+#[derive(Debug, Serialize)]
+pub(crate) struct TasksAnswer {
+    /// Newest first.
+    pub(crate) tasks: Vec<TaskView>,
+    /// Submissions that wait for a block or a check.
+    pub(crate) waiting: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -57,6 +66,8 @@ pub(crate) struct Api {
     /// One permit is one kibibyte of a body.
     pub(crate) receiving: Arc<Semaphore>,
     pub(crate) metrics: AggregatorMetrics,
+    /// How long a sender may take for a body.
+    pub(crate) body_deadline: Duration,
 }
 
 impl Api {
@@ -87,7 +98,7 @@ struct TasksQuery {
 }
 
 async fn tasks(State(api): State<Api>, Query(query): Query<TasksQuery>) -> Response {
-    let (reply, views) = oneshot::channel();
+    let (reply, answer) = oneshot::channel();
     let inquiry = Inquiry::Tasks {
         close_block: query.close_block,
         limit: TASKS_SHOWN,
@@ -96,20 +107,20 @@ async fn tasks(State(api): State<Api>, Query(query): Query<TasksQuery>) -> Respo
     if api.inquiries.try_send(inquiry).is_err() {
         return refuse(busy());
     }
-    match tokio::time::timeout(ANSWER_DEADLINE, views).await {
-        Ok(Ok(tasks)) => Json(serde_json::json!({ "tasks": tasks })).into_response(),
+    match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
+        Ok(Ok(answer)) => Json(answer).into_response(),
         _ => refuse(busy()),
     }
 }
 
 impl Api {
     async fn take(&self, request: Request<Body>) -> Result<SubmissionStatus, Refusal> {
-        let (body, budget) = tokio::time::timeout(BODY_DEADLINE, self.receive(request))
+        let (body, budget) = tokio::time::timeout(self.body_deadline, self.receive(request))
             .await
             .map_err(|_| {
                 Refusal::new(
                     RefusalCode::Malformed,
-                    format!("the body did not arrive within {} s", BODY_DEADLINE.as_secs()),
+                    format!("the body did not arrive within {:?}", self.body_deadline),
                 )
             })??;
         let submission = self.parse(body).await?;

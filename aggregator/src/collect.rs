@@ -38,8 +38,6 @@ use task::{Phase, Step, Task};
 
 /// Blocks that an operator may be ahead of us.
 const BLOCKS_AHEAD: u64 = 2;
-/// How long a submission waits for its close block or for the operators' stakes to be read.
-const BLOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Wait before stakes that could not be read are read again.
 const STATE_RETRY: Duration = Duration::from_millis(250);
 /// Submissions that wait for a block or a check.
@@ -60,6 +58,8 @@ pub struct CollectorSettings {
     pub straggler_wait: Duration,
     /// Blocks after the close block in which a response is taken.
     pub response_window: u64,
+    /// How long a submission waits for its close block or for the operators' stakes to be read.
+    pub block_patience: Duration,
 }
 
 #[derive(Debug)]

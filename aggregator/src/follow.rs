@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use alloy_primitives::Address;
 use chain::network::Network;
 use chain::{BlockReference, Endpoints, Event, Follow, FollowError, Follower, RpcSettings, checkpoint};
 use daemon::Store;
@@ -49,8 +50,15 @@ pub(crate) fn history(connection: &Connection) -> rusqlite::Result<Vec<(BlockRef
 pub(crate) struct Following {
     pub(crate) follower: Follower,
     store: Store,
-    network: Network,
-    response_window: u64,
+    followed: Followed,
+}
+
+/// What makes sense of logs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Followed {
+    pub(crate) order_book: Address,
+    pub(crate) task_manager: Address,
+    pub(crate) response_window: u64,
 }
 
 impl Following {
@@ -70,8 +78,11 @@ impl Following {
         Ok(Self {
             follower: Follower::new(endpoints, rpc, follow, history)?,
             store,
-            network: network.clone(),
-            response_window,
+            followed: Followed {
+                order_book: network.contracts.order_book,
+                task_manager: network.contracts.task_manager,
+                response_window,
+            },
         })
     }
 
@@ -91,10 +102,10 @@ impl Following {
         loop {
             let batch = self.follower.next_batch().await;
             let events = batch.events;
-            let (network, window) = (self.network.clone(), self.response_window);
+            let followed = self.followed;
             let taken_over = self
                 .store
-                .write(move |transaction| take_over(transaction, events, &network, window))
+                .write(move |transaction| take_over(transaction, events, followed))
                 .await;
             match taken_over {
                 Ok(changes) => {
@@ -117,26 +128,26 @@ impl Following {
     }
 }
 
-fn take_over(
+/// Keeps what events mean, and says what the collector must be told.
+pub(crate) fn take_over(
     transaction: &Transaction<'_>,
     events: Vec<Event>,
-    network: &Network,
-    response_window: u64,
+    followed: Followed,
 ) -> rusqlite::Result<Vec<ChainChange>> {
     let mut changes = Vec::with_capacity(events.len());
     for event in events {
         checkpoint::save(transaction, &event)?;
-        orders::apply(transaction, network.contracts.order_book, &event)?;
+        orders::apply(transaction, followed.order_book, &event)?;
         changes.push(match event {
             Event::Applied(block) => {
-                store::prune(transaction, block.number.saturating_sub(response_window))?;
+                store::prune(transaction, block.number.saturating_sub(followed.response_window))?;
                 ChainChange::Applied {
                     block: block.reference(),
                     closing_orders: orders::closing(transaction, block.number)?,
                     answers: block
                         .logs
                         .iter()
-                        .filter_map(|log| answer(log, network.contracts.task_manager))
+                        .filter_map(|log| answer(log, followed.task_manager))
                         .collect(),
                 }
             }

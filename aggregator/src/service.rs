@@ -17,7 +17,7 @@ use eyre::WrapErr;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, Inquiry};
+use crate::api::{Api, BODY_DEADLINE, Inquiry, TasksAnswer};
 use crate::chain::{ChainAccess, NetworkAccess};
 use crate::collect::{
     self, Action, BlockState, Collector, CollectorSettings, Moment, Refusal, Response, ResponseOutcome, TaskId, Ticket,
@@ -34,6 +34,8 @@ const BATCH: usize = 256;
 const RESULTS: usize = 256;
 /// Checks that outsiders can cause and that run at the same time. Those a response waits for run beside them.
 const CHECKS_AT_ONCE: usize = 2;
+/// How long a submission waits for its close block: operators may see it before we do.
+const BLOCK_PATIENCE: Duration = Duration::from_secs(2);
 /// Wait before the chain is asked again at the start.
 const START_RETRY: Duration = Duration::from_secs(1);
 /// The longest sleep: what is due never is later.
@@ -87,6 +89,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> eyre::Result<()> {
         inquiries,
         receiving: Arc::new(Semaphore::new(config.collect.receive_megabytes << 10)),
         metrics: counts.clone(),
+        body_deadline: BODY_DEADLINE,
     };
     let router = api
         .router()
@@ -152,6 +155,7 @@ impl Parts {
         let settings = CollectorSettings {
             straggler_wait: Duration::from_millis(self.config.collect.straggler_wait_ms),
             response_window: window,
+            block_patience: BLOCK_PATIENCE,
         };
         let clock = Instant::now();
         let (history, collector) = collector_from(&self.store, settings, clock).await?;
@@ -339,7 +343,9 @@ impl<C: ChainAccess> Service<C> {
                 reply,
             } => {
                 // Who asked may be gone.
-                let _ = reply.send(self.collector.tasks(close_block, limit));
+                let (_, waiting) = self.collector.sizes();
+                let tasks = self.collector.tasks(close_block, limit);
+                let _ = reply.send(TasksAnswer { tasks, waiting });
             }
         }
     }
@@ -490,3 +496,6 @@ impl<C: ChainAccess> Service<C> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@ use super::*;
 const WINDOW: u64 = 20;
 const CLOSE_BLOCK: u64 = 10;
 const STRAGGLER_WAIT: Duration = Duration::from_millis(50);
+const BLOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Three operators of equal stake, threshold two thirds; checks and reads are done at once.
 struct Direct {
@@ -33,6 +34,7 @@ impl Direct {
             collector: Collector::new(CollectorSettings {
                 straggler_wait: STRAGGLER_WAIT,
                 response_window: WINDOW,
+                block_patience: BLOCK_PATIENCE,
             }),
             operators: Operator::many(3),
             block: fixture::block(CLOSE_BLOCK, 0),

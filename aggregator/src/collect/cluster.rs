@@ -15,6 +15,7 @@ use super::*;
 const WINDOW: u64 = 20;
 const CLOSE_BLOCK: u64 = 10;
 const STRAGGLER_WAIT: Duration = Duration::from_millis(50);
+const BLOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Conduct {
@@ -84,6 +85,7 @@ impl Cluster {
             collector: Collector::new(CollectorSettings {
                 straggler_wait: STRAGGLER_WAIT,
                 response_window: WINDOW,
+                block_patience: BLOCK_PATIENCE,
             }),
             random,
             state,

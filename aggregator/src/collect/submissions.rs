@@ -8,9 +8,7 @@ use avs::submission::{RefusalCode, SubmissionStatus};
 use super::block::BlockState;
 use super::message::{Action, Claim, Moment, Note, Record, Refusal, Submission, TaskId, Ticket};
 use super::task::{Held, Phase, Task};
-use super::{
-    BLOCK_PATIENCE, BLOCKS_AHEAD, Collector, HELD_BYTES, Job, Pending, Purpose, StateSlot, WAITING_BYTES, WAITING_LIMIT,
-};
+use super::{BLOCKS_AHEAD, Collector, HELD_BYTES, Job, Pending, Purpose, StateSlot, WAITING_BYTES, WAITING_LIMIT};
 use alloy_primitives::B256;
 
 impl Collector {
@@ -345,7 +343,7 @@ impl Collector {
             Some(_) if self.waiting.len() >= WAITING_LIMIT || self.waiting_bytes + bytes > WAITING_BYTES => {
                 return self.answer(pending.ticket, Err(busy()));
             }
-            Some(_) => now + BLOCK_PATIENCE,
+            Some(_) => now + self.settings.block_patience,
             // Nobody waits for an answer, and what was stored must not be lost to an RPC that is away.
             None => Moment::MAX,
         };
