@@ -44,7 +44,7 @@ impl Output {
     pub(crate) fn step(&self, text: impl Into<String>) {
         let text = text.into();
         match &self.spinner {
-            Some(spinner) => spinner.set_message(text),
+            Some(spinner) => spinner.set_message(harmless(&text)),
             None if *self.last_step.borrow() == text => {}
             None => {
                 self.note(&text);
@@ -68,7 +68,7 @@ impl Output {
         if self.json {
             self.line(&value.to_string());
         } else {
-            self.line(text.trim_end_matches('\n'));
+            self.line(&harmless(text.trim_end_matches('\n')));
         }
     }
 
@@ -132,7 +132,19 @@ fn causes(report: &eyre::Report) -> String {
 
 fn write_line(text: &str) {
     // Progress for people; nothing depends on it being written.
-    writeln!(std::io::stderr(), "{text}").ok();
+    writeln!(std::io::stderr(), "{}", harmless(text)).ok();
+}
+
+/// Without control characters: names on chain and messages of providers are anybody's, and go to a terminal.
+fn harmless(text: &str) -> String {
+    let shown = |letter: char| {
+        if letter.is_control() && letter != '\n' {
+            ' '
+        } else {
+            letter
+        }
+    };
+    text.chars().map(shown).collect()
 }
 
 /// Rows as a table with aligned columns; the first row is the header.
@@ -175,6 +187,11 @@ mod tests {
             vec!["4294967297".to_owned(), "up".to_owned()],
         ];
         assert_eq!(table(&rows), "LEASE        STATE\n4294967297   up\n");
+    }
+
+    #[test]
+    fn a_terminal_gets_no_commands() {
+        assert_eq!(harmless("provider \u{1b}[2Jx\r\nnext"), "provider  [2Jx \nnext");
     }
 
     #[test]

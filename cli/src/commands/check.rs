@@ -43,8 +43,8 @@ pub(super) async fn run(arguments: &Arguments, output: &Output, file: &Path) -> 
     Ok(())
 }
 
-/// The price on the network that is named, or on the devnet where one runs. A devnet that went away is no reason to refuse
-/// a file.
+/// The price on the network that is named, or on the devnet where one runs. A devnet that nobody named, and that went away or
+/// has no such GPU, is no reason to refuse a file.
 async fn on_network(
     arguments: &Arguments,
     output: &Output,
@@ -66,9 +66,9 @@ async fn on_network(
     };
     match priced.await {
         Ok(priced) => Ok(Some(priced)),
-        Err(error) if named || error.downcast_ref::<Failure>().is_some() => Err(error),
+        Err(error) if named => Err(error),
         Err(error) => {
-            output.note(format!("without the price on a network: {error:#}"));
+            output.note(format!("without the price on the devnet that runs: {error:#}"));
             Ok(None)
         }
     }

@@ -1,5 +1,7 @@
 //! `spheron order`: list, show, cancel.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{B256, U256};
 use alloy::providers::Provider as _;
@@ -10,6 +12,7 @@ use avs::terms::Terms;
 use avs::words::{CPU_UNIT_MILLIS, MEMORY_UNIT_BYTES, Mode, OrderId, PackedBid, STORAGE_UNIT_BYTES};
 use bindings::{IMatchingTaskManager, IOrderBook, Order as Word, OrderState};
 use eyre::{WrapErr as _, bail};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::listing;
@@ -20,6 +23,9 @@ use crate::market::{logs, state, state_phrase, topic};
 use crate::output::{facts, table};
 use crate::serving::candidates_json;
 use crate::session::Session;
+
+/// Providers that are read at the same time.
+const READS_AT_ONCE: usize = 16;
 
 pub(super) async fn run(session: &Session<'_>, arguments: &Order) -> eyre::Result<()> {
     match arguments {
@@ -63,10 +69,11 @@ async fn show(session: &Session<'_>, order: u64) -> eyre::Result<()> {
     let bids = bids(session, order, &word, &created.terms).await?;
     let token = session.token_of(order)?;
     let (state, reason) = state(word.state);
-    let mut told = Vec::new();
-    for (bid, explained) in bids.bids.iter().zip(&bids.explained) {
-        told.push(bid_json(session, bid, explained, token).await?);
-    }
+    let names = names(session, &bids.explained).await?;
+    let pairs = bids.bids.iter().zip(&bids.explained);
+    let told: Vec<Value> = pairs
+        .map(|(bid, explained)| bid_json(bid, explained, &names, token))
+        .collect();
     let mut value = json!({
         "order": order.to_string(),
         "state": state,
@@ -179,16 +186,29 @@ fn terms_json(terms: &Terms, token: &::chain::network::Token) -> eyre::Result<Va
     }))
 }
 
-async fn bid_json(
-    session: &Session<'_>,
+/// Names of all who bid, by their ids.
+async fn names(session: &Session<'_>, bids: &[ExplainedBid]) -> eyre::Result<BTreeMap<u32, String>> {
+    let ids: BTreeSet<u32> = bids
+        .iter()
+        .filter_map(|bid| bid.offer)
+        .map(|offer| offer.provider)
+        .collect();
+    stream::iter(ids)
+        .map(async |id| eyre::Ok((id, session.supplier(id).await?.name)))
+        .buffered(READS_AT_ONCE)
+        .try_collect()
+        .await
+}
+
+fn bid_json(
     bid: &PackedBid,
     explained: &ExplainedBid,
+    names: &BTreeMap<u32, String>,
     token: &::chain::network::Token,
-) -> eyre::Result<Value> {
+) -> Value {
     let mut value = json!({});
     if let Some(offer) = &explained.offer {
-        let supplier = session.supplier(offer.provider).await?;
-        value["provider"] = json!({"id": offer.provider.to_string(), "name": supplier.name});
+        value["provider"] = json!({"id": offer.provider.to_string(), "name": names.get(&offer.provider)});
         value["fizz"] = offer.fizz.into();
         value["block"] = offer.block.into();
         value["rate"] = amounts::rate(U256::from(offer.rate), token);
@@ -213,7 +233,7 @@ async fn bid_json(
                 .collect();
         }
     }
-    Ok(value)
+    value
 }
 
 fn text(value: &Value, bids: &Bids) -> String {
