@@ -82,7 +82,8 @@ fn away(error: impl std::error::Error + Send + Sync + 'static) -> ChainUnavailab
 impl LeaseAccess for ChainAccess {
     async fn lease(&self, lease: LeaseId) -> Result<Option<OnChainLease>, ChainUnavailable> {
         let Some(own) = *self.supplier.borrow() else {
-            return Ok(None);
+            // After a restart the gateway listens before the registration is read: who does not know yet must not deny.
+            return Err(ChainUnavailable("the provider's registration is not read yet".into()));
         };
         // Strangers may ask about any number: only orders that were seen on chain are looked up.
         let Some(row) = self.store.order(lease.0).await.map_err(away)? else {
