@@ -98,7 +98,7 @@ impl Agent {
         let sections = [("HTTP", http), ("GATEWAY", gateway)];
         sections
             .into_iter()
-            .filter_map(|(section, address)| Some((format!("{prefix}_{section}__LISTEN"), address?)))
+            .filter_map(|(section, address)| Some((format!("{prefix}__{section}__LISTEN"), address?)))
             .collect()
     }
 
