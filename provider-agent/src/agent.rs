@@ -1,5 +1,6 @@
 //! The agent put together: what is bound, what runs beside what, and in which order it starts.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use eyre::{WrapErr as _, bail};
 use gateway::wire::{ProviderStatus, ResourceAmounts, VERSION};
 use gateway::{Identity, ServerMetrics};
 use serde_json::json;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use url::Url;
 use workload::{Docker, Engine};
@@ -163,7 +165,7 @@ impl Agent {
     /// Binds, serves, and says where.
     async fn serve(&self) -> eyre::Result<()> {
         let (http, http_address) = daemon::http::bind(self.config.http.listen, "health and metrics").await?;
-        let (gateway, gateway_address) = daemon::http::bind(self.config.gateway.listen, "the gateway").await?;
+        let (gateway, gateway_address) = bind_gateway(self.config.gateway.listen, &self.config.data_dir).await?;
         let router = daemon::http::operations_router(self.health.clone(), self.metrics.clone());
         let stop = self.shutdown.token();
         self.shutdown
@@ -364,8 +366,11 @@ impl Agent {
             storage_bytes: total.storage_bytes,
             gpus: Vec::new(),
         };
+        let mut reachability = self.endpoints.reachability();
         loop {
-            if seen.borrow_and_update().caught_up {
+            if !reachability.borrow_and_update().is_reachable() {
+                chain.degraded("the chain does not answer: no bids, nothing is closed or removed; workloads run on");
+            } else if seen.borrow_and_update().caught_up {
                 chain.ok();
             } else {
                 chain.degraded("the chain is being read; nothing is decided before its newest block was seen");
@@ -387,6 +392,7 @@ impl Agent {
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = seen.changed(), if !caught_up => {}
+                _ = reachability.changed() => {}
                 () = tokio::time::sleep(ABOUT_EVERY) => {}
             }
         }
@@ -428,9 +434,33 @@ pub fn rpc_settings(config: &Config, network: &Network) -> eyre::Result<RpcSetti
     })
 }
 
+/// The gateway's URL is registered on chain: where any free port will do, the one of the last run is taken again.
+async fn bind_gateway(listen: SocketAddr, directory: &Path) -> eyre::Result<(TcpListener, SocketAddr)> {
+    const PURPOSE: &str = "the gateway";
+    let file = directory.join("gateway-port");
+    let last = std::fs::read_to_string(&file)
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    let bound = match last.filter(|_| listen.port() == 0) {
+        Some(port) => match daemon::http::bind(SocketAddr::new(listen.ip(), port), PURPOSE).await {
+            Ok(bound) => bound,
+            Err(error) => {
+                tracing::warn!(
+                    error = in_words(&error),
+                    "the gateway gets another port; register its new URL"
+                );
+                daemon::http::bind(listen, PURPOSE).await?
+            }
+        },
+        None => daemon::http::bind(listen, PURPOSE).await?,
+    };
+    write_whole(&file, &bound.1.port().to_string()).wrap_err("cannot remember the gateway's port")?;
+    Ok(bound)
+}
+
 /// Whole or not at all: others read it while it is written.
 fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let draft = path.with_extension("json.new");
+    let draft = path.with_extension("new");
     std::fs::write(&draft, text)?;
     std::fs::rename(&draft, path)
 }

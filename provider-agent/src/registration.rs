@@ -15,7 +15,7 @@ use crate::docker::{in_words, offerable};
 use crate::pricing::Offered;
 
 /// How often to look for the registration.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often to try again what failed.
 const RETRY: Duration = Duration::from_secs(2);
 /// Whoever registers the provider uses its key, and may have more to send: this long nothing must have been sent.
