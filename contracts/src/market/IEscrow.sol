@@ -88,9 +88,14 @@ interface IEscrow {
         returns (uint256 amount);
     /// @notice {settleLease}, sent together with `carried` and the whole credit of `creditor` (zero: of nobody). `until` may be
     /// what is settled already.
-    function settleAndPay(uint64 orderId, uint256 orderWord, uint256 until, uint256 carried, address creditor, address to)
-        external
-        returns (uint256 amount, uint256 paid);
+    function settleAndPay(
+        uint64 orderId,
+        uint256 orderWord,
+        uint256 until,
+        uint256 carried,
+        address creditor,
+        address to
+    ) external returns (uint256 amount, uint256 paid);
     /// @notice Ends a lease after `billed` seconds. Inside the payout hold (`held`) only the unused part is returned, what
     /// accrued stays locked for {settleLease}; later everything is credited.
     function closeLease(uint64 orderId, uint256 orderWord, uint256 billed, bool held, address payee)

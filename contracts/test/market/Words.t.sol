@@ -234,9 +234,21 @@ contract WordsTest is Test {
         uint256 lock = Fees.leaseLock(rate, duration, packed);
         assertLe(gross + Fees.userFee(gross, packed), lock, "lock covers stream and user fee");
         assertEq(Fees.orderLock(rate, duration, packed), lock + (1 << 60), "lock of an order");
-        // The lock is at most two units above the exact worst case.
+        // The lock is the exact worst case rounded up, by less than three units.
         uint256 exact = rate * duration * (10_000 + userFee);
+        assertGe(lock * 36_000 * 10_000, exact, "lock rounds up");
         assertLt(lock * 36_000 * 10_000, exact + 3 * 36_000 * 10_000, "lock is tight");
+    }
+
+    function test_fees_smallestLease() public pure {
+        (uint256 packed,) = Fees.pack(FeeSchedule(2_000, 200, 200, 7));
+        // One unit per ten hours, for a second: the stream and the fee each round up to a unit.
+        assertEq(Fees.leaseLock(1, 1, packed), 2, "lock of a lease");
+        assertEq(Fees.orderLock(1, 1, packed), 9, "lock of an order");
+        assertEq(Fees.gross(1, 1), 0, "streamed");
+        assertEq(Fees.gross(1, 36_000), 1, "streamed after ten hours");
+        assertEq(Fees.net(10_000, packed), 7_800, "net");
+        assertEq(Fees.userFee(10_049, packed), 200, "user fee rounds down");
     }
 
     function testFuzz_capacity_reservesExactlyWhatFits(uint256 seed, uint256 askSeed) public pure {
