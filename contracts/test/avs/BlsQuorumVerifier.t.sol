@@ -25,6 +25,7 @@ contract BlsQuorumVerifierTest is EigenLayerTest {
         checker = SignatureChecker(deployRecorded("SquaringTask", abi.encode(coordinator, uint32(30))));
         referenceBlock = uint32(vm.getBlockNumber());
         vm.roll(referenceBlock + 1);
+        rememberKey(14, 2);
     }
 
     // ----------------------------------------------------------- differential

@@ -63,6 +63,8 @@ abstract contract EigenLayerTest is Test {
     address[] internal strategies;
     RestakedToken[] internal restaked;
     Operator[] internal operators;
+    /// @dev Keys of signers in G2 by the sum of their secrets: slow to compute, so fuzz tests compute theirs once.
+    mapping(uint256 secret => IBlsQuorumVerifier.G2Point) private _keys;
 
     /// @dev Loads the core and deploys the middleware with this many slashable-stake quorums.
     function deployEigenLayer(uint8 quorumCount) internal {
@@ -141,7 +143,7 @@ abstract contract EigenLayerTest is Test {
             secret = addmod(secret, secretOf(members[q] & signers), GROUP_ORDER);
             everybody |= members[q];
         }
-        (proof.apkG2.X, proof.apkG2.Y) = G2.multiply(secret);
+        proof.apkG2 = _keyOf(secret);
         (uint256 x, uint256 y) = Bn254.hashToG1(message);
         proof.sigma = multiply(IBlsQuorumVerifier.G1Point(x, y), secret);
 
@@ -167,6 +169,12 @@ abstract contract EigenLayerTest is Test {
             members[q] = (1 << operators.length) - 1;
         }
         return prove(message, referenceBlock, signers, members);
+    }
+
+    /// @dev For proofs by these signers, every operator being in every one of the first `quorumCount` quorums.
+    function rememberKey(uint256 signers, uint256 quorumCount) internal {
+        uint256 secret = mulmod(secretOf(signers), quorumCount, GROUP_ORDER);
+        _keys[secret] = _keyOf(secret);
     }
 
     /// @dev The encoded proof with the roots that spare the hash to the curve its exponentiations.
@@ -298,6 +306,11 @@ abstract contract EigenLayerTest is Test {
         vm.roll(vm.getBlockNumber() + 3);
         allocationManager.modifyAllocations(account, allocations);
         vm.stopPrank();
+    }
+
+    function _keyOf(uint256 secret) private view returns (IBlsQuorumVerifier.G2Point memory key) {
+        key = _keys[secret];
+        if (key.X[0] | key.X[1] | key.Y[0] | key.Y[1] == 0) (key.X, key.Y) = G2.multiply(secret);
     }
 
     function _registration(Operator memory operator) private view returns (bytes memory) {

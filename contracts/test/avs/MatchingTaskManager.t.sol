@@ -27,6 +27,7 @@ contract MatchingTaskManagerTest is EigenLayerTest {
         book = new RecordingOrderBook();
         manager = _newManager();
         manager.addMatchingParameters(_parameters());
+        rememberKey(3, 1);
         closeBlock = _closeBlock(vm.getBlockNumber() + 10);
     }
 
