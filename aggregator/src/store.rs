@@ -132,10 +132,13 @@ pub(crate) fn prune(transaction: &Transaction<'_>, oldest_close_block: u64) -> r
     Ok(())
 }
 
+/// Close block hash, params version and match words, by close block, chunk and digest.
+type Candidates = BTreeMap<(u32, u16, B256), (B256, u16, Arc<[U256]>)>;
+
 /// Every signature that counts. Those that cannot be read back (the file was damaged) are left out: their operators send
 /// again.
 pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Vec<Record>> {
-    let mut candidates: BTreeMap<(u32, u16, B256), (B256, u16, Arc<[U256]>)> = BTreeMap::new();
+    let mut candidates = Candidates::new();
     let mut statement = connection
         .prepare("SELECT close_block, chunk, digest, close_block_hash, params_version, matches FROM candidates")?;
     let mut rows = statement.query([])?;
