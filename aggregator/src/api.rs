@@ -1,7 +1,7 @@
 //! The HTTP API for operators: whatever comes is hostile until it was checked.
 //!
 //! A handler only receives, parses and hands over; the collector works in its own task, so a sender that disconnects
-//! changes nothing. Bodies are counted as they arrive, against one budget for all connections.
+//! changes nothing. Bodies are counted as they arrive, against one budget for all that is not answered yet.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,12 +36,16 @@ const TASKS_SHOWN: usize = 128;
 /// Seconds after which a sender may come again.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
+/// The part of the budget for bodies that a submission takes until it is answered.
+pub(crate) type Budget = Vec<OwnedSemaphorePermit>;
+
 /// What handlers ask the collector.
 #[derive(Debug)]
 pub(crate) enum Inquiry {
     Submit {
         submission: Box<Submission>,
         reply: oneshot::Sender<Result<SubmissionStatus, Refusal>>,
+        budget: Budget,
     },
     Tasks {
         close_block: Option<u32>,
@@ -124,11 +128,14 @@ impl Api {
                 )
             })??;
         let submission = self.parse(body).await?;
-        drop(budget);
         let (reply, answer) = oneshot::channel();
         let submission = Box::new(submission);
         self.inquiries
-            .try_send(Inquiry::Submit { submission, reply })
+            .try_send(Inquiry::Submit {
+                submission,
+                reply,
+                budget,
+            })
             .map_err(|_| busy())?;
         match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
             Ok(Ok(answer)) => answer,
@@ -137,7 +144,7 @@ impl Api {
     }
 
     /// The body, and the part of the budget it takes.
-    async fn receive(&self, request: Request<Body>) -> Result<(Bytes, Vec<OwnedSemaphorePermit>), Refusal> {
+    async fn receive(&self, request: Request<Body>) -> Result<(Bytes, Budget), Refusal> {
         let announced = request
             .headers()
             .get(header::CONTENT_LENGTH)

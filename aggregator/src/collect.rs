@@ -26,6 +26,7 @@ use std::time::Duration;
 use alloy_primitives::{Address, B256};
 use avs::bn254::{self, SignedBy};
 use avs::quorum::OperatorId;
+use avs::response;
 use avs::submission::{RefusalCode, SubmissionStatus};
 use chain::BlockReference;
 
@@ -40,10 +41,12 @@ use task::{Phase, Step, Task};
 const BLOCKS_AHEAD: u64 = 2;
 /// Wait before stakes that could not be read are read again.
 const STATE_RETRY: Duration = Duration::from_millis(250);
-/// Submissions that wait for a block or a check.
+/// Submissions that wait for a block.
 const WAITING_LIMIT: usize = 1_024;
 /// Match words of all waiting submissions together.
-const WAITING_BYTES: usize = 32 << 20;
+const WAITING_BYTES: usize = 8 << 20;
+/// Checks under way that no response waits for: about 50 ms of work, and a task needs one of them.
+const CHECK_LIMIT: usize = 64;
 /// Match words of all tasks together.
 const HELD_BYTES: usize = 256 << 20;
 /// Finished tasks that are remembered, to say so.
@@ -291,10 +294,20 @@ impl Collector {
 
     fn answered_on_chain(&mut self, answer: AnsweredOnChain, block: u64) {
         let AnsweredOnChain {
-            task: id, responder, ..
+            task: id,
+            responder,
+            matches_hash,
         } = answer;
+        let mut differs = false;
         match self.tasks.get_mut(&id) {
-            Some(task) => task.phase = Phase::Answered { block, responder },
+            Some(task) => {
+                task.phase = Phase::Answered {
+                    block,
+                    responder: Some(responder),
+                };
+                let ours = task.verified_quorum().and_then(|digest| task.candidates.get(&digest));
+                differs = ours.is_some_and(|candidate| response::matches_hash(&candidate.matches) != matches_hash);
+            }
             None => {
                 let view = TaskView {
                     close_block: id.close_block,
@@ -312,6 +325,9 @@ impl Collector {
             }
         }
         self.note(Note::Answered { task: id, responder });
+        if differs {
+            self.note(Note::AnsweredDifferently { task: id, responder });
+        }
         self.note_minority(id);
     }
 
@@ -390,15 +406,11 @@ impl Collector {
             return;
         };
         match outcome {
-            ResponseOutcome::AnsweredAlready if task.answer_expected => {
-                // Its event came before this process followed the chain.
-                task.phase = Phase::Answered {
-                    block: head,
-                    responder: Address::ZERO,
-                };
+            // Its event was passed before this process followed the chain.
+            ResponseOutcome::AnsweredAlready { block: Some(block) } if block <= head => {
+                task.phase = Phase::Answered { block, responder: None };
             }
-            ResponseOutcome::Included | ResponseOutcome::AnsweredAlready => {
-                task.answer_expected = true;
+            ResponseOutcome::Included | ResponseOutcome::AnsweredAlready { .. } => {
                 task.phase = Phase::EventAwaited { since: head };
             }
             ResponseOutcome::Failed(reason) => {

@@ -70,7 +70,7 @@ daemon::section! {
         pub straggler_wait_ms: u64 = 50,
         /// Submissions that may wait for the collector before senders are told to come again.
         pub queue_length: usize = 4096,
-        /// Megabytes that bodies being received may take together.
+        /// Megabytes that submissions may take together until they are answered; senders beyond that come again later.
         pub receive_megabytes: usize = 32,
     }
 }

@@ -42,6 +42,8 @@ pub struct AggregatorMetrics {
     won: Counter,
     /// Responses that another aggregator sent first
     pub(crate) lost: Counter,
+    /// Answers on chain that differ from the one that reached the quorum here
+    different: Counter,
     /// Attempts to respond that failed
     failed: Counter,
     /// Tasks whose window closed without an answer
@@ -68,6 +70,7 @@ impl Default for AggregatorMetrics {
             answered: Counter::default(),
             won: Counter::default(),
             lost: Counter::default(),
+            different: Counter::default(),
             failed: Counter::default(),
             unanswered: Counter::default(),
             expired: Counter::default(),
@@ -108,6 +111,11 @@ impl AggregatorMetrics {
             "responses_lost",
             "Responses that another aggregator sent first",
             self.lost.clone(),
+        );
+        registry.register(
+            "answered_differently",
+            "Answers on chain that differ from the one that reached the quorum here",
+            self.different.clone(),
         );
         registry.register(
             "responses_failed",
@@ -184,6 +192,10 @@ impl AggregatorMetrics {
                 } else {
                     tracing::info!(%task, %responder, "answered on chain by another aggregator");
                 }
+            }
+            Note::AnsweredDifferently { task, responder } => {
+                self.different.inc();
+                tracing::error!(%task, %responder, "the chain has another answer than the one that reached the quorum here");
             }
             Note::WindowOver { task, signatures } => {
                 self.unanswered.inc();

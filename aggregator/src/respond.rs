@@ -64,11 +64,12 @@ impl Responder {
             }
             Err(error) => error,
         };
-        if self.lost_the_race(response, &error).await {
-            tracing::debug!(task = %response.task, "another aggregator was faster");
-            return ResponseOutcome::AnsweredAlready;
+        let block = self.answered_at(response).await;
+        if block.is_none() && !is_answered_in_pending(&error) {
+            return ResponseOutcome::Failed(describe(&error));
         }
-        ResponseOutcome::Failed(describe(&error))
+        tracing::debug!(task = %response.task, "another aggregator was faster");
+        ResponseOutcome::AnsweredAlready { block }
     }
 
     async fn post(&self, response: &Response) -> Result<chain::Included, RespondError> {
@@ -96,19 +97,19 @@ impl Responder {
         Ok(self.transactions.submit(call).await?)
     }
 
-    async fn lost_the_race(&self, response: &Response, error: &RespondError) -> bool {
-        match error {
-            RespondError::Submit(SubmitError::WouldRevert { data, .. }) => {
-                data.starts_with(&IMatchingTaskManager::TaskAlreadyAnswered::SELECTOR)
-            }
-            RespondError::Submit(SubmitError::Reverted { .. } | SubmitError::Cancelled { .. }) => {
-                let manager = IMatchingTaskManager::new(self.task_manager, &self.provider);
-                let answered = manager.answeredAt(response.task.close_block, response.task.chunk);
-                answered.call().await.is_ok_and(|block| block != 0)
-            }
-            _ => false,
-        }
+    /// The block whose answer was faster, if there is one.
+    async fn answered_at(&self, response: &Response) -> Option<u64> {
+        let manager = IMatchingTaskManager::new(self.task_manager, &self.provider);
+        let answered = manager.answeredAt(response.task.close_block, response.task.chunk);
+        let block = answered.call().await.ok()?;
+        (block != 0).then_some(u64::from(block))
     }
+}
+
+/// Whether the trial at the pending block found an answer, perhaps of a transaction that is not in a block yet.
+fn is_answered_in_pending(error: &RespondError) -> bool {
+    matches!(error, RespondError::Submit(SubmitError::WouldRevert { data, .. })
+        if data.starts_with(&IMatchingTaskManager::TaskAlreadyAnswered::SELECTOR))
 }
 
 /// The error with its causes, for one line.

@@ -17,7 +17,7 @@ use eyre::WrapErr;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, BODY_DEADLINE, Inquiry, TasksAnswer};
+use crate::api::{Api, BODY_DEADLINE, Budget, Inquiry, TasksAnswer};
 use crate::chain::{ChainAccess, NetworkAccess};
 use crate::collect::{
     self, Action, BlockState, Collector, CollectorSettings, Moment, Refusal, Response, ResponseOutcome, TaskId, Ticket,
@@ -57,6 +57,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> eyre::Result<()> {
     endpoints.report_health(health.component("chain", Gate::None));
     let ready = health.component("collector", Gate::Ready);
     let responses = health.component("responses", Gate::None);
+    // Nothing is wrong until a response fails.
+    responses.ok();
     shutdown.spawn("store health", {
         let (store, component, stop) = (store.clone(), health.component("store", Gate::None), shutdown.token());
         async move {
@@ -281,7 +283,9 @@ struct Service<C> {
     checks: Arc<Semaphore>,
     results: mpsc::Receiver<Finding>,
     results_sender: mpsc::Sender<Finding>,
-    tickets: BTreeMap<Ticket, Reply>,
+    /// Who waits, and the part of the budget for bodies that is taken until the answer: whether or not the sender is still
+    /// there.
+    tickets: BTreeMap<Ticket, (Reply, Budget)>,
     next_ticket: u64,
 }
 
@@ -331,10 +335,14 @@ impl<C: ChainAccess> Service<C> {
 
     fn inquire(&mut self, inquiry: Inquiry) {
         match inquiry {
-            Inquiry::Submit { submission, reply } => {
+            Inquiry::Submit {
+                submission,
+                reply,
+                budget,
+            } => {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
-                self.tickets.insert(ticket, reply);
+                self.tickets.insert(ticket, (reply, budget));
                 self.collector.submit(ticket, *submission, self.clock.elapsed());
             }
             Inquiry::Tasks {
@@ -381,7 +389,7 @@ impl<C: ChainAccess> Service<C> {
             Finding::Responded { task, outcome } => {
                 match &outcome {
                     ResponseOutcome::Included => self.surroundings.responses.ok(),
-                    ResponseOutcome::AnsweredAlready => {
+                    ResponseOutcome::AnsweredAlready { .. } => {
                         self.surroundings.counts.lost.inc();
                         self.surroundings.responses.ok();
                     }
@@ -419,7 +427,7 @@ impl<C: ChainAccess> Service<C> {
                 )),
                 answer => answer,
             };
-            if let Some(reply) = self.tickets.remove(&ticket) {
+            if let Some((reply, _budget)) = self.tickets.remove(&ticket) {
                 // Who sent it may be gone; it counts all the same.
                 let _ = reply.send(answer);
             }

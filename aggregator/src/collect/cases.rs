@@ -299,3 +299,51 @@ fn finished_tasks_leave_memory_and_what_is_remembered_is_bounded() {
     assert!(direct.collector.jobs.is_empty());
     assert!(direct.finished.len() as u64 > tasks - WINDOW - 2);
 }
+
+#[test]
+fn another_answer_on_chain_than_the_quorums_is_said() {
+    for (matches_hash, differs) in [
+        (response::matches_hash(&fixture::matches(1, 1)), false),
+        (B256::repeat_byte(1), true),
+    ] {
+        let mut direct = Direct::new();
+        for operator in 0..3 {
+            direct.answer(operator, operator, 1).expect("accepted");
+        }
+        let answered = AnsweredOnChain {
+            task: direct.task(),
+            responder: Address::repeat_byte(9),
+            matches_hash,
+        };
+        direct.apply(CLOSE_BLOCK + 1, 0, &[answered]);
+        let said = direct
+            .notes
+            .iter()
+            .any(|note| matches!(note, Note::AnsweredDifferently { .. }));
+        assert_eq!(said, differs);
+    }
+}
+
+#[test]
+fn a_task_answered_before_this_process_followed_is_not_tried_for_ever() {
+    let mut direct = Direct::new();
+    for operator in 0..3 {
+        direct.answer(operator, operator, 1).expect("accepted");
+    }
+    // Pending elsewhere: the event has to come, and when it does not it is tried again.
+    let pending = ResponseOutcome::AnsweredAlready { block: None };
+    direct.collector.responded(direct.task(), pending, direct.clock);
+    for number in CLOSE_BLOCK + 1..CLOSE_BLOCK + 4 {
+        direct.apply(number, 0, &[]);
+    }
+    assert_eq!(direct.responses.len(), 2);
+    let included = ResponseOutcome::AnsweredAlready {
+        block: Some(CLOSE_BLOCK + 1),
+    };
+    direct.collector.responded(direct.task(), included, direct.clock);
+    for number in CLOSE_BLOCK + 4..CLOSE_BLOCK + 12 {
+        direct.apply(number, 0, &[]);
+    }
+    assert_eq!(direct.responses.len(), 2);
+    assert_eq!(direct.answer(0, 0, 1), Ok(SubmissionStatus::Answered));
+}

@@ -158,8 +158,8 @@ pub struct Response {
 pub enum ResponseOutcome {
     /// In a block.
     Included,
-    /// Somebody else was faster.
-    AnsweredAlready,
+    /// Somebody else was faster: in this block, or with a transaction that is not in a block yet.
+    AnsweredAlready { block: Option<u64> },
     /// Not now; it is tried again after the next block.
     Failed(String),
 }
@@ -230,6 +230,11 @@ pub enum Note {
         signatures: usize,
     },
     Answered {
+        task: TaskId,
+        responder: Address,
+    },
+    /// The chain has another answer than the one that reached the quorum here: one of the two quorums lied.
+    AnsweredDifferently {
         task: TaskId,
         responder: Address,
     },

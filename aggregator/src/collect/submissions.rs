@@ -8,7 +8,9 @@ use avs::submission::{RefusalCode, SubmissionStatus};
 use super::block::BlockState;
 use super::message::{Action, Claim, Moment, Note, Record, Refusal, Submission, TaskId, Ticket};
 use super::task::{Held, Phase, Task};
-use super::{BLOCKS_AHEAD, Collector, HELD_BYTES, Job, Pending, Purpose, StateSlot, WAITING_BYTES, WAITING_LIMIT};
+use super::{
+    BLOCKS_AHEAD, CHECK_LIMIT, Collector, HELD_BYTES, Job, Pending, Purpose, StateSlot, WAITING_BYTES, WAITING_LIMIT,
+};
 use alloy_primitives::B256;
 
 impl Collector {
@@ -181,7 +183,7 @@ impl Collector {
         let Some(member) = state.operators.get(&operator) else {
             return;
         };
-        if !self.in_check.insert((task, operator)) {
+        if self.in_check.len() >= CHECK_LIMIT || !self.in_check.insert((task, operator)) {
             if held.is_none() {
                 self.release_introduction(&pending.submission);
             }

@@ -55,7 +55,8 @@ pub(super) enum Phase {
     },
     Answered {
         block: u64,
-        responder: Address,
+        /// Not known where its event came before this process followed the chain.
+        responder: Option<Address>,
     },
 }
 
@@ -71,8 +72,6 @@ pub(super) struct Task {
     /// A check of the leading answer's signatures is under way.
     pub(super) checking: bool,
     pub(super) failures: u32,
-    /// An answer was found or sent, whose event was awaited once already.
-    pub(super) answer_expected: bool,
     announced: bool,
 }
 
@@ -97,7 +96,6 @@ impl Task {
             phase: Phase::Collecting,
             checking: false,
             failures: 0,
-            answer_expected: false,
             announced: false,
         }
     }
@@ -310,7 +308,7 @@ impl Task {
         let signers = leading.map_or_else(Vec::new, |(digest, _)| self.signers_of(*digest));
         let claimed = leading.map_or_else(|| self.state.no_stake(), |(_, candidate)| candidate.claimed.clone());
         let responded_by = match self.phase {
-            Phase::Answered { responder, .. } => Some(responder),
+            Phase::Answered { responder, .. } => responder,
             _ => None,
         };
         TaskView {
@@ -321,7 +319,7 @@ impl Task {
             signatures: signers.len(),
             operators: signers.iter().map(|operator| self.state.address(operator)).collect(),
             quorum_reached: self.verified_quorum().is_some(),
-            answered: responded_by.is_some(),
+            answered: matches!(self.phase, Phase::Answered { .. }),
             responded_by,
             tally: self
                 .state
