@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::chain::network::Network;
 use ::chain::{Endpoints, Follow, Follower, RpcSettings, TransactionSettings, Transactions};
 use alloy::signers::local::PrivateKeySigner;
-use avs::words::Capacity;
-use daemon::health::Gate;
+use avs::words::{Capacity, ScoreCard};
+use daemon::health::{Component, Gate};
 use daemon::{DirectoryLock, Health, Metrics, Shutdown};
 use eyre::{WrapErr as _, bail};
 use gateway::wire::{ProviderStatus, ResourceAmounts, VERSION};
@@ -23,7 +23,7 @@ use workload::{Docker, Engine};
 
 use crate::api::status::EngineWorkloads;
 use crate::api::{Gateway, Settings};
-use crate::bidder::{Bidder, PricingCommand, prices_of};
+use crate::bidder::{Bidder, PricingCommand, prices_of, too_slow};
 use crate::caretaker::Caretaker;
 use crate::cashier::Cashier;
 use crate::chain::Market;
@@ -41,6 +41,8 @@ use crate::store::{Store, topics};
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
 /// How often what the agent says about itself is brought up to date.
 const ABOUT_EVERY: Duration = Duration::from_secs(5);
+/// How often whether the provider is still active is read.
+const STANDING_EVERY: Duration = Duration::from_secs(30);
 /// How often what needs the chain at the start is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -309,7 +311,7 @@ impl Agent {
             metrics: self.counts.clone(),
         };
         self.shutdown.spawn_critical("the bidder", bidder.run(stop.clone()));
-        self.keep_about(own, chain).await;
+        self.keep_about(own, chain, registration).await;
         Ok(())
     }
 
@@ -317,7 +319,7 @@ impl Agent {
     /// its author can correct.
     async fn read_market(
         &self,
-        component: &daemon::health::Component,
+        component: &Component,
     ) -> eyre::Result<
         Option<(
             bindings::IOrderBook::Parameters,
@@ -340,6 +342,18 @@ impl Agent {
         }
     }
 
+    async fn check_standing(&self, own: u32, registration: &Component) {
+        match self.market.standing(own).await.map(|standing| ScoreCard::unpack(standing.score_card)) {
+            Ok(Ok(card)) if card.active => registration.ok(),
+            Ok(_) => registration.degraded(
+                "the provider is not active, and its bids would not count: it needs the minimum stake (`spheron provider update \
+                 --stake`) and must not be suspended",
+            ),
+            // Whether the chain answers is another component.
+            Err(error) => tracing::debug!(error = in_words(&error), "the score card cannot be read"),
+        }
+    }
+
     async fn compare_url(&self, own: u32) {
         let Some(configured) = &self.config.gateway.public_url else {
             return;
@@ -356,7 +370,8 @@ impl Agent {
     }
 
     /// Keeps up to date what the gateway and the health report say.
-    async fn keep_about(&self, own: u32, chain: daemon::health::Component) {
+    async fn keep_about(&self, own: u32, chain: Component, registration: Component) {
+        let mut looked_at: Option<Instant> = None;
         let stop = self.shutdown.token();
         let mut seen = self.seen.subscribe();
         let total = self.config.capacity.offered();
@@ -374,6 +389,10 @@ impl Agent {
                 chain.ok();
             } else {
                 chain.degraded("the chain is being read; nothing is decided before its newest block was seen");
+            }
+            if looked_at.is_none_or(|at| at.elapsed() >= STANDING_EVERY) {
+                looked_at = Some(Instant::now());
+                self.check_standing(own, &registration).await;
             }
             let leases = self.store.unfinished_leases(own).await.unwrap_or_default();
             let live = leases
@@ -416,6 +435,30 @@ fn patience(config: &Config) -> Patience {
         removal_depth: config.leases.removal_depth,
         undone_depth: config.leases.undone_depth,
     }
+}
+
+/// Why the configuration does not suit the chain it is for; nothing where it does. The chain must answer.
+///
+/// # Errors
+/// When the chain cannot be read.
+pub async fn unsuitable(config: &Config) -> eyre::Result<Vec<String>> {
+    daemon::tls::install_provider();
+    let network = Network::load(&config.network)?;
+    let endpoints = Endpoints::new(&rpc_settings(config, &network)?)?;
+    let market = Market::new(
+        endpoints.provider(),
+        Arc::new(network),
+        config.keys.load().await?.address(),
+    );
+    let (parameters, gpus) = tokio::try_join!(market.parameters(), market.gpu_models())?;
+    let mut problems = prices_of(&config.pricing, market.network(), &gpus)
+        .err()
+        .unwrap_or_default();
+    if !config.bidding.command.is_empty() {
+        let window = market.block_time().await? * u32::from(parameters.bidWindow);
+        problems.extend(too_slow(config.bidding.command_timeout, window));
+    }
+    Ok(problems)
 }
 
 /// The network's endpoints, or those that are configured instead.

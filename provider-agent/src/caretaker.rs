@@ -28,7 +28,7 @@ use crate::store::{Lease, Store};
 use work::{Done, Work};
 
 /// The longest time between two looks.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// Between two looks.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -73,8 +73,23 @@ struct Memory {
     closing: BTreeSet<LeaseId>,
     /// Leases that ran whole when they were last looked at: a new block alone is no reason to look again.
     steady: BTreeSet<LeaseId>,
+    /// What hindered the last work on a lease: the same again is not news.
+    problems: HashMap<LeaseId, String>,
     /// Whether something was to be done on a lease that was being worked on.
     missed: bool,
+}
+
+impl Memory {
+    /// Whether a new block alone changes nothing about a lease.
+    fn rests(&self, lease: &Lease, time: u64) -> bool {
+        if !self.strange_since.is_empty() {
+            return false;
+        }
+        match (lease.leased, lease.end()) {
+            (Some(leased), Some(end)) if leased.closed.is_none() => self.steady.contains(&lease.id) && time < end,
+            _ => lease.removed,
+        }
+    }
 }
 
 /// Why to look at the leases.
@@ -143,8 +158,10 @@ impl Caretaker {
                 lease,
                 is_failing,
                 is_ready,
+                problem,
             } => {
                 memory.busy.remove(&lease);
+                self.tell(lease, problem, memory);
                 if is_ready {
                     memory.steady.insert(lease);
                 } else {
@@ -163,6 +180,20 @@ impl Caretaker {
         }
     }
 
+    fn tell(&self, lease: LeaseId, problem: Option<String>, memory: &mut Memory) {
+        let Some(problem) = problem else {
+            if memory.problems.remove(&lease).is_some() {
+                tracing::info!(%lease, "what hindered the work on this lease is over");
+            }
+            return;
+        };
+        self.metrics.engine_failures.inc();
+        if memory.problems.get(&lease) != Some(&problem) {
+            tracing::warn!(%lease, problem, "this could not be done; it is tried again");
+            memory.problems.insert(lease, problem);
+        }
+    }
+
     async fn round(&mut self, trigger: Trigger, memory: &mut Memory, tasks: &mut JoinSet<Done>) -> Result<(), String> {
         let seen = *self.seen.borrow_and_update();
         let ground = self.ground.borrow_and_update().clone();
@@ -175,6 +206,10 @@ impl Caretaker {
             .unfinished_leases(self.own)
             .await
             .map_err(|error| in_words(&error))?;
+        if trigger == Trigger::Block && known.iter().all(|lease| memory.rests(lease, seen.time)) {
+            // A block in which nothing of ours happened: the engine need not be asked what it runs.
+            return Ok(());
+        }
         let manifests: BTreeSet<LeaseId> = match self.manifests.leases().await {
             Ok(leases) => leases.into_iter().collect(),
             Err(error) => return Err(in_words(&error)),
@@ -210,6 +245,7 @@ impl Caretaker {
         memory.strange_since.retain(|id, _| leases.contains_key(id));
         memory.failing_since.retain(|id, _| leases.contains_key(id));
         memory.steady.retain(|id| leases.contains_key(id));
+        memory.problems.retain(|id, _| leases.contains_key(id));
         self.count(&leases);
         for (id, lease) in leases {
             let Some(on_chain) = on_chain(lease.as_ref(), id, &now, memory) else {

@@ -3,6 +3,7 @@
 pub mod access;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::chain::network::{Network, Token};
 use ::chain::{Call, RootProvider};
@@ -229,6 +230,20 @@ impl Market {
             regions.push((id, name));
         }
         Ok(regions)
+    }
+
+    /// How long blocks have taken lately, in whole seconds, at least one.
+    pub async fn block_time(&self) -> Result<Duration, ChainError> {
+        const BLOCKS: u64 = 20;
+        let head = self.head().await?;
+        let earlier = self
+            .provider
+            .get_block_by_number(BlockNumberOrTag::Number(head.number.saturating_sub(BLOCKS)))
+            .await
+            .map_err(reading("an earlier block"))?
+            .map_or(head.time, |block| block.header.timestamp);
+        let seconds = head.time.saturating_sub(earlier) / BLOCKS.min(head.number).max(1);
+        Ok(Duration::from_secs(seconds.max(1)))
     }
 
     /// The newest block.

@@ -75,7 +75,7 @@ daemon::section! {
         pub ecdsa: PathBuf,
         /// The file with the keystore's password.
         pub ecdsa_password_file: Option<PathBuf>,
-        /// The keystore's password itself; best given as SPHERON_PROVIDER_KEYS__ECDSA_PASSWORD.
+        /// The keystore's password itself; best given as SPHERON_PROVIDER__KEYS__ECDSA_PASSWORD.
         pub ecdsa_password: Option<Secret>,
     }
 }

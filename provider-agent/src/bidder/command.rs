@@ -129,3 +129,105 @@ impl PricingCommand {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{B256, U256};
+    use avs::terms::Terms;
+    use avs::words::{Requirements, Resources};
+
+    use super::*;
+
+    fn order() -> OpenOrder {
+        let resources = Resources {
+            cpu: 50,
+            memory: 16,
+            ..Resources::default()
+        };
+        let id = OrderId {
+            account: 1,
+            token: 1,
+            nonce: 1,
+        };
+        OpenOrder {
+            id: id.pack().expect("an id"),
+            close_block: 10,
+            terms: Terms {
+                resources: resources.pack().expect("resources"),
+                requirements: Requirements::default().pack().expect("requirements"),
+                regions: U256::MAX,
+                manifest_hash: B256::repeat_byte(1),
+                maximum_rate: 10_000_000,
+                duration: 60,
+                wanted_suppliers: Vec::new(),
+                excluded_suppliers: Vec::new(),
+            },
+            bid_for: None,
+        }
+    }
+
+    async fn rates(script: &str) -> Vec<u128> {
+        let zero = "0".parse().expect("a decimal");
+        let list = Prices {
+            decimals: 6,
+            cpu: zero,
+            memory_gib: zero,
+            storage_gib: zero,
+            gpus: BTreeMap::new(),
+            minimum: zero,
+        };
+        let order = order();
+        let bid = Bid {
+            order: order.id,
+            close_block: 10,
+            rate: 1,
+            maximum_rate: order.terms.maximum_rate,
+        };
+        let command = PricingCommand {
+            command: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()],
+            timeout: Duration::from_secs(5),
+        };
+        let bids = command.price(&BTreeMap::from([(1, list)]), &[order], vec![bid]).await;
+        bids.into_iter().map(|bid| bid.rate).collect()
+    }
+
+    #[tokio::test]
+    async fn the_programs_price_counts_and_what_is_no_price_is_no_bid() {
+        assert_eq!(rates("echo 0.5").await, [5_000_000]);
+        assert_eq!(rates("grep -q '\"milli_cpu\":500' && echo 1").await, [10_000_000]);
+        for script in [
+            "echo 1.1",
+            "true",
+            "echo cheap",
+            "echo 0.5; exit 1",
+            "yes",
+            "exec /nowhere",
+        ] {
+            assert_eq!(rates(script).await, [0u128; 0], "{script}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_program_that_takes_too_long_is_ended() {
+        let order = order();
+        let bid = Bid {
+            order: order.id,
+            close_block: 10,
+            rate: 1,
+            maximum_rate: 10,
+        };
+        let slow = PricingCommand {
+            command: vec!["sleep".to_owned(), "600".to_owned()],
+            timeout: Duration::from_millis(50),
+        };
+        let answer = slow.ask(&order, &bid).await.expect_err("too slow");
+        assert!(answer.contains("longer than 50ms"), "{answer}");
+    }
+
+    #[test]
+    fn the_time_limit_must_be_under_half_of_the_window() {
+        let limit = Duration::from_millis(1_500);
+        assert!(too_slow(limit, Duration::from_secs(3)).is_some());
+        assert!(too_slow(limit, Duration::from_millis(3_001)).is_none());
+    }
+}

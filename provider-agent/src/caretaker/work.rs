@@ -20,11 +20,13 @@ pub(super) struct Work {
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// On the engine; whether the workload cannot start, where that was looked at, and whether it runs whole.
+    /// On the engine; whether the workload cannot start, where that was looked at, whether it runs whole, and what hindered
+    /// the work.
     Engine {
         lease: LeaseId,
         is_failing: Option<bool>,
         is_ready: bool,
+        problem: Option<String>,
     },
     /// On the chain.
     Chain { lease: LeaseId },
@@ -51,15 +53,15 @@ impl Work {
                 return Done::Chain { lease };
             }
         };
-        let Look { is_failing, is_ready } = outcome.unwrap_or_else(|problem| {
-            self.caretaker.metrics.engine_failures.inc();
-            tracing::warn!(%lease, ?action, problem, "this could not be done; it is tried again");
-            Look::default()
-        });
+        let (Look { is_failing, is_ready }, problem) = match outcome {
+            Ok(look) => (look, None),
+            Err(problem) => (Look::default(), Some(format!("{action:?}: {problem}"))),
+        };
         Done::Engine {
             lease,
             is_failing,
             is_ready,
+            problem,
         }
     }
 
