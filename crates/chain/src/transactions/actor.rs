@@ -102,6 +102,16 @@ impl std::fmt::Debug for TransactionActor {
     }
 }
 
+/// What came of looking for a transaction's receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Receipt {
+    Found,
+    /// The endpoint has none of any attempt's.
+    None,
+    /// The endpoint could not be asked.
+    Unknown,
+}
+
 impl TransactionActor {
     pub(super) fn new(
         endpoints: Endpoints,
@@ -362,13 +372,19 @@ impl TransactionActor {
         };
         for step in self.ledger.steps(used, head) {
             match step {
-                Step::FindReceipt(nonce) => self.find_receipt(nonce, head).await,
+                Step::FindReceipt(nonce) => {
+                    self.find_receipt(nonce, head).await;
+                }
                 Step::SendAgain(nonce) => self.send_again(nonce, head).await,
                 Step::Raise(nonce) => self.raise(nonce, head).await,
                 Step::Cancel(nonce) => self.cancel(nonce).await,
                 Step::Reopen(nonce) => self.reopen(nonce, head).await,
                 Step::Forget(nonce) => self.forget(nonce).await,
-                Step::Foreign(nonce) => return Err(ActorError::ForeignNonce { sender, nonce }),
+                // Blocks may come faster than a busy endpoint's receipts: nobody is blamed without asking once more.
+                Step::Foreign(nonce) if self.find_receipt(nonce, head).await == Receipt::None => {
+                    return Err(ActorError::ForeignNonce { sender, nonce });
+                }
+                Step::Foreign(_) => {}
             }
         }
         Ok(())
@@ -381,18 +397,21 @@ impl TransactionActor {
         Ok((head, used))
     }
 
-    async fn find_receipt(&mut self, nonce: u64, head: u64) {
-        let Some(row) = self.rows.get(&nonce) else { return };
+    async fn find_receipt(&mut self, nonce: u64, head: u64) -> Receipt {
+        let Some(row) = self.rows.get(&nonce) else {
+            return Receipt::None;
+        };
         for attempt in row.attempts.iter().rev() {
             match self.provider.get_transaction_receipt(attempt.hash).await {
                 Ok(Some(receipt)) => {
                     let cancels = attempt.cancels;
-                    return self.included(nonce, cancels, receipt).await;
+                    self.included(nonce, cancels, receipt).await;
+                    return Receipt::Found;
                 }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::debug!(%error, nonce, "cannot look for a receipt");
-                    return;
+                    return Receipt::Unknown;
                 }
             }
         }
@@ -401,6 +420,7 @@ impl TransactionActor {
         {
             open.standing = Standing::Missing { since: head };
         }
+        Receipt::None
     }
 
     async fn included(&mut self, nonce: u64, cancels: bool, receipt: TransactionReceipt) {
