@@ -16,8 +16,10 @@ async fn an_agent_killed_between_lease_and_manifest_makes_one_container() -> eyr
             let (order, _) = network.order().await?;
             network.hold_at_lease(order).await?;
             let provider = network.provider_of(order).await?;
-            network.crash(&provider).await?;
+            network.devnet.agent(&provider)?.kill()?;
             network.resume_blocks().await?;
+            network.devnet.launch(&provider)?;
+            network.devnet.wait_ready(&provider).await?;
             expect_success("`spheron deploy`", deploy).await?;
             expect_one_container(network, &provider).await
         },
