@@ -23,7 +23,7 @@ use workload::{Docker, Engine};
 
 use crate::api::status::EngineWorkloads;
 use crate::api::{Gateway, Settings};
-use crate::bidder::{Bidder, PricingCommand, prices_of, too_slow};
+use crate::bidder::{Bidder, PricingCommand, prices_of};
 use crate::caretaker::Caretaker;
 use crate::cashier::Cashier;
 use crate::chain::Market;
@@ -435,30 +435,6 @@ fn patience(config: &Config) -> Patience {
         removal_depth: config.leases.removal_depth,
         undone_depth: config.leases.undone_depth,
     }
-}
-
-/// Why the configuration does not suit the chain it is for; nothing where it does. The chain must answer.
-///
-/// # Errors
-/// When the chain cannot be read.
-pub async fn unsuitable(config: &Config) -> eyre::Result<Vec<String>> {
-    daemon::tls::install_provider();
-    let network = Network::load(&config.network)?;
-    let endpoints = Endpoints::new(&rpc_settings(config, &network)?)?;
-    let market = Market::new(
-        endpoints.provider(),
-        Arc::new(network),
-        config.keys.load().await?.address(),
-    );
-    let (parameters, gpus) = tokio::try_join!(market.parameters(), market.gpu_models())?;
-    let mut problems = prices_of(&config.pricing, market.network(), &gpus)
-        .err()
-        .unwrap_or_default();
-    if !config.bidding.command.is_empty() {
-        let window = market.block_time().await? * u32::from(parameters.bidWindow);
-        problems.extend(too_slow(config.bidding.command_timeout, window));
-    }
-    Ok(problems)
 }
 
 /// The network's endpoints, or those that are configured instead.

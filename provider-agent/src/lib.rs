@@ -12,6 +12,7 @@ pub mod bidding;
 pub mod caretaker;
 pub mod cashier;
 pub mod chain;
+pub mod check;
 pub mod config;
 pub mod docker;
 pub mod follow;

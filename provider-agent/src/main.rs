@@ -76,39 +76,15 @@ fn carry_out(command: Command) -> eyre::Result<ExitCode> {
                 Ok(ExitCode::from(2))
             }
         },
-        Command::Config(ConfigCommand::Check { file, json }) => check(&file, json),
+        Command::Config(ConfigCommand::Check { file, json }) => {
+            let is_valid = provider_agent::check::check(&file.config, json, &mut std::io::stdout().lock())?;
+            Ok(ExitCode::from(if is_valid { 0 } else { 2 }))
+        }
         Command::Config(ConfigCommand::Example) => {
             write!(std::io::stdout(), "{}", daemon::config::example::<Config>())?;
             Ok(ExitCode::SUCCESS)
         }
     }
-}
-
-/// First the file by itself; then, where the chain answers, whether it suits the chain.
-fn check(file: &File, json: bool) -> eyre::Result<ExitCode> {
-    let mut out = std::io::stdout().lock();
-    let found = match daemon::config::load::<Config>(Some(&file.config), ENVIRONMENT_PREFIX) {
-        Ok(config) => tokio::runtime::Runtime::new()?.block_on(provider_agent::agent::unsuitable(&config)),
-        Err(_) => Ok(Vec::new()),
-    };
-    match found {
-        Ok(problems) if problems.is_empty() => {}
-        Ok(problems) if json => {
-            writeln!(out, "{}", serde_json::json!({ "valid": false, "problems": problems }))?;
-            return Ok(ExitCode::from(2));
-        }
-        Ok(problems) => {
-            writeln!(
-                out,
-                "the configuration does not suit its network:\n  {}",
-                problems.join("\n  ")
-            )?;
-            return Ok(ExitCode::from(2));
-        }
-        Err(error) => tracing::warn!("the file is checked alone, because the chain cannot be asked: {error:#}"),
-    }
-    let is_valid = daemon::config::check::<Config>(Some(&file.config), ENVIRONMENT_PREFIX, json, &mut out)?;
-    Ok(ExitCode::from(if is_valid { 0 } else { 2 }))
 }
 
 fn failed(error: &eyre::Report) -> ExitCode {
