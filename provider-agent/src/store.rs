@@ -10,7 +10,7 @@ mod rows;
 use std::path::Path;
 
 use daemon::StoreError;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use workload::{Assignment, LeaseId};
 
 pub use events::{MarketEvent, decode, topics};
@@ -173,7 +173,7 @@ impl Store {
     /// Keeps what the engine decided, before anything is done with it.
     pub async fn set_assignment(&self, lease: LeaseId, assignment: &Assignment) -> Result<(), StoreError> {
         let text = serde_json::to_string(assignment).unwrap_or_default();
-        self.update(lease, move |transaction| {
+        self.update(move |transaction| {
             transaction.execute(
                 "UPDATE orders SET assignment = ?2 WHERE id = ?1",
                 params![id(lease.0), text],
@@ -184,15 +184,13 @@ impl Store {
 
     /// It ran whole once.
     pub async fn set_ready(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.update(lease, move |transaction| {
-            transaction.execute("UPDATE orders SET ready = 1 WHERE id = ?1", [id(lease.0)])
-        })
-        .await
+        self.update(move |transaction| transaction.execute("UPDATE orders SET ready = 1 WHERE id = ?1", [id(lease.0)]))
+            .await
     }
 
     /// Workload and manifest are gone.
     pub async fn set_removed(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.update(lease, move |transaction| {
+        self.update(move |transaction| {
             transaction.execute(
                 "UPDATE orders SET removed = 1, assignment = NULL, undone_block = NULL WHERE id = ?1",
                 [id(lease.0)],
@@ -216,7 +214,6 @@ impl Store {
 
     async fn update(
         &self,
-        _lease: LeaseId,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize> + Send + 'static,
     ) -> Result<(), StoreError> {
         self.database.write(work).await.map(drop)
@@ -316,13 +313,6 @@ fn prune(transaction: &Transaction<'_>, own: u32, block: u64) -> rusqlite::Resul
         params![oldest, own],
     )?;
     Ok(())
-}
-
-/// The newest block that was applied.
-pub fn tip(connection: &Connection) -> rusqlite::Result<Option<u64>> {
-    Ok(::chain::checkpoint::load_history(connection)?
-        .last()
-        .map(|block| block.number))
 }
 
 fn id(order: u64) -> [u8; 8] {
