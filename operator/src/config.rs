@@ -49,13 +49,13 @@ daemon::section! {
         pub ecdsa: Option<PathBuf>,
         /// File with the password of that keystore.
         pub ecdsa_password_file: Option<PathBuf>,
-        /// The password itself, by environment: SPHERON_OPERATOR_KEYS__ECDSA_PASSWORD.
+        /// The password itself, by environment: SPHERON_OPERATOR__KEYS__ECDSA_PASSWORD.
         pub ecdsa_password: Option<Secret>,
         /// The key that signs answers: a BLS keystore (BN254), in geth's format or EIP-2335.
         pub bls: PathBuf,
         /// File with the password of that keystore.
         pub bls_password_file: Option<PathBuf>,
-        /// The password itself, by environment: SPHERON_OPERATOR_KEYS__BLS_PASSWORD.
+        /// The password itself, by environment: SPHERON_OPERATOR__KEYS__BLS_PASSWORD.
         pub bls_password: Option<Secret>,
     }
 }

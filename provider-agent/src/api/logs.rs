@@ -135,12 +135,14 @@ impl Follower {
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(LogEnd::ShuttingDown),
-                Some((service, item)) = open.next(), if !open.is_empty() => match item {
-                    Ok(item) => self.send(&service, item).await?,
-                    Err(error) => {
+                next = open.next(), if !open.is_empty() => match next {
+                    Some((service, Ok(item))) => self.send(&service, item).await?,
+                    Some((service, Err(error))) => {
                         tracing::warn!(lease = %self.granted.lease, service, error = super::in_words(&error), "log");
                         open.remove(&service);
                     }
+                    // The last one ended: what that means is decided above.
+                    None => {}
                 },
                 _ = look.tick(), if self.query.follow => {
                     self.open(&mut open).await;
