@@ -248,7 +248,7 @@ mod tests {
         assert!(!private.accepts_login_for("docker.io"));
         assert!(!private.accepts_login_for("ghcr.io.evil.example"));
         assert!(!private.accepts_login_for("ghcr.io:443"));
-        assert!(parse("org/app").accepts_login_for("https://index.docker.io/v1/"));
+        assert!(parse("org/app").accepts_login_for("index.docker.io/v1/"));
         assert!(!parse("127.0.0.1:5000/app").accepts_login_for("127.0.0.1"));
     }
 
