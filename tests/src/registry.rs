@@ -23,6 +23,8 @@ pub struct Registry {
     /// `127.0.0.1:port`. Loopback registries are asked without TLS.
     pub host: String,
     process: Process,
+    // The process lives as long as what started it.
+    _spawner: Spawner,
     images: Vec<String>,
     folder: tempfile::TempDir,
 }
@@ -56,7 +58,8 @@ impl Registry {
             environment: Vec::new(),
             log: folder.path().join("log"),
         };
-        let process = Process::start(&Spawner::new(), launch)?;
+        let spawner = Spawner::new();
+        let mut process = Process::start(&spawner, launch)?;
         let host = within(Duration::from_secs(20), "docker-registry to listen", async || {
             let log = tail(&process.launch.log, 200);
             let told = log.split_once("listening on ").map(|(_, rest)| rest);
@@ -66,10 +69,12 @@ impl Registry {
                     .collect::<String>()
             }))
         })
-        .await?;
+        .await
+        .map_err(|error| error.wrap_err(process.last_words()))?;
         Ok(Self {
             host,
             process,
+            _spawner: spawner,
             images: Vec::new(),
             folder,
         })

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use eyre::{OptionExt as _, ensure};
+use eyre::ensure;
 use system_tests::{binaries, deployment, example};
 
 /// No file may keep the parser busy.
@@ -44,22 +44,14 @@ fn expect_refused(name: &str, text: &str, line: Option<usize>, needle: &str) -> 
         "{name}: stdout is for results, not for {:?}",
         output.stdout
     );
-    let place = said
-        .split_once(&format!("{file}:"))
-        .map(|(_, rest)| rest)
-        .ok_or_eyre("")
-        .map_err(|_| eyre::eyre!("{name}: the message names no place in the file: {said}"))?;
-    let numbers: Vec<&str> = place.splitn(3, |c: char| !c.is_ascii_digit()).collect();
-    let position = (
-        numbers.first().and_then(|text| text.parse::<usize>().ok()),
-        numbers.get(1).and_then(|text| text.parse::<usize>().ok()),
-    );
+    let place = said.split_once(&format!("{file}:")).map(|(_, rest)| rest);
+    let mut numbers = place.unwrap_or_default().splitn(3, |c: char| !c.is_ascii_digit());
+    let mut number = || numbers.next().and_then(|digits| digits.parse::<usize>().ok());
+    let (Some(found), Some(_)) = (number(), number()) else {
+        eyre::bail!("{name}: the message names no line and column of the file: {said}");
+    };
     ensure!(
-        position.0.is_some() && position.1.is_some(),
-        "{name}: no line and column in {said}"
-    );
-    ensure!(
-        line.is_none() || position.0 == line,
+        line.is_none_or(|line| line == found),
         "{name}: line {line:?} was expected in {said}"
     );
     ensure!(said.contains(needle), "{name}: {needle:?} is missing in {said}");
