@@ -8,6 +8,9 @@ use clap_complete::Shell;
 
 use crate::amounts;
 
+/// Heading of the options every command has; without it `--help` shuffles them among the command's own.
+const COMMON: &str = "Options of every command";
+
 /// Deploys workloads on the Spheron network, and registers those who run them.
 ///
 /// stdout is the result, stderr the rest. Exit status: 0 done, 1 failed, 2 bad input (nothing was sent), 3 nobody can serve
@@ -16,16 +19,16 @@ use crate::amounts;
 #[command(name = "spheron", version, max_term_width = 110)]
 pub struct Arguments {
     /// Network file, or the name of one in the home's folder `networks` [default: the running devnet]
-    #[arg(long, env = "SPHERON_NETWORK", value_name = "NAME|FILE", global = true)]
+    #[arg(long, env = "SPHERON_NETWORK", value_name = "NAME|FILE", global = true, help_heading = COMMON)]
     pub(crate) network: Option<String>,
     /// Folder of the key, the TLS identity and the orders [default: ~/.spheron]
-    #[arg(long, env = "SPHERON_HOME", value_name = "FOLDER", global = true)]
+    #[arg(long, env = "SPHERON_HOME", value_name = "FOLDER", global = true, help_heading = COMMON)]
     pub(crate) home: Option<PathBuf>,
     /// File with the keystore's password, mode 0600 (or set SPHERON_PASSWORD)
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = COMMON)]
     pub(crate) password_file: Option<PathBuf>,
     /// Print the result as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -50,7 +53,7 @@ pub(crate) enum Command {
     Lease(Lease),
     /// List leases: short for `lease list`
     Ps(List),
-    /// Logs of a lease: short for `lease logs`
+    /// Logs of a lease: short for `lease logs`. `!` marks what a service wrote to its standard error
     Logs(Logs),
     /// Orders, with their bids
     #[command(subcommand)]

@@ -74,7 +74,7 @@ impl Session<'_> {
             let bids = read(self.order_book().bidsDigest(order)).await?.count;
             if head < close {
                 self.output.step(format!(
-                    "order {order}: {bids} bids, taken until block {close}; block {head}"
+                    "order {order}: bids so far: {bids}, taken until block {close}; block {head}"
                 ));
                 continue;
             }
@@ -83,7 +83,7 @@ impl Session<'_> {
                 None => *window.insert(u64::from(read(self.order_book().parameters()).await?.responseWindow)),
             };
             if bids > 0 {
-                let text = format!("order {order}: operators match its {bids} bids; block {head}");
+                let text = format!("order {order}: operators match its bids ({bids}); block {head}");
                 self.output.step(text);
             }
             if (bids == 0 && head >= close) || head > close + window {
@@ -131,7 +131,7 @@ impl Session<'_> {
                 LONGEST_BLOCK.as_secs()
             );
             self.output
-                .step(format!("lease {lease}: waiting for {depth} more blocks on top of it"));
+                .step(format!("lease {lease}: waiting for its confirmations ({depth})"));
             self.wait_for_block(head, deadline).await?;
         }
     }

@@ -137,7 +137,12 @@ fn resources_json(manifest: &Manifest) -> Value {
 }
 
 /// [`terms_json`] for people.
-pub(super) fn terms_text(manifest: &Manifest) -> String {
+fn terms_text(manifest: &Manifest) -> String {
+    facts(&terms_facts(manifest))
+}
+
+/// [`terms_json`] as names and values.
+pub(super) fn terms_facts(manifest: &Manifest) -> Vec<(&'static str, String)> {
     let requirements = &manifest.requirements;
     let resources = resources_json(manifest);
     let services: Vec<String> = manifest
@@ -155,7 +160,7 @@ pub(super) fn terms_text(manifest: &Manifest) -> String {
     if !placement.excluded_regions.is_empty() {
         region.push_str(&format!(", not {}", regions(&placement.excluded_regions)));
     }
-    facts(&[
+    vec![
         ("services", services.join(", ")),
         (
             "resources",
@@ -183,5 +188,5 @@ pub(super) fn terms_text(manifest: &Manifest) -> String {
                 content_hash(manifest)
             ),
         ),
-    ])
+    ]
 }

@@ -345,7 +345,8 @@ impl Priced {
         let amount = |units: u128| amounts::shown(U256::from(units), &self.token);
         let rate = U256::from(request.terms.maximum_rate);
         let percent = manifest::decimal_text(U256::from(self.schedule.userFee), 2);
-        let mut lines = vec![
+        let mut lines = super::check::terms_facts(&salted.manifest);
+        lines.extend([
             (
                 "maximum rate",
                 format!(
@@ -361,7 +362,7 @@ impl Priced {
             ),
             ("match fee", amount(self.quote.match_fee)),
             ("lock", amount(self.quote.lock())),
-        ];
+        ]);
         if let Some(account) = self.account {
             let enough = if self.unlocked >= self.lock() {
                 ""
@@ -376,7 +377,7 @@ impl Priced {
                 ),
             ));
         }
-        format!("{}{}", super::check::terms_text(&salted.manifest), facts(&lines))
+        facts(&lines)
     }
 }
 
