@@ -203,7 +203,7 @@ async fn run_demo(arguments: &Arguments, file: &Path) -> eyre::Result<ExitCode> 
     } else if passed {
         writeln!(
             std::io::stdout(),
-            "passed: {}",
+            "passed: ordered, matched, served at {} (until it was closed) and paid",
             outcome.url.as_deref().unwrap_or_default()
         )?;
     }
