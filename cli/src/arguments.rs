@@ -252,7 +252,7 @@ pub(crate) struct Register {
     /// Stake so that it is at least this many whole SPON [default: the network's minimum]
     #[arg(long, value_name = "AMOUNT")]
     pub(crate) stake: Option<String>,
-    /// PEM file with the gateway's certificate
+    /// PEM file with the gateway's certificate; `provider-agent run` makes it, `identity.pem` in its data folder
     #[arg(long, value_name = "FILE")]
     pub(crate) certificate: PathBuf,
     /// The provider's key (keystore or raw) [default: the home's]
