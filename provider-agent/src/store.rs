@@ -249,7 +249,7 @@ fn record(transaction: &Transaction<'_>, block: u64, event: &MarketEvent) -> rus
             terms,
         } => run(
             "INSERT INTO orders (id, terms, created_block, close_block) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (id) DO UPDATE SET terms = ?2, created_block = ?3, close_block = ?4",
+             ON CONFLICT (id) DO UPDATE SET terms = ?2, created_block = ?3, close_block = ?4, ended_block = NULL",
             &[&id(*order), terms, &block, &signed(*close_block)],
         ),
         MarketEvent::Requeued { order, close_block } => run(

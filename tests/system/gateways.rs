@@ -25,7 +25,7 @@ async fn a_gateway_answers_the_owner_of_a_lease_and_nobody_else() -> eyre::Resul
             let provider = network.provider_of(deployed.order).await?;
             let (url, pinned) = gateway_of(network, &provider).await?;
             let own = Identity::load(&owner.home.join("identity.pem"))?;
-            let client = |identity: &Identity| GatewayClient::new(&url, pinned, identity);
+            let client = |identity: &Identity| eyre::Ok(GatewayClient::new(&url, pinned, identity)?);
 
             client(&own)?.lease(lease).await?;
             expect_stranger(
