@@ -127,6 +127,17 @@ library Capacity {
         return (word & ~ACTIVE) | (wish & ACTIVE);
     }
 
+    /// @notice What can be relied on while the change to `wish` is pending: the smaller of both. A GPU entry whose model changes
+    /// promises neither.
+    function promised(uint256 word, uint256 wish) internal pure returns (uint256 smaller) {
+        smaller = lower(word, wish);
+        for (uint256 offset = 124; offset < 252; offset += 32) {
+            if (uint8(word >> (offset + 24)) != uint8(smaller >> (offset + 24))) {
+                smaller &= ~(uint256(type(uint32).max) << offset);
+            }
+        }
+    }
+
     function _raisePair(uint256 word, uint256 wish, uint256 offset, uint256 width) private pure returns (uint256) {
         unchecked {
             uint256 mask = (1 << width) - 1;

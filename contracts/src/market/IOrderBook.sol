@@ -152,10 +152,12 @@ interface IOrderBook {
     // -------------------------------------------------------------- providers
 
     /// @notice Sets what the caller's supplier offers. Increases count at once, decreases (and switching off) after the
-    /// longest bid and response windows. The free parts of `capacity` are ignored.
+    /// longest bid and response windows; bids promise no more than what will be left. The free parts of `capacity` are
+    /// ignored.
     function setCapacity(uint256 capacity) external;
 
-    /// @notice Folds a bid, with the caller's score card and capacity as they stand, into the order's digest.
+    /// @notice Folds a bid, with the caller's score card as it stands and what capacity it can promise (a pending decrease
+    /// counts already), into the order's digest.
     function placeBid(uint64 orderId, uint32 fizz, uint96 rate) external;
 
     /// @notice Many bids, strictly ascending in (order, fizz). A bid on an order that takes none any more is skipped.

@@ -290,7 +290,10 @@ contract OrderBook is Suppliers {
             if (_suppliers[fizz].gateway != supplier) revert NotBehindGateway(fizz, supplier);
             supplier = fizz;
         }
-        capacity = _effectiveCapacity(_suppliers[supplier]);
+        SupplierRecord storage record = _suppliers[supplier];
+        capacity = record.capacity;
+        // The answer may come after a decrease that is pending now: who bid with more could walk away from a won order.
+        if (capacity & Capacity.PENDING != 0) capacity = _effectiveCapacity(record).promised(record.wish);
         if (!capacity.isActive()) revert SupplierInactive(supplier);
         // Not suspended: nothing to hide but the inner bits.
         return capacity & Capacity.VISIBLE;

@@ -8,6 +8,7 @@ import {IEscrow} from "../../src/market/IEscrow.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {OrderBook} from "../../src/market/OrderBook.sol";
 import {OrderState, OrderTerms} from "../../src/Types.sol";
+import {Vm} from "../Vm.sol";
 import {MarketTest} from "./MarketTest.sol";
 
 /// @notice Suppliers, their capacity, and what governance may change in the order book.
@@ -77,6 +78,42 @@ contract SuppliersTest is MarketTest {
         vm.roll(closeBlock + 1);
         _openLeases(closeBlock, _matches(later, _terms(), _rank(_provider, 90e18)));
         assertTrue(book.order(later).requeued, "not matched any more");
+    }
+
+    /// @dev A decrease known when a bid is placed counts in it, although it comes into force later: its answer may come later still.
+    function test_placeBid_promisesNoMoreThanWillBeThere() public {
+        // Less CPU, no GPUs of the old model, more memory.
+        uint256 wish = _withGpus(_capacity(400, 2_500, 300), 0, 9, 8);
+        _setCapacity(wish);
+        (uint256 now_,,) = book.capacityOf(_provider);
+        assertEq(now_, _withGpus(_capacity(1_000, 2_500, 300), 0, 7, 4), "still all there");
+        assertEq(_capacityInBid(), _capacity(400, 2_500, 300), "the bid shows what will be left");
+
+        // In force, it is all there.
+        uint256 before = vm.snapshotState();
+        vm.roll(block.number + DELAY);
+        assertEq(_capacityInBid(), wish, "the new model");
+        vm.revertToState(before);
+
+        // A GPU entry of the same model is there with the smaller count.
+        _setCapacity(_withGpus(_capacity(1_000, 2_500, 300), 0, 7, 1));
+        assertEq(_capacityInBid(), _withGpus(_capacity(1_000, 2_500, 300), 0, 7, 1), "one GPU left");
+    }
+
+    function test_placeBid_refusesWhoIsSwitchingOff() public {
+        _setCapacity(_withGpus(_capacity(1_000, 2_000, 300), 0, 7, 4) & ~uint256(1 << 252));
+        uint64 orderId = _createOrder();
+        vm.expectRevert(abi.encodeWithSelector(IOrderBook.SupplierInactive.selector, _provider));
+        vm.prank(_owner);
+        book.placeBid(orderId, 0, 90e18);
+    }
+
+    function _capacityInBid() private returns (uint256 capacity) {
+        uint64 orderId = _createOrder();
+        vm.recordLogs();
+        _bid(_owner, orderId, 90e18);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        (,, capacity) = abi.decode(logs[logs.length - 1].data, (uint256, uint256, uint256));
     }
 
     /// @dev Leases keep what they use; a total shrinks no further and follows as they end.
