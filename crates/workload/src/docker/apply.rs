@@ -394,6 +394,13 @@ impl Docker {
         if port_taken && !ran {
             return Ok(Outcome::PortTaken);
         }
+        // An engine that was killed while it started this container still has the old start on its books and refuses this
+        // container for good. It never ran as far as anybody was told: the next look makes a new one.
+        if !ran && said.starts_with("task ") && said.contains("already exists") {
+            tracing::warn!(%lease, container = name, said, "the engine has remains of an earlier start; making the container again");
+            self.remove_container(name).await?;
+            return Ok(Outcome::Done);
+        }
         self.note_refusal(lease, name, format!("the engine would not start it: {said}"));
         Ok(Outcome::Done)
     }
