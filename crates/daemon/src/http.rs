@@ -1,13 +1,22 @@
 //! The operations endpoint: `/metrics`, `/healthz`, `/readyz`, and listeners that name what they could not bind.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use tokio::net::TcpListener;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::{Health, Metrics};
 
@@ -79,16 +88,146 @@ pub async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpList
     Ok((listener, bound))
 }
 
+/// What clients of [`serve`] may hold. Anyone may connect, so without these bounds whoever opens connections and says nothing
+/// takes all file descriptors, and with them the store and the way to the chain.
+#[derive(Debug, Clone, Copy)]
+pub struct ConnectionLimits {
+    /// Connections at once: well below the usual 1 024 file descriptors of a process.
+    pub connections: usize,
+    /// Connections at once from one address.
+    pub connections_per_address: usize,
+    /// For a request's header, and the longest time that a connection may be idle between two requests.
+    pub header_timeout: Duration,
+    /// After this a connection takes no further request, and soon after it is cut.
+    pub lifetime: Duration,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self {
+            connections: 512,
+            connections_per_address: 128,
+            header_timeout: Duration::from_secs(30),
+            lifetime: Duration::from_secs(300),
+        }
+    }
+}
+
+/// How long a request in flight may take once its connection has reached its lifetime.
+const LAST_REQUEST: Duration = Duration::from_secs(30);
+/// Wait after the operating system refused to accept: a busy loop helps nobody.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// Serves `router` until `stop` is cancelled, then lets the requests in flight finish. Run it through
 /// [`crate::Shutdown::spawn_critical`], whose deadline ends connections that do not.
-pub async fn serve(
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
+    serve_within(listener, router, stop, ConnectionLimits::default()).await
+}
+
+/// [`serve`] with other limits.
+pub async fn serve_within(
     listener: TcpListener,
     router: Router,
-    stop: tokio_util::sync::CancellationToken,
+    stop: CancellationToken,
+    limits: ConnectionLimits,
 ) -> std::io::Result<()> {
-    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    let places = Places::new(limits);
+    let connections = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Some(place) = places.take(address.ip()) else {
+            tracing::debug!(%address, "too many connections");
+            continue;
+        };
+        let (router, stop) = (router.clone(), stop.clone());
+        connections.spawn(async move {
+            connection(stream, router, stop, limits).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, router: Router, stop: CancellationToken, limits: ConnectionLimits) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        // Clients that go in the middle are no event.
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+            return;
+        }
+        () = tokio::time::sleep(limits.lifetime) => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = tokio::time::timeout(LAST_REQUEST, connection).await;
+}
+
+/// Who holds how many connections.
+#[derive(Debug)]
+struct Places {
+    limits: ConnectionLimits,
+    open: Mutex<BTreeMap<IpAddr, usize>>,
+}
+
+/// One connection's place; given back when dropped.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+}
+
+impl Places {
+    fn new(limits: ConnectionLimits) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            open: Mutex::default(),
+        })
+    }
+
+    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+        let address = address.to_canonical();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = open.get(&address).copied().unwrap_or(0);
+        if own >= self.limits.connections_per_address || open.values().sum::<usize>() >= self.limits.connections {
+            return None;
+        }
+        open.insert(address, own + 1);
+        Some(Place {
+            places: self.clone(),
+            address,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.places.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = open.get_mut(&self.address) {
+            *own -= 1;
+            if *own == 0 {
+                open.remove(&self.address);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -96,6 +235,7 @@ mod tests {
     use axum::body::Body;
     use axum::http::Request;
     use http_body_util::BodyExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tower::ServiceExt;
 
     use super::*;
@@ -133,5 +273,98 @@ mod tests {
             message.contains(&bound.to_string()) && message.contains("metrics"),
             "{message}"
         );
+    }
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// Serves on a free port until the token is cancelled.
+    async fn served(limits: ConnectionLimits) -> (SocketAddr, CancellationToken) {
+        let (listener, address) = bind("127.0.0.1:0".parse().expect("address"), "a test")
+            .await
+            .expect("free port");
+        let stop = CancellationToken::new();
+        let router = operations_router(Health::new(), Metrics::new());
+        tokio::spawn(serve_within(listener, router, stop.clone(), limits));
+        (address, stop)
+    }
+
+    async fn healthy(address: SocketAddr) -> bool {
+        let Ok(mut stream) = TcpStream::connect(address).await else {
+            return false;
+        };
+        let request = b"GET /healthz HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+        let mut answer = Vec::new();
+        stream.write_all(request).await.is_ok()
+            && stream.read_to_end(&mut answer).await.is_ok()
+            && answer.starts_with(b"HTTP/1.1 200")
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_is_cut_and_keeps_nobody_out() {
+        let (address, stop) = served(ConnectionLimits {
+            connections: 4,
+            connections_per_address: 4,
+            header_timeout: Duration::from_millis(200),
+            ..ConnectionLimits::default()
+        })
+        .await;
+        let mut silent = Vec::new();
+        for part in [&b""[..], b"GET /healthz HTTP/1.1\r\nx-", b"", b"P"] {
+            let mut stream = TcpStream::connect(address).await.expect("connects");
+            stream.write_all(part).await.expect("writes");
+            silent.push(stream);
+        }
+        for stream in &mut silent {
+            let mut rest = Vec::new();
+            let cut = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
+            assert!(cut.is_ok(), "a silent connection is still open after {PATIENCE:?}");
+        }
+        let answered = tokio::time::timeout(PATIENCE, async {
+            while !healthy(address).await {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert!(
+            answered.is_ok(),
+            "no answer within {PATIENCE:?} after the silent ones were cut"
+        );
+        stop.cancel();
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_with_its_lifetime() {
+        let (address, stop) = served(ConnectionLimits {
+            lifetime: Duration::from_millis(200),
+            ..ConnectionLimits::default()
+        })
+        .await;
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        stream
+            .write_all(b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n")
+            .await
+            .expect("writes");
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "kept open for {PATIENCE:?}");
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "answered before");
+        stop.cancel();
+    }
+
+    #[test]
+    fn one_address_leaves_places_for_others() {
+        let places = Places::new(ConnectionLimits {
+            connections: 3,
+            connections_per_address: 2,
+            ..ConnectionLimits::default()
+        });
+        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        let first = places.take(one).expect("first");
+        let _second = places.take(one).expect("second");
+        assert!(places.take(one).is_none(), "a third of one address");
+        let _third = places.take(other).expect("another address");
+        assert!(places.take(other).is_none(), "a fourth in all");
+        drop(first);
+        places.take(one).expect("came back");
     }
 }
