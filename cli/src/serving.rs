@@ -27,6 +27,9 @@ const BLOCK_PERIOD: Duration = Duration::from_millis(100);
 const STATUS_PERIOD: Duration = Duration::from_millis(250);
 /// How often, while a provider is asked, the chain is asked whether the lease is still open.
 const LEASE_PERIOD: Duration = Duration::from_secs(2);
+/// How long a workload must have failed before the lease is given up: the provider tries again, and an engine that has just
+/// restarted takes its time.
+const FAILURE_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
 /// A chain without a new block for this long is stuck.
 const LONGEST_BLOCK: Duration = Duration::from_secs(180);
 /// How long a provider may not know yet of a lease, or of its owner's certificate, that is on chain.
@@ -200,12 +203,21 @@ impl Session<'_> {
         deadline: Instant,
     ) -> eyre::Result<Readiness> {
         let mut looked_at_chain = Instant::now();
+        let mut failed_since = None;
         loop {
             let last = match client.lease(LeaseId(lease)).await {
                 Ok(status) => {
                     let last = progress(&status);
+                    if status.phase != LeasePhase::Failed {
+                        failed_since = None;
+                    }
                     match status.phase {
                         LeasePhase::Running => return Ok(Readiness::Running(status)),
+                        LeasePhase::Failed
+                            if failed_since.get_or_insert_with(Instant::now).elapsed() < FAILURE_PATIENCE =>
+                        {
+                            last
+                        }
                         LeasePhase::Failed => return Ok(Readiness::NotReady(last)),
                         LeasePhase::Closing | LeasePhase::Closed => {
                             let word = self.order(lease).await?;

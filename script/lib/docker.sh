@@ -17,7 +17,8 @@ ensure_docker() {
         docker_answers || die "no Docker engine answers on $docker_socket, and only root can start one; start it or run this as root"
         return 0
     fi
-    mkdir -p "$docker_state"
+    # Only root may hold the locks in it.
+    mkdir -p -m 0700 "$docker_state"
     exec {docker_user}>"$docker_state/users"
     # A keeper that is stopping its engine holds the lock.
     flock --shared --timeout 60 "$docker_user" || die "waited 60 s for the Docker engine before this one to stop; see $docker_state/dockerd.log"

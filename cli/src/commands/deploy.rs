@@ -12,6 +12,7 @@ use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
 use gateway::wire::LeaseStatus;
 use manifest::{Deployment, OrderRequest, Quote, SaltedManifest};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::amounts;
 use crate::arguments::Deploy;
@@ -34,12 +35,15 @@ enum Reached {
 
 pub(super) async fn run(session: &Session<'_>, arguments: &Deploy) -> eyre::Result<()> {
     let reached = Cell::new(Reached::Nothing);
+    // `timeout` and service managers end a command with this one: what was reached is told all the same.
+    let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
         outcome = Box::pin(deploy(session, arguments, &reached)) => outcome,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
             Err(interruption(reached.get()))
         }
+        _ = terminated.recv() => Err(interruption(reached.get())),
     }
 }
 
