@@ -233,6 +233,7 @@ async fn wait_for_leases(devnet: &Devnet, first: u64) -> eyre::Result<BTreeMap<u
 }
 
 const IDLE_FOR: Duration = Duration::from_secs(20);
+const SETTLING_BLOCKS: u32 = 8;
 
 async fn idle(devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
     let processes: Vec<(&str, u32)> = devnet
@@ -250,6 +251,11 @@ async fn idle(devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
             .collect();
         Ok(fields.get(11).ok_or_eyre("utime")?.parse::<u64>()? + fields.get(12).ok_or_eyre("stime")?.parse::<u64>()?)
     };
+    // Agents learn the chain's pace over some blocks; what the start costs is not idling.
+    let mut block = devnet.anvil.provider.get_block_number().await?;
+    for _ in 0..SETTLING_BLOCKS {
+        block = next_block(devnet, block).await?;
+    }
     let before: Vec<u64> = processes
         .iter()
         .map(|(_, id)| ticks(*id))

@@ -8,7 +8,7 @@ const SAMPLES: usize = 4;
 /// Largest difference between the shortest and the longest of them, in percent of the shortest.
 const TOLERANCE_PERCENT: u32 = 15;
 /// Part of the interval that is slept through.
-const QUIET_PERCENT: u32 = 92;
+const QUIET_PERCENT: u32 = 95;
 /// How often to look while a block is due.
 const DUE_SHORTEST: Duration = Duration::from_millis(25);
 const DUE_LONGEST: Duration = Duration::from_millis(500);
@@ -57,7 +57,7 @@ impl Rhythm {
             // It did not come when it was due; it may be long in coming.
             return self.irregular.max(DUE_SHORTEST);
         }
-        (interval / 30).clamp(DUE_SHORTEST, DUE_LONGEST)
+        (interval / 20).clamp(DUE_SHORTEST, DUE_LONGEST)
     }
 
     fn steady(&self) -> Option<Duration> {
