@@ -153,7 +153,7 @@ struct Parts {
 impl Parts {
     /// Waits for the chain, takes up what the last process left, and starts to follow.
     async fn into_service(self) -> eyre::Result<Service<NetworkAccess>> {
-        let window = self.response_window().await;
+        let (window, match_window) = self.windows().await;
         let settings = CollectorSettings {
             straggler_wait: Duration::from_millis(self.config.collect.straggler_wait_ms),
             response_window: window,
@@ -187,7 +187,8 @@ impl Parts {
                 transactions: self.transactions.clone(),
                 store: self.store.clone(),
                 order_book: self.network.contracts.order_book,
-                response_window: window,
+                // After the operators' window anyone may still run the rule on chain.
+                response_window: window + match_window,
                 settings: self.config.expire.clone(),
                 metrics: self.counts.clone(),
             };
@@ -208,13 +209,15 @@ impl Parts {
         Ok(Service::new(access, collector, clock, surroundings))
     }
 
-    async fn response_window(&self) -> u64 {
+    /// The response window and the match window after it, in blocks.
+    async fn windows(&self) -> (u64, u64) {
         let manager =
             bindings::IMatchingTaskManager::new(self.network.contracts.task_manager, self.endpoints.provider());
         loop {
-            match manager.responseWindow().call().await {
-                Ok(window) => return u64::from(window),
-                Err(error) => tracing::warn!(%error, "cannot read the response window; trying again"),
+            let (response, matching) = (manager.responseWindow(), manager.matchWindow());
+            match tokio::try_join!(response.call(), matching.call()) {
+                Ok((response, matching)) => return (response.into(), matching.into()),
+                Err(error) => tracing::warn!(%error, "cannot read the windows; trying again"),
             }
             tokio::time::sleep(START_RETRY).await;
         }

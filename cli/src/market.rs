@@ -1,14 +1,14 @@
 //! Orders, leases and suppliers as the chain has them.
 
 use ::chain::network::Token;
-use alloy::primitives::{Address, B256, U256, aliases::U96};
+use alloy::primitives::{Address, B256, U256};
 use alloy::providers::{Provider as _, RootProvider};
 use alloy::rpc::types::{Filter, Log};
 use alloy::sol_types::SolEvent;
 use avs::terms::Terms;
 use avs::words::OrderId;
 use bindings::{
-    FeeSchedule, ICertificateRegistry, IEscrow, IOrderBook, IProviderRegistry, Order, OrderState, OrderTerms,
+    FeeSchedule, ICertificateRegistry, IEscrow, IOrderBook, IProviderRegistry, Order, OrderState,
 };
 use eyre::{OptionExt as _, WrapErr as _, bail};
 use gateway::{GatewayClient, PinnedFingerprints};
@@ -109,7 +109,7 @@ impl Session<'_> {
             "the log of order {order} cannot be found; does this RPC endpoint keep old logs?"
         ))?;
         Ok(Created {
-            terms: from_chain(event.terms),
+            terms: event.terms.into(),
             block: log.block_number.unwrap_or_default(),
         })
     }
@@ -208,52 +208,11 @@ impl Account {
     }
 }
 
-/// Terms as the contracts take them.
-pub(crate) fn to_chain(terms: &Terms) -> OrderTerms {
-    OrderTerms {
-        resources: terms.resources,
-        requirements: terms.requirements,
-        regions: terms.regions,
-        manifestHash: terms.manifest_hash,
-        maximumRate: U96::from(terms.maximum_rate),
-        duration: terms.duration,
-        wantedSuppliers: terms.wanted_suppliers.clone(),
-        excludedSuppliers: terms.excluded_suppliers.clone(),
-    }
-}
-
-/// Terms as a log has them.
-pub(crate) fn from_chain(terms: OrderTerms) -> Terms {
-    Terms {
-        resources: terms.resources,
-        requirements: terms.requirements,
-        regions: terms.regions,
-        manifest_hash: terms.manifestHash,
-        maximum_rate: terms.maximumRate.to::<u128>(),
-        duration: terms.duration,
-        wanted_suppliers: terms.wantedSuppliers,
-        excluded_suppliers: terms.excludedSuppliers,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use alloy::primitives::aliases::U96;
 
-    #[test]
-    fn terms_survive_the_way_to_the_chain_and_back() {
-        let terms = Terms {
-            resources: U256::from(7),
-            requirements: U256::from(8),
-            regions: U256::MAX,
-            manifest_hash: B256::repeat_byte(9),
-            maximum_rate: avs::words::RATE_MAXIMUM,
-            duration: 3_600,
-            wanted_suppliers: vec![1, 2],
-            excluded_suppliers: vec![3],
-        };
-        assert_eq!(from_chain(to_chain(&terms)), terms);
-    }
+    use super::*;
 
     #[test]
     fn a_live_lease_is_billed_to_now_and_never_beyond_its_end() {

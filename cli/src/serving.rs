@@ -83,7 +83,11 @@ impl Session<'_> {
             }
             let window = match window {
                 Some(window) => window,
-                None => *window.insert(u64::from(read(self.order_book().parameters()).await?.responseWindow)),
+                None => {
+                    let parameters = read(self.order_book().parameters()).await?;
+                    // After the operators' window anyone may still run the rule on chain.
+                    *window.insert(u64::from(parameters.responseWindow) + u64::from(parameters.matchWindow))
+                }
             };
             if bids > 0 {
                 let text = format!("order {order}: operators match its bids ({bids}); block {head}");

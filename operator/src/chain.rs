@@ -12,9 +12,8 @@ use alloy::sol_types::SolEvent;
 use alloy::transports::TransportError;
 use avs::digest::BidsDigest;
 use avs::matching::{Parameters, ParametersError};
-use avs::terms::Terms;
 use avs::words::PackedBid;
-use bindings::{IMatchingTaskManager, IOrderBook, MatchingParameters, OrderTerms};
+use bindings::{IMatchingTaskManager, IOrderBook};
 use chain::Follow;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -131,7 +130,7 @@ impl Market {
             Err(error) if error.as_revert_data().is_some() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        let parameters = parameters_of(&raw).map_err(|source| ReadError::Parameters { version, source })?;
+        let parameters = Parameters::try_from(&raw).map_err(|source| ReadError::Parameters { version, source })?;
         self.parameters
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -188,10 +187,6 @@ impl Market {
     }
 }
 
-fn parameters_of(raw: &MatchingParameters) -> Result<Parameters, ParametersError> {
-    Parameters::new(raw.weights, raw.stakeCap.to::<u64>(), raw.rankLimit, raw.chunkSize)
-}
-
 /// What a log of the followed contracts says; `None` for what does not concern tasks.
 pub fn fact_of(log: &LogData) -> Option<Fact> {
     fn decode<E: SolEvent>(log: &LogData) -> Option<E> {
@@ -204,16 +199,12 @@ pub fn fact_of(log: &LogData) -> Option<Fact> {
             decode::<IOrderBook::OrderCreated>(log).map(|event| Fact::Created {
                 order_id: event.orderId,
                 close_block: event.closeBlock,
-                terms: terms_of(event.terms),
+                terms: event.terms.into(),
             })
         }
         IOrderBook::BidPlaced::SIGNATURE_HASH => decode::<IOrderBook::BidPlaced>(log).map(|event| Fact::Bid {
             order_id: event.orderId,
-            bid: PackedBid {
-                offer: event.offer,
-                score_card: event.scoreCard,
-                capacity: event.capacity,
-            },
+            bid: PackedBid::from(&event),
         }),
         IOrderBook::OrderRequeued::SIGNATURE_HASH => {
             decode::<IOrderBook::OrderRequeued>(log).map(|event| Fact::Requeued {
@@ -237,18 +228,5 @@ pub fn fact_of(log: &LogData) -> Option<Fact> {
             })
         }
         _ => None,
-    }
-}
-
-fn terms_of(terms: OrderTerms) -> Terms {
-    Terms {
-        resources: terms.resources,
-        requirements: terms.requirements,
-        regions: terms.regions,
-        manifest_hash: terms.manifestHash,
-        maximum_rate: terms.maximumRate.to::<u128>(),
-        duration: terms.duration,
-        wanted_suppliers: terms.wantedSuppliers,
-        excluded_suppliers: terms.excludedSuppliers,
     }
 }

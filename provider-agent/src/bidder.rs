@@ -143,7 +143,8 @@ impl Bidder {
         };
         let moment = Moment {
             head: seen.head,
-            response_window: parameters.responseWindow.into(),
+            // After the operators' window anyone may still run the rule on chain.
+            response_window: u64::from(parameters.responseWindow) + u64::from(parameters.matchWindow),
         };
         let orders = self
             .store

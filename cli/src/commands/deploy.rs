@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use alloy::primitives::{B256, U256};
 use alloy::signers::local::PrivateKeySigner;
-use bindings::{FeeSchedule, IEscrow, IOrderBook, OrderState};
+use bindings::{FeeSchedule, IEscrow, IOrderBook, OrderState, OrderTerms};
 use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
 use gateway::wire::LeaseStatus;
 use manifest::{Deployment, OrderRequest, Quote, SaltedManifest};
@@ -18,7 +18,7 @@ use crate::amounts;
 use crate::arguments::Deploy;
 use crate::chain::{Call, read};
 use crate::failure::Failure;
-use crate::market::{Supplier, state_phrase, to_chain};
+use crate::market::{Supplier, state_phrase};
 use crate::orders::Record;
 use crate::output::{Output, facts};
 use crate::serving::{Readiness, services_json};
@@ -137,7 +137,7 @@ async fn create(
         account,
         token: request.token,
         bidWindow: 0,
-        terms: to_chain(&request.terms),
+        terms: OrderTerms::try_from(&request.terms)?,
     };
     let call = Call::new("to create the order", session.chain.network.contracts.order_book, &call);
     session.output.step("sending the order");

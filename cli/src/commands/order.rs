@@ -115,11 +115,7 @@ async fn bids(session: &Session<'_>, order: u64, word: &Word, terms: &Terms) -> 
     let bids: Vec<PackedBid> = placed
         .into_iter()
         .filter(|(log, _)| anew.is_none_or(|anew| (log.block_number, log.log_index) > anew))
-        .map(|(_, bid)| PackedBid {
-            offer: bid.offer,
-            score_card: bid.scoreCard,
-            capacity: bid.capacity,
-        })
+        .map(|(_, bid)| PackedBid::from(&bid))
         .collect();
     let digest = BidsDigest {
         digest: stored.digest,
@@ -128,12 +124,7 @@ async fn bids(session: &Session<'_>, order: u64, word: &Word, terms: &Terms) -> 
     digest
         .check(order, word.closeBlock, &bids)
         .wrap_err("the RPC endpoint's logs are not what the contract took")?;
-    let parameters = Parameters::new(
-        parameters.weights,
-        parameters.stakeCap.to::<u64>(),
-        parameters.rankLimit,
-        parameters.chunkSize,
-    )?;
+    let parameters = Parameters::try_from(&parameters)?;
     let close = u64::from(word.closeBlock);
     let hash = if head.0 >= close {
         close_hash(session, close).await?

@@ -13,6 +13,7 @@
 mod interfaces {
     include!(concat!(env!("OUT_DIR"), "/interfaces.rs"));
 }
+mod conversions;
 mod proof;
 mod revert;
 pub mod standard;

@@ -68,20 +68,6 @@ impl Lease {
     }
 }
 
-/// The contracts' struct as the rule's.
-pub(super) fn terms(encoded: OrderTerms) -> Terms {
-    Terms {
-        resources: encoded.resources,
-        requirements: encoded.requirements,
-        regions: encoded.regions,
-        manifest_hash: encoded.manifestHash,
-        maximum_rate: encoded.maximumRate.to::<u128>(),
-        duration: encoded.duration,
-        wanted_suppliers: encoded.wantedSuppliers,
-        excluded_suppliers: encoded.excludedSuppliers,
-    }
-}
-
 fn broken(column: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, Box::new(error))
 }
@@ -89,7 +75,7 @@ fn broken(column: usize, error: impl std::error::Error + Send + Sync + 'static) 
 fn stored_terms(row: &Row<'_>, column: usize) -> rusqlite::Result<Terms> {
     let bytes: Vec<u8> = row.get(column)?;
     OrderTerms::abi_decode(&bytes)
-        .map(terms)
+        .map(Terms::from)
         .map_err(|error| broken(column, error))
 }
 
