@@ -4,6 +4,7 @@
 `--check` writes nothing and fails if a committed file differs from what would be written.
 """
 
+import itertools
 import json
 import pathlib
 import sys
@@ -80,6 +81,7 @@ def draws_vectors():
         stream = rule.draws(seed)
         streams.append({"chainId": chain_id, "orderId": order_id, "closeBlockHash": hexadecimal(block_hash),
                         "seed": hexadecimal(seed), "draws": [next(stream) for _ in range(count)]})
+        streams[-1]["words"] = [hex(word) for word in itertools.islice(chacha20.words(seed), 32)]
     limit = 2**64 - 2**64 % 1_000_001
     border = [0, 1, 1_000_000, 1_000_001, limit - 1, limit, limit + 1, 2**64 - 1] + [source.bits(64) for _ in range(8)]
     return {"streams": streams, "mapping": [{"word": word, "draw": rule.map_draw(word)} for word in border]}

@@ -96,6 +96,8 @@ interface Vm {
     function projectRoot() external view returns (string memory path);
     function exists(string calldata path) external view returns (bool);
     function readFile(string calldata path) external view returns (string memory data);
+    /// @dev The next line of the file, empty at its end.
+    function readLine(string calldata path) external view returns (string memory line);
     function getCode(string calldata artifact) external view returns (bytes memory creationBytecode);
     function getDeployedCode(string calldata artifact) external view returns (bytes memory runtimeBytecode);
     function parseJsonUint(string calldata json, string calldata key) external pure returns (uint256);
