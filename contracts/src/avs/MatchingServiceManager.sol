@@ -10,7 +10,7 @@ import {EigenAllocationManager, EigenPermissionController, EigenRegistryCoordina
 import {IMatchingServiceManager} from "./IMatchingServiceManager.sol";
 
 /// @title The AVS as EigenLayer knows it
-/// @dev Has no storage of its own. Rewards submissions come with the eras, slashing with the fraud proof; both are upgrades.
+/// @dev Has no storage of its own. What pays operators and what slashes them are its appointees.
 contract MatchingServiceManager is IMatchingServiceManager, AccessManagedUpgradeable, UUPSUpgradeable {
     EigenAllocationManager private immutable _allocationManager;
     EigenPermissionController private immutable _permissionController;
