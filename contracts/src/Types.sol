@@ -51,7 +51,7 @@ enum OrderState {
     ClosedCannotStart,
     /// Reserved: closed by the slasher in the user's favour.
     ClosedSlashed,
-    /// Reserved: the match was proven wrong and undone.
+    /// The match was proven wrong and undone: nothing is billed.
     ClosedUndone,
     /// Reserved: replaced by an updated lease.
     ClosedUpdated
@@ -117,9 +117,11 @@ struct Task {
 /// @param stakeCap Stake (whole tokens) that already scores full.
 /// @param rankLimit K: how many suppliers an answer ranks, 1 to 8.
 /// @param chunkSize Orders per task.
+/// @param rule Contract that runs this version on chain ({IMatchingRule}); immutable.
 struct MatchingParameters {
     uint32[8] weights;
     uint48 stakeCap;
     uint8 rankLimit;
     uint16 chunkSize;
+    address rule;
 }

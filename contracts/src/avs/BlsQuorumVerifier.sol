@@ -122,6 +122,11 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         if (!valid) revert InvalidSignature(message);
     }
 
+    /// @inheritdoc IQuorumVerifier
+    function capped() external pure returns (bool) {
+        return false;
+    }
+
     // ------------------------------------------------------------------ proof
 
     /// @dev The proof stays in calldata: this finds the struct, {_list} its arrays. Solidity's own nested calldata arrays are

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {MatchingParameters, Task} from "../Types.sol";
+import {MatchingParameters, OrderTerms, Task} from "../Types.sol";
 
 /// @title Answers to matching tasks
 /// @notice A task is implicit in its close block: nobody creates it. Operators sign the EIP-712 digest
@@ -24,6 +24,8 @@ interface IMatchingTaskManager {
     event MatchingParametersAdded(uint16 indexed version, MatchingParameters parameters);
     /// @notice Tasks whose close block is `fromBlock` or later are verified by `verifier`.
     event QuorumVerifierChanged(address indexed verifier, uint32 fromBlock);
+    /// @notice The rule ran on chain for an order that nobody answered, and ranked this many suppliers.
+    event OrderMatchedByRule(uint64 indexed orderId, uint32 indexed closeBlock, address indexed caller, uint256 ranks);
     event MatchingPaused();
     event MatchingResumed();
 
@@ -45,21 +47,38 @@ interface IMatchingTaskManager {
     /// @dev The order book asks for a window longer than block hashes reach, or for none.
     error ResponseWindowOutOfRange(uint256 responseWindow, uint256 limit);
     error NotAContract(address account);
+    /// @dev The rule can be run on chain in the match window after the response window, and not otherwise.
+    error OutsideMatchWindow(uint32 closeBlock, uint256 blockNumber);
+    /// @dev The chain does not keep block hashes (EIP-2935).
+    error BlockHashUnknown(uint32 blockNumber);
+    error OrderNotOpen(uint64 orderId);
+    /// @dev The terms given are not those of the order.
+    error WrongTerms(uint64 orderId, bytes32 given, bytes32 stored);
+    /// @dev The bids given are not those of the order, all of them in log order.
+    error WrongBids(uint64 orderId, uint256 given, uint256 stored);
     /// @dev Orders that are there now are decided by the verifier they were made under.
     error VerifierBlockTooEarly(uint32 fromBlock, uint256 earliest);
-    /// @dev Tasks that the previous verifier decides can still be answered until `untilBlock`.
+    /// @dev Orders may be there already that the verifier coming into force at `untilBlock` decides: it cannot be replaced any
+    /// more, and from then on the next one can be named.
     error VerifierChangeTooSoon(uint256 untilBlock, uint256 blockNumber);
 
     /// @notice Answers a task with the packed matches (layout in {IOrderBook-openLeases}) and a proof for the quorum
-    /// verifier.
+    /// verifier. Operators answer with at most as many ranks as the parameters' rank limit; the order book takes up to eight,
+    /// whatever the version says. Ranks beyond the limit, like ranks below it that the rule would have filled, are a wrong answer
+    /// that anyone can challenge ({IMatchingDisputes}), not one that is refused here.
     function respond(Task calldata task, uint256[] calldata matches, bytes calldata proof) external;
+
+    /// @notice Runs the rule for an open order in its match window: no quorum can censor an order. The match fee is the
+    /// caller's. Arguments as in {IMatchingRule-rank}.
+    function matchOrder(uint64 orderId, OrderTerms calldata terms, uint256[] calldata bids, bytes calldata bidOrder)
+        external;
 
     // ------------------------------------------------------------- governance
 
     /// @notice Appends a version of the matching parameters; versions count from 1 and never change.
     function addMatchingParameters(MatchingParameters calldata parameters) external returns (uint16 version);
-    /// @notice Names the verifier of all tasks whose close block is `fromBlock` or later, which is at least two bid and
-    /// response windows ahead: what decides an order never changes once it is there.
+    /// @notice Names the verifier of all tasks whose close block is `fromBlock` or later, which is at least two rounds of
+    /// the longest bid, response and match windows ahead: what decides an order never changes once it is there.
     function setQuorumVerifier(address verifier, uint32 fromBlock) external;
     /// @notice Guardian: no task is answered until {resume}. Cancelling, expiring and closing go on.
     function pause() external;
@@ -83,5 +102,9 @@ interface IMatchingTaskManager {
     function orderBook() external view returns (address);
     /// @notice Blocks after the close block in which an answer is taken: the order book's, which never changes.
     function responseWindow() external view returns (uint16);
+    /// @notice Blocks after the response window in which {matchOrder} is taken: the order book's, which never changes.
+    function matchWindow() external view returns (uint16);
+    /// @notice Whether the rule, run on chain, opened or ended this order: no answer of a quorum did.
+    function matchedByRule(uint64 orderId) external view returns (bool);
     function paused() external view returns (bool);
 }

@@ -12,4 +12,8 @@ interface IQuorumVerifier {
         external
         view
         returns (bytes32 signatories);
+
+    /// @notice Whether what stands behind the answers covers only so much value: then the task manager reports the leases it
+    /// opened ({ISingleMatchmaker-hold}). Asked once, when the verifier is named.
+    function capped() external view returns (bool);
 }

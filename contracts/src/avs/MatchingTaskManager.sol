@@ -3,50 +3,24 @@ pragma solidity ^0.8.30;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 
-import {MatchingParameters, Task} from "../Types.sol";
+import {IEscrow} from "../market/IEscrow.sol";
 import {IOrderBook} from "../market/IOrderBook.sol";
+import {OrderWord, RequirementWord} from "../market/Resources.sol";
+import {Terms} from "../market/Terms.sol";
+import {MatchingParameters, Order, OrderState, OrderTerms, Task} from "../Types.sol";
+import {IMatchingRule} from "./IMatchingRule.sol";
 import {IMatchingTaskManager} from "./IMatchingTaskManager.sol";
 import {IQuorumVerifier} from "./IQuorumVerifier.sol";
-
-/// @dev Verifier 160 bits @0 | block from which it decides 32 @160 | count of parameter versions 16 @192 | paused
-/// 1 @208. Unpacked by hand: Solidity loads the slot again for every field.
-type TaskConfig is uint256;
-
-library TaskConfigs {
-    function verifier(TaskConfig config) internal pure returns (address) {
-        return address(uint160(TaskConfig.unwrap(config)));
-    }
-
-    function verifierFrom(TaskConfig config) internal pure returns (uint32) {
-        return uint32(TaskConfig.unwrap(config) >> 160);
-    }
-
-    function parametersCount(TaskConfig config) internal pure returns (uint16) {
-        return uint16(TaskConfig.unwrap(config) >> 192);
-    }
-
-    function paused(TaskConfig config) internal pure returns (bool) {
-        return TaskConfig.unwrap(config) >> 208 != 0;
-    }
-
-    function withVerifier(TaskConfig config, address named, uint32 fromBlock) internal pure returns (TaskConfig) {
-        return TaskConfig.wrap(TaskConfig.unwrap(config) >> 192 << 192 | uint256(fromBlock) << 160 | uint160(named));
-    }
-
-    function withParametersCount(TaskConfig config, uint16 count) internal pure returns (TaskConfig) {
-        return TaskConfig.wrap(TaskConfig.unwrap(config) & ~(uint256(0xffff) << 192) | uint256(count) << 192);
-    }
-
-    function withPaused(TaskConfig config, bool stopped) internal pure returns (TaskConfig) {
-        return TaskConfig.wrap(TaskConfig.unwrap(config) << 48 >> 48 | (stopped ? 1 << 208 : 0));
-    }
-}
+import {ISingleMatchmaker} from "./ISingleMatchmaker.sol";
+import {TaskConfig, TaskConfigs, VerifierWord, VerifierWords} from "./TaskConfig.sol";
 
 /// @title Answers to matching tasks
 /// @dev Not upgradeable: whoever opens leases is named by the order book, which changes the name only after a delay longer than
 /// every window. An upgrade would get round that delay.
 contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
+    using OrderWord for uint256;
     using TaskConfigs for TaskConfig;
+    using VerifierWords for VerifierWord;
 
     // -------------------------------------------------------------- constants
 
@@ -58,6 +32,8 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
     uint16 public constant MAX_CHUNKS = 64;
     /// @dev `blockhash` reaches this far back.
     uint16 private constant MAXIMUM_RESPONSE_WINDOW = 256;
+    /// @dev EIP-2935: gives the hashes of the last 8191 blocks. The order book's windows together are not longer.
+    address private constant BLOCK_HASHES = 0x0000F90827F1C53a10cb7A02335B175320002935;
 
     uint256 private constant WEIGHT_SUM = 1_000_000;
     uint256 private constant MAXIMUM_RANDOMNESS_WEIGHT = 50_000;
@@ -78,34 +54,38 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
     IOrderBook private immutable _orderBook;
     /// @inheritdoc IMatchingTaskManager
     uint16 public immutable responseWindow;
+    /// @inheritdoc IMatchingTaskManager
+    uint16 public immutable matchWindow;
     uint256 private immutable _chainId;
     bytes32 private immutable _domainSeparator;
 
     /// @dev All that `respond` reads beside the ring.
     TaskConfig private _config;
-    /// @dev Verifier of tasks that close before the current one decides.
-    address private _previousVerifier;
+    /// @dev Every verifier that decided tasks or will, in the order of their blocks; the last one is the config's. Disputes ask
+    /// about tasks long past.
+    VerifierWord[] private _verifiers;
     /// @dev Versions count from 1.
     mapping(uint16 version => MatchingParameters) private _parameters;
     uint256[RING_BLOCKS * MAX_CHUNKS] private _ring;
+    /// @inheritdoc IMatchingTaskManager
+    mapping(uint64 orderId => bool) public matchedByRule;
 
     // ------------------------------------------------------------ construction
 
     /// @param verifier Decides every task until governance names another.
     constructor(address authority, IOrderBook book, address verifier) AccessManaged(authority) {
-        // The order book's window never changes.
-        uint16 window = book.parameters().responseWindow;
-        if (window == 0 || window > MAXIMUM_RESPONSE_WINDOW) {
-            revert ResponseWindowOutOfRange(window, MAXIMUM_RESPONSE_WINDOW);
+        // The order book's windows never change.
+        IOrderBook.Parameters memory windows = book.parameters();
+        if (windows.responseWindow == 0 || windows.responseWindow > MAXIMUM_RESPONSE_WINDOW) {
+            revert ResponseWindowOutOfRange(windows.responseWindow, MAXIMUM_RESPONSE_WINDOW);
         }
-        if (verifier.code.length == 0) revert NotAContract(verifier);
+        bool needsHistory = uint256(windows.responseWindow) + windows.matchWindow > MAXIMUM_RESPONSE_WINDOW;
+        if (needsHistory && BLOCK_HASHES.code.length == 0) revert NotAContract(BLOCK_HASHES);
         _orderBook = book;
-        responseWindow = window;
+        (responseWindow, matchWindow) = (windows.responseWindow, windows.matchWindow);
         _chainId = block.chainid;
         _domainSeparator = _domain();
-        _config = _config.withVerifier(verifier, 0);
-        _previousVerifier = verifier;
-        emit QuorumVerifierChanged(verifier, 0);
+        _nameVerifier(verifier, 0);
     }
 
     // ------------------------------------------------------------------ anyone
@@ -121,13 +101,31 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
 
         bytes32 matchesHash = _hash(matches);
         bytes32 digest = _digest(task, matchesHash);
-        bytes32 signatories = IQuorumVerifier(_verifierAt(closeBlock, config)).verify(digest, closeBlock, proof);
+        VerifierWord verifier = _verifierAt(closeBlock, config);
+        bytes32 signatories = IQuorumVerifier(verifier.account()).verify(digest, closeBlock, proof);
 
         uint224 commitment = _commitment(digest, closeBlock, signatories);
         _store(slot, block.number << 224 | commitment);
         emit TaskResponded(closeBlock, chunk, msg.sender, matchesHash, commitment);
 
+        if (verifier.capped()) return _openCapped(verifier.account(), closeBlock, matches);
         _orderBook.openLeases(closeBlock, matches, msg.sender);
+    }
+
+    /// @inheritdoc IMatchingTaskManager
+    function matchOrder(uint64 orderId, OrderTerms calldata terms, uint256[] calldata bids, bytes calldata bidOrder)
+        external
+    {
+        if (_config.paused()) revert MatchingIsPaused();
+        (uint32 closeBlock, bytes32 termsHash, uint256 digestWord) = _unanswered(orderId);
+        bytes32 restHash = _checkTerms(orderId, terms, termsHash);
+        (uint256 givenBids, uint256[] memory ranks) = _rank(orderId, closeBlock, terms, bids, bidOrder);
+        if (givenBids != digestWord) revert WrongBids(orderId, givenBids, digestWord);
+
+        emit OrderMatchedByRule(orderId, closeBlock, msg.sender, ranks.length);
+        _orderBook.openLeases(closeBlock, _answer(orderId, terms.resources, restHash, ranks), msg.sender);
+        // Requeued, it may yet be a quorum's.
+        if (!_isOpen(orderId)) matchedByRule[orderId] = true;
     }
 
     // ------------------------------------------------------------- governance
@@ -155,6 +153,8 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
             revert ChunkSizeOutOfRange(parameters.chunkSize, MAXIMUM_CHUNK_SIZE);
         }
 
+        if (parameters.rule.code.length == 0) revert NotAContract(parameters.rule);
+
         version = _config.parametersCount() + 1;
         _config = _config.withParametersCount(version);
         _parameters[version] = parameters;
@@ -163,23 +163,20 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
 
     /// @inheritdoc IMatchingTaskManager
     function setQuorumVerifier(address verifier, uint32 fromBlock) external restricted {
-        if (verifier.code.length == 0) revert NotAContract(verifier);
         // As long as the order book takes to change who opens leases: every order that is there, requeued even, is decided
         // by the verifier it was made under.
         IOrderBook.Parameters memory windows = _orderBook.parameters();
-        uint256 earliest = block.number + 2 * (uint256(windows.maximumBidWindow) + windows.responseWindow) + 1;
+        uint256 longestRound = uint256(windows.maximumBidWindow) + responseWindow + matchWindow;
+        uint256 earliest = block.number + 2 * longestRound + 1;
         if (fromBlock < earliest) revert VerifierBlockTooEarly(fromBlock, earliest);
 
-        // A change that has not come into force is replaced. One that has must first outlive the tasks decided by the verifier
-        // before it, because only one previous verifier is kept.
-        uint256 inForceFrom = _config.verifierFrom();
-        if (inForceFrom <= block.number) {
-            uint256 untilBlock = inForceFrom + MAXIMUM_RESPONSE_WINDOW;
-            if (inForceFrom != 0 && block.number <= untilBlock) revert VerifierChangeTooSoon(untilBlock, block.number);
-            _previousVerifier = _config.verifier();
+        // A change that does not concern any order yet is replaced.
+        uint256 current = _config.verifier().from();
+        if (current > block.number) {
+            if (current < earliest) revert VerifierChangeTooSoon(current, block.number);
+            _verifiers.pop();
         }
-        _config = _config.withVerifier(verifier, fromBlock);
-        emit QuorumVerifierChanged(verifier, fromBlock);
+        _nameVerifier(verifier, fromBlock);
     }
 
     /// @inheritdoc IMatchingTaskManager
@@ -217,7 +214,7 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
     }
 
     /// @inheritdoc IMatchingTaskManager
-    function matchingParameters(uint16 version) external view returns (MatchingParameters memory) {
+    function matchingParameters(uint16 version) public view returns (MatchingParameters memory) {
         if (version == 0 || version > _config.parametersCount()) revert UnknownParamsVersion(version);
         return _parameters[version];
     }
@@ -234,7 +231,7 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
 
     /// @inheritdoc IMatchingTaskManager
     function quorumVerifierAt(uint32 closeBlock) public view returns (address) {
-        return _verifierAt(closeBlock, _config);
+        return _verifierAt(closeBlock, _config).account();
     }
 
     /// @inheritdoc IMatchingTaskManager
@@ -265,8 +262,135 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
         if (task.closeBlockHash != actual) revert WrongCloseBlockHash(closeBlock, task.closeBlockHash, actual);
     }
 
-    function _verifierAt(uint32 closeBlock, TaskConfig config) private view returns (address) {
-        return closeBlock >= config.verifierFrom() ? config.verifier() : _previousVerifier;
+    /// @dev What is stored of an open order in its match window.
+    function _unanswered(uint64 orderId)
+        private
+        view
+        returns (uint32 closeBlock, bytes32 termsHash, uint256 digestWord)
+    {
+        uint256 word;
+        (word, termsHash, digestWord) = _orderBook.orderRecord(orderId);
+        if (word.state() != OrderState.Open) revert OrderNotOpen(orderId);
+        closeBlock = uint32(word.closeBlock());
+        unchecked {
+            // Wraps before the match window, far above any window.
+            if (block.number - closeBlock - responseWindow - 1 >= matchWindow) {
+                revert OutsideMatchWindow(closeBlock, block.number);
+            }
+        }
+    }
+
+    function _isOpen(uint64 orderId) private view returns (bool) {
+        (uint256 word,,) = _orderBook.orderRecord(orderId);
+        return word.state() == OrderState.Open;
+    }
+
+    /// @dev Equal hashes mean that every field is as it was when the order book checked it.
+    function _checkTerms(uint64 orderId, OrderTerms calldata terms, bytes32 stored)
+        private
+        pure
+        returns (bytes32 restHash)
+    {
+        restHash = Terms.restHash(terms);
+        bytes32 given = Terms.hash(terms.resources, restHash);
+        if (given != stored) revert WrongTerms(orderId, given, stored);
+    }
+
+    /// @dev Runs the rule of the order's own version.
+    function _rank(
+        uint64 orderId,
+        uint32 closeBlock,
+        OrderTerms calldata terms,
+        uint256[] calldata bids,
+        bytes calldata bidOrder
+    ) private view returns (uint256, uint256[] memory) {
+        MatchingParameters memory parameters = matchingParameters(RequirementWord.paramsVersion(terms.requirements));
+        return IMatchingRule(parameters.rule)
+            .rank(orderId, closeBlock, _hashOf(closeBlock), terms, parameters, bids, bidOrder);
+    }
+
+    /// @dev Of a block in the past that is at most as old as both windows together.
+    function _hashOf(uint32 blockNumber) private view returns (bytes32 hash) {
+        hash = blockhash(blockNumber);
+        if (hash != 0) return hash;
+        (bool success, bytes memory result) = BLOCK_HASHES.staticcall(abi.encode(uint256(blockNumber)));
+        if (success && result.length == 32) hash = abi.decode(result, (bytes32));
+        if (hash == 0) revert BlockHashUnknown(blockNumber);
+    }
+
+    /// @dev The rule's outcome for one order, packed as {IOrderBook-openLeases} takes it.
+    function _answer(uint64 orderId, uint256 resources, bytes32 restHash, uint256[] memory ranks)
+        private
+        pure
+        returns (uint256[] memory matches)
+    {
+        uint256 count = ranks.length;
+        matches = new uint256[](count == 0 ? 1 : 3 + count);
+        matches[0] = (uint256(orderId) << 8) | count;
+        if (count == 0) return matches;
+        (matches[1], matches[2]) = (resources, uint256(restHash));
+        for (uint256 i = 0; i < count; i++) {
+            matches[3 + i] = ranks[i];
+        }
+    }
+
+    /// @dev Opens leases and reports their worth to the verifier, which reverts if what stands behind the answer does not cover
+    /// them.
+    function _openCapped(address verifier, uint32 closeBlock, uint256[] calldata matches) private {
+        uint64[] memory open = _openOrders(closeBlock, matches);
+        _orderBook.openLeases(closeBlock, matches, msg.sender);
+        ISingleMatchmaker(verifier).hold(_valuesOf(open));
+    }
+
+    /// @dev Orders of an answer that it can open leases for. Matches that are malformed are left to the order book to refuse.
+    function _openOrders(uint32 closeBlock, uint256[] calldata matches) private view returns (uint64[] memory open) {
+        open = new uint64[](matches.length);
+        uint256 count = 0;
+        uint256 cursor = 0;
+        while (cursor < matches.length) {
+            uint256 ranks = uint8(matches[cursor]);
+            uint64 orderId = uint64(matches[cursor] >> 8);
+            (uint256 word,,) = _orderBook.orderRecord(orderId);
+            if (word.state() == OrderState.Open && word.closeBlock() == closeBlock) open[count++] = orderId;
+            cursor += ranks == 0 ? 1 : 3 + ranks;
+        }
+        assembly ("memory-safe") {
+            mstore(open, count)
+        }
+    }
+
+    /// @dev What is locked for each order that has become a lease, with the match fee that has left the lock already: it does
+    /// not come back when a lease is undone.
+    function _valuesOf(uint64[] memory orderIds) private view returns (uint256[] memory values) {
+        IEscrow escrow = IEscrow(_orderBook.escrow());
+        values = new uint256[](orderIds.length);
+        uint256 count = 0;
+        for (uint256 i = 0; i < orderIds.length; i++) {
+            Order memory order = _orderBook.order(orderIds[i]);
+            if (order.state != OrderState.Leased) continue;
+            uint256 amount = escrow.lockFor(order.rate, order.duration, order.feeSchedule);
+            values[count++] = (amount << 8) | uint8(orderIds[i] >> 24);
+        }
+        assembly ("memory-safe") {
+            mstore(values, count)
+        }
+    }
+
+    function _verifierAt(uint32 closeBlock, TaskConfig config) private view returns (VerifierWord verifier) {
+        verifier = config.verifier();
+        if (closeBlock >= verifier.from()) return verifier;
+        // The first one decides from block zero.
+        for (uint256 index = _verifiers.length - 1; closeBlock < verifier.from(); --index) {
+            verifier = _verifiers[index - 1];
+        }
+    }
+
+    function _nameVerifier(address verifier, uint32 fromBlock) private {
+        if (verifier.code.length == 0) revert NotAContract(verifier);
+        VerifierWord named = VerifierWords.pack(verifier, IQuorumVerifier(verifier).capped(), fromBlock);
+        _verifiers.push(named);
+        _config = _config.withVerifier(named);
+        emit QuorumVerifierChanged(verifier, fromBlock);
     }
 
     function _setPaused(bool stopped) private {

@@ -276,6 +276,21 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         _unlock(OrderId.account(orderId), token, locked, locked - spent);
     }
 
+    /// @inheritdoc IEscrow
+    function undoLease(uint64 orderId, uint256 orderWord) external override onlyOrderBook {
+        uint8 token = OrderId.token(orderId);
+        uint256 packed = _packedSchedule(_tokens[token], orderWord.feeSchedule());
+        uint256 amount;
+        if (orderWord.state() == OrderState.Leased) {
+            amount = Fees.leaseLock(orderWord.rate(), orderWord.duration(), packed);
+        } else {
+            // The close returned the unused part, and kept locked what accrued.
+            uint256 gross = Fees.gross(orderWord.rate(), orderWord.duration());
+            amount = gross + Fees.userFee(gross, packed);
+        }
+        _unlock(OrderId.account(orderId), token, amount, amount);
+    }
+
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc IEscrow

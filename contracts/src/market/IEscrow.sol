@@ -102,6 +102,10 @@ interface IEscrow {
         external
         returns (uint256 amount);
 
+    /// @notice Returns everything that is still locked for a lease inside its payout hold, whether it lives or was closed:
+    /// nothing was billed.
+    function undoLease(uint64 orderId, uint256 orderWord) external;
+
     // ------------------------------------------------------------------ views
 
     function orderBook() external view returns (address);

@@ -11,6 +11,8 @@ interface IOrderBook {
     /// @param bidWindow Default length of the bid window in blocks.
     /// @param maximumBidWindow Longest bid window an order may ask for, in blocks.
     /// @param responseWindow Blocks after the close block in which a response is taken; at most 256.
+    /// @param matchWindow Blocks after the response window in which anyone may run the rule on chain for an order that nobody
+    /// answered. Only then may anyone expire it.
     /// @param challengeWindow Seconds after a lease's start in which nothing is paid out.
     /// @param bidLimit Bids an order takes.
     /// @param paramsVersion Version of the matching parameters new orders must name.
@@ -18,20 +20,23 @@ interface IOrderBook {
         uint16 bidWindow;
         uint16 maximumBidWindow;
         uint16 responseWindow;
+        uint16 matchWindow;
         uint32 challengeWindow;
         uint16 bidLimit;
         uint16 paramsVersion;
     }
 
-    /// @notice Contracts named by governance. Set once, then changed in two steps with a delay longer than the bid, response
-    /// and challenge windows together.
+    /// @notice Contracts named by governance. Set once, then changed in two steps with a delay longer than two rounds of the
+    /// bid, response and match windows, and than the challenge window.
     enum Collaborator {
         /// Opens leases.
         TaskManager,
         /// Adds and suspends suppliers; keeps their score cards ({IProviderRegistry}).
         ProviderRegistry,
         /// Lists payment tokens in the escrow ({IPaymentTokens}).
-        PaymentTokens
+        PaymentTokens,
+        /// Undoes leases whose match was proven wrong ({IMatchingDisputes}), inside the payout hold, and can do nothing else.
+        Disputes
     }
 
     /// @notice An order was created and its worst case locked.
@@ -45,9 +50,13 @@ interface IOrderBook {
     event LeaseCreated(uint64 indexed orderId, uint32 indexed supplier, uint96 rate, uint32 start, uint8 gpuEntry);
     /// @notice No ranked supplier had capacity left: the order takes bids again until `closeBlock`.
     event OrderRequeued(uint64 indexed orderId, uint32 closeBlock);
+    /// @notice A quorum signed words for this order that are not its resources or its rest hash: the order stays open in its
+    /// close block, and anyone may prove the answer wrong.
+    event AnswerIgnored(uint64 indexed orderId);
     event OrderCancelled(uint64 indexed orderId);
     event OrderExpired(uint64 indexed orderId);
-    /// @notice A lease ended. `billed` is in seconds; what accrued inside the payout hold is settled later.
+    /// @notice A lease ended. `billed` is in seconds; what accrued inside the payout hold is settled later. A lease that was
+    /// closed inside its payout hold can end a second time: undone.
     event LeaseClosed(uint64 indexed orderId, OrderState reason, uint32 billed);
     /// @notice The supplier was paid until `settledFor` seconds after the start. `amount` is net of fees.
     event LeaseSettled(uint64 indexed orderId, uint32 indexed supplier, uint32 settledFor, uint256 amount);
@@ -79,7 +88,7 @@ interface IOrderBook {
     error SupplierListNotAscending(uint32 previous, uint32 supplier);
     error WrongState(uint64 orderId, OrderState state);
     error NotAccountOwner(uint64 orderId, address caller, address owner);
-    /// @dev The order is at or past its close block: it waits for an answer.
+    /// @dev The order is at or past its close block: it takes no bid, and waits for an answer.
     error BidWindowOver(uint64 orderId, uint32 closeBlock, uint256 blockNumber);
     error NotYetExpirable(uint64 orderId, uint256 firstBlock, uint256 blockNumber);
 
@@ -108,11 +117,12 @@ interface IOrderBook {
 
     error NotTaskManager(address caller);
     error NotProviderRegistry(address caller);
+    error NotDisputes(address caller);
+    /// @dev The lease may have been paid from: it cannot be undone any more.
+    error PayoutHoldOver(uint64 orderId, uint256 end, uint256 timestamp);
     error OutsideResponseWindow(uint32 closeBlock, uint256 blockNumber);
     /// @dev The packed matches break off, or a word has bits set that must be zero, at this index.
     error MalformedMatches(uint256 index);
-    /// @dev The rank word has a zero rate, or bits set that must be zero.
-    error MalformedRank(uint64 orderId, uint256 rank);
     error OrdersNotAscending(uint64 previous, uint64 orderId);
     error TooManyRanks(uint64 orderId, uint256 ranks, uint256 maximum);
     error SupplierExists(uint32 supplier);
@@ -121,7 +131,12 @@ interface IOrderBook {
     error UnknownSupplier(uint32 supplier);
 
     error InvalidParameters(
-        uint16 bidWindow, uint16 maximumBidWindow, uint16 responseWindow, uint16 bidLimit, uint16 paramsVersion
+        uint16 bidWindow,
+        uint16 maximumBidWindow,
+        uint16 responseWindow,
+        uint16 matchWindow,
+        uint16 bidLimit,
+        uint16 paramsVersion
     );
     error WrongEscrow(address escrow, address orderBook);
     error CollaboratorIsZero(Collaborator role);
@@ -138,11 +153,11 @@ interface IOrderBook {
         external
         returns (uint64 orderId);
 
-    /// @notice Takes an open order back: before its close block by the account's owner.
+    /// @notice Takes an open order back: the account's owner, before its close block or after its response window.
     function cancelOrder(uint64 orderId) external;
 
-    /// @notice Ends an open order that nobody answered within the response window, or that has no bid at its close block.
-    /// Anyone may call.
+    /// @notice Ends an open order that nobody answered within the response and match windows, or that has no bid at its
+    /// close block. Anyone may call.
     function expireOrders(uint64[] calldata orderIds) external;
 
     /// @notice Ends a lease. `ClosedByUser` by the account's owner, the provider's reasons by the supplier's owner,
@@ -152,7 +167,7 @@ interface IOrderBook {
     // -------------------------------------------------------------- providers
 
     /// @notice Sets what the caller's supplier offers. Increases count at once, decreases (and switching off) after the
-    /// longest bid and response windows; bids promise no more than what will be left. The free parts of `capacity` are
+    /// longest bid, response and match windows; bids promise no more than what will be left. The free parts of `capacity` are
     /// ignored.
     function setCapacity(uint256 capacity) external;
 
@@ -174,11 +189,21 @@ interface IOrderBook {
 
     // ----------------------------------------------------------- task manager
 
-    /// @notice Opens leases from a verified answer. Only the task manager.
+    /// @notice Opens leases from an answer: of a quorum within the response window, of the rule run on chain within the match
+    /// window after it. Only the task manager, which tells the two apart. An order that fails (closed, no capacity, malformed
+    /// words) never keeps its neighbours from being settled: a rank with bits that must be zero, without a rate or with one above
+    /// the maximum is passed over, wrong resources leave the order as it is ({AnswerIgnored}). Matches that break off, rank more
+    /// than eight suppliers or do not ascend are no answer at all and revert.
     /// @param matches Packed: per order a header word `orderId << 8 | ranks`, then, unless ranks is zero (the order
     /// expires), the resource word, the rest hash, and one word a rank:
     /// `provider << 118 | fizz << 86 | rate << 2 | gpuEntry`.
     function openLeases(uint32 closeBlock, uint256[] calldata matches, address responder) external;
+
+    // --------------------------------------------------------------- disputes
+
+    /// @notice Undoes a lease inside its payout hold, live or closed: nothing is billed, its lock returns, its capacity is
+    /// free. Only the disputes contract.
+    function undoLease(uint64 orderId, LeaseResources calldata resources) external;
 
     // ------------------------------------------------------ provider registry
 
@@ -206,6 +231,12 @@ interface IOrderBook {
     function termsHash(uint64 orderId) external view returns (bytes32);
     /// @notice Digest over the bids so far and their count. The digest of an order without a bid is its seed.
     function bidsDigest(uint64 orderId) external view returns (bytes32 digest, uint16 count);
+    /// @notice What is stored of an order: its word, its terms' hash and its digest word (see {Resources}), zero before the
+    /// first bid.
+    function orderRecord(uint64 orderId) external view returns (uint256 word, bytes32 termsHash, uint256 digestWord);
+    /// @notice `keccak256(abi.encode(digestWord, closeBlock))` of the round before an order was requeued, zero if it was not:
+    /// what its first answer can be disputed with.
+    function earlierRound(uint64 orderId) external view returns (bytes32);
     /// @notice Capacity word of a supplier with any due decrease applied, the pending word and its block (zero if none).
     function capacityOf(uint32 supplier)
         external

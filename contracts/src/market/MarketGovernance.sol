@@ -18,31 +18,42 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
 
     /// @dev `blockhash` reaches no further back.
     uint16 private constant LONGEST_RESPONSE_WINDOW = 256;
+    /// @dev What EIP-2935 remembers: the rule run on chain needs the close block's hash until the match window ends.
+    uint256 private constant BLOCK_HASHES_KEPT = 8191;
 
     IEscrow internal immutable _escrow;
     uint256 internal immutable _maximumBidWindow;
     uint256 internal immutable _responseWindow;
+    uint256 internal immutable _matchWindow;
     uint256 internal immutable _challengeWindow;
 
     /// @dev All that an order and a bid need of governance, in one slot: provider registry 160 at 0 | bid window 16 at 160 | bid
     /// limit 16 at 176 | params version 16 at 192.
     uint256 internal _bidding;
     address internal _taskManager;
+    address internal _disputes;
     address private _paymentTokens;
     mapping(Collaborator role => Proposal) private _proposals;
 
     constructor(address authority, IEscrow escrow_, Parameters memory given) AccessManaged(authority) {
         if (escrow_.orderBook() != address(this)) revert WrongEscrow(address(escrow_), escrow_.orderBook());
-        bool windowsFit = given.maximumBidWindow != 0 && given.responseWindow != 0
-            && given.responseWindow <= LONGEST_RESPONSE_WINDOW && given.bidWindow <= given.maximumBidWindow;
+        bool windowsFit = given.maximumBidWindow != 0 && given.bidWindow <= given.maximumBidWindow
+            && given.responseWindow != 0 && given.responseWindow <= LONGEST_RESPONSE_WINDOW && given.matchWindow != 0
+            && uint256(given.responseWindow) + given.matchWindow <= BLOCK_HASHES_KEPT;
         if (!windowsFit || given.bidWindow == 0 || given.bidLimit == 0 || given.paramsVersion == 0) {
             revert InvalidParameters(
-                given.bidWindow, given.maximumBidWindow, given.responseWindow, given.bidLimit, given.paramsVersion
+                given.bidWindow,
+                given.maximumBidWindow,
+                given.responseWindow,
+                given.matchWindow,
+                given.bidLimit,
+                given.paramsVersion
             );
         }
         _escrow = escrow_;
         _maximumBidWindow = given.maximumBidWindow;
         _responseWindow = given.responseWindow;
+        _matchWindow = given.matchWindow;
         _challengeWindow = given.challengeWindow;
         _setBidding(given.bidWindow, given.bidLimit, given.paramsVersion);
     }
@@ -53,7 +64,12 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
     function setBidding(uint16 bidWindow, uint16 bidLimit, uint16 paramsVersion) external override restricted {
         if (bidWindow == 0 || bidWindow > _maximumBidWindow || bidLimit == 0 || paramsVersion == 0) {
             revert InvalidParameters(
-                bidWindow, uint16(_maximumBidWindow), uint16(_responseWindow), bidLimit, paramsVersion
+                bidWindow,
+                uint16(_maximumBidWindow),
+                uint16(_responseWindow),
+                uint16(_matchWindow),
+                bidLimit,
+                paramsVersion
             );
         }
         _setBidding(bidWindow, bidLimit, paramsVersion);
@@ -63,9 +79,9 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
     function proposeCollaborator(Collaborator role, address proposed) external override restricted {
         if (proposed == address(0)) revert CollaboratorIsZero(role);
         if (collaborator(role) == address(0)) return _setCollaborator(role, proposed);
-        // An order of now may wait through two bid and response windows (it is requeued once), its lease through the
-        // challenge window: all of that passes under the collaborator it was made with.
-        uint256 fromBlock = block.number + 2 * (_maximumBidWindow + _responseWindow) + 1;
+        // An order of now may wait through two rounds (it is requeued once), its lease through the challenge window: all of
+        // that passes under the collaborator it was made with.
+        uint256 fromBlock = block.number + 2 * _longestRound() + 1;
         uint256 fromTime = block.timestamp + _challengeWindow + 1;
         _proposals[role] = Proposal(proposed, uint32(fromBlock), uint64(fromTime));
         emit CollaboratorProposed(role, proposed, uint32(fromBlock), uint64(fromTime));
@@ -91,7 +107,7 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
     function collaborator(Collaborator role) public view override returns (address) {
         if (role == Collaborator.TaskManager) return _taskManager;
         if (role == Collaborator.ProviderRegistry) return _registryOf(_bidding);
-        return _paymentTokens;
+        return role == Collaborator.PaymentTokens ? _paymentTokens : _disputes;
     }
 
     /// @inheritdoc IOrderBook
@@ -101,6 +117,7 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
             bidWindow: _bidWindowOf(bidding),
             maximumBidWindow: uint16(_maximumBidWindow),
             responseWindow: uint16(_responseWindow),
+            matchWindow: uint16(_matchWindow),
             challengeWindow: uint32(_challengeWindow),
             bidLimit: _bidLimitOf(bidding),
             paramsVersion: _paramsVersionOf(bidding)
@@ -125,6 +142,11 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
         return uint16(bidding >> 192);
     }
 
+    /// @dev Blocks from an order's first bid to the last answer it can get in one round.
+    function _longestRound() internal view returns (uint256) {
+        return _maximumBidWindow + _responseWindow + _matchWindow;
+    }
+
     function _checkRegistry() internal view {
         if (msg.sender != _registryOf(_bidding)) revert NotProviderRegistry(msg.sender);
     }
@@ -139,7 +161,8 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
         address previous = collaborator(role);
         if (role == Collaborator.TaskManager) _taskManager = current;
         else if (role == Collaborator.ProviderRegistry) _bidding = (_bidding >> 160 << 160) | uint160(current);
-        else _paymentTokens = current;
+        else if (role == Collaborator.PaymentTokens) _paymentTokens = current;
+        else _disputes = current;
         emit CollaboratorChanged(role, previous, current);
     }
 }

@@ -1,34 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {IProviderRegistry} from "../registry/IProviderRegistry.sol";
-import {BidRequest, LeaseResources, Order, OrderState, OrderTerms} from "../Types.sol";
-import {Capacity} from "./Capacity.sol";
+import {LeaseResources, Order, OrderState, OrderTerms} from "../Types.sol";
+import {Bids} from "./Bids.sol";
 import {IEscrow} from "./IEscrow.sol";
 import {IOrderBook} from "./IOrderBook.sol";
 import {MarketGovernance} from "./MarketGovernance.sol";
-import {DigestWord, OfferWord, OrderId, OrderWord, RankWord, ScoreCardWord} from "./Resources.sol";
-import {Suppliers} from "./Suppliers.sol";
+import {DigestWord, OrderId, OrderWord, RankWord} from "./Resources.sol";
 import {Terms} from "./Terms.sol";
 
 /// @title Order book
 /// @notice All orders, leases and capacity. Immutable like its escrow. An order costs two new slots, its first bid one, a
 /// match none: bids are folded into a digest and never stored, the lease is the order's word rewritten.
-contract OrderBook is Suppliers {
-    using Capacity for uint256;
+contract OrderBook is Bids {
     using DigestWord for uint256;
     using OrderWord for uint256;
 
-    /// @dev Three slots; the digest's is written by the first bid.
-    struct OrderRecord {
-        uint256 word;
-        bytes32 termsHash;
-        uint256 digest;
-    }
-
     uint256 private constant MOST_RANKS = 8;
-
-    mapping(uint256 orderId => OrderRecord) private _orders;
 
     constructor(address authority, IEscrow escrow_, Parameters memory given)
         MarketGovernance(authority, escrow_, given)
@@ -61,8 +49,10 @@ contract OrderBook is Suppliers {
     function cancelOrder(uint64 orderId) external override {
         uint256 word = _orders[orderId].word;
         if (word.state() != OrderState.Open) revert WrongState(orderId, word.state());
-        if (block.number >= word.closeBlock()) {
-            revert BidWindowOver(orderId, uint32(word.closeBlock()), block.number);
+        // From its close block on the order waits for its answer, as long as one can come.
+        uint256 closeBlock = word.closeBlock();
+        if (block.number >= closeBlock && block.number <= closeBlock + _responseWindow) {
+            revert BidWindowOver(orderId, uint32(closeBlock), block.number);
         }
         _checkAccountOwner(orderId);
         _orders[orderId].word = word.withState(OrderState.Cancelled);
@@ -79,7 +69,7 @@ contract OrderBook is Suppliers {
             // Somebody was faster: nothing left to do.
             if (word.state() != OrderState.Open) continue;
             uint256 firstBlock = word.closeBlock();
-            if (_orders[orderId].digest.count() != 0) firstBlock += _responseWindow + 1;
+            if (_orders[orderId].digest.count() != 0) firstBlock += _responseWindow + _matchWindow + 1;
             if (block.number < firstBlock) revert NotYetExpirable(orderId, firstBlock, block.number);
             _orders[orderId].word = word.withState(OrderState.Expired);
             emit OrderExpired(orderId);
@@ -115,36 +105,6 @@ contract OrderBook is Suppliers {
         uint256 amount = _escrow.closeLease(orderId, word, billed, held, supplier.owner);
         if (!held && billed != word.settledFor()) emit LeaseSettled(orderId, word.supplier(), uint32(billed), amount);
         emit LeaseClosed(orderId, reason, uint32(billed));
-    }
-
-    // -------------------------------------------------------------- providers
-
-    /// @inheritdoc IOrderBook
-    function placeBid(uint64 orderId, uint32 fizz, uint96 rate) external override {
-        BidderRecord storage ownRecord = _bidders[msg.sender];
-        uint256 bidder = _advance(ownRecord.word, orderId, fizz);
-        ownRecord.word = bidder;
-
-        uint256 bidding = _bidding;
-        uint256 scoreCard = _activeScoreCard(bidding, uint32(bidder));
-        _bid(orderId, _offer(orderId, uint32(bidder), fizz, rate), bidding, scoreCard, false);
-    }
-
-    /// @inheritdoc IOrderBook
-    function placeBids(BidRequest[] calldata bids) external override {
-        if (bids.length == 0) revert EmptyBatch();
-        BidderRecord storage ownRecord = _bidders[msg.sender];
-        uint256 bidder = ownRecord.word;
-        if (bidder == 0) revert NotSupplier(msg.sender);
-        uint256 bidding = _bidding;
-        uint256 scoreCard = _activeScoreCard(bidding, uint32(bidder));
-        for (uint256 index = 0; index < bids.length; ++index) {
-            BidRequest calldata bid = bids[index];
-            bidder = _advance(bidder, bid.orderId, bid.fizz);
-            // Orders that closed or filled up since the provider looked are passed over: the others still count.
-            _bid(bid.orderId, _offer(bid.orderId, uint32(bidder), bid.fizz, bid.rate), bidding, scoreCard, true);
-        }
-        ownRecord.word = bidder;
     }
 
     // ----------------------------------------------------------------- anyone
@@ -187,7 +147,7 @@ contract OrderBook is Suppliers {
     /// @inheritdoc IOrderBook
     function openLeases(uint32 closeBlock, uint256[] calldata matches, address responder) external override {
         if (msg.sender != _taskManager) revert NotTaskManager(msg.sender);
-        if (block.number <= closeBlock || block.number > closeBlock + _responseWindow) {
+        if (block.number <= closeBlock || block.number > closeBlock + _responseWindow + _matchWindow) {
             revert OutsideResponseWindow(closeBlock, block.number);
         }
         // At most one change of a lock per word given.
@@ -215,6 +175,27 @@ contract OrderBook is Suppliers {
         _escrow.openLeases(changes, responder);
     }
 
+    // --------------------------------------------------------------- disputes
+
+    /// @inheritdoc IOrderBook
+    function undoLease(uint64 orderId, LeaseResources calldata resources) external override {
+        // Check
+        if (msg.sender != _disputes) revert NotDisputes(msg.sender);
+        OrderRecord storage record = _orders[orderId];
+        uint256 word = record.word;
+        bool live = word.state() == OrderState.Leased;
+        if (!live && !_isCloseReason(word.state())) revert WrongState(orderId, word.state());
+        uint256 holdEnd = word.start() + _challengeWindow;
+        if (block.timestamp >= holdEnd) revert PayoutHoldOver(orderId, holdEnd, block.timestamp);
+        _checkResources(orderId, record.termsHash, resources.resources, resources.restHash);
+
+        // Effect. Inside the hold nothing was settled, so nothing is billed.
+        record.word = word.withState(OrderState.ClosedUndone).withDuration(0);
+        if (live) _release(word.supplier(), resources.resources, word.gpuEntry());
+        emit LeaseClosed(orderId, OrderState.ClosedUndone, 0);
+        _escrow.undoLease(orderId, word);
+    }
+
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc IOrderBook
@@ -237,6 +218,24 @@ contract OrderBook is Suppliers {
     }
 
     /// @inheritdoc IOrderBook
+    function orderRecord(uint64 orderId)
+        external
+        view
+        override
+        returns (uint256 word, bytes32 storedTermsHash, uint256 digestWord)
+    {
+        OrderRecord storage record = _orders[orderId];
+        (word, storedTermsHash, digestWord) = (record.word, record.termsHash, record.digest);
+        // A requeued order's slot holds the seed.
+        if (digestWord.count() == 0) digestWord = 0;
+    }
+
+    /// @inheritdoc IOrderBook
+    function earlierRound(uint64 orderId) external view override returns (bytes32) {
+        return _orders[orderId].earlierRound;
+    }
+
+    /// @inheritdoc IOrderBook
     function claimable(uint64 orderId) external view override returns (uint256) {
         (, uint256 word, uint256 until) = _settleable(orderId);
         return _escrow.netOf(orderId, word, until);
@@ -252,77 +251,6 @@ contract OrderBook is Suppliers {
     function _checkAccountOwner(uint64 orderId) private view {
         address owner = _escrow.ownerOf(OrderId.account(orderId));
         if (owner != msg.sender) revert NotAccountOwner(orderId, msg.sender, owner);
-    }
-
-    // ------------------------------------------------------------ private: bids
-
-    /// @dev The bidder's word with this bid as its last.
-    function _advance(uint256 bidder, uint64 orderId, uint32 fizz) private view returns (uint256) {
-        if (uint32(bidder) == 0) revert NotSupplier(msg.sender);
-        uint256 position = (block.number << 96) | (uint256(orderId) << 32) | fizz;
-        if (position <= bidder >> 32) {
-            revert BidsNotAscending(uint64(bidder >> 64), uint32(bidder >> 32), orderId, fizz);
-        }
-        return (position << 32) | uint32(bidder);
-    }
-
-    function _activeScoreCard(uint256 bidding, uint32 provider) private view returns (uint256 scoreCard) {
-        scoreCard = IProviderRegistry(_registryOf(bidding)).scoreCard(provider);
-        if (!ScoreCardWord.isActive(scoreCard)) revert SupplierInactive(provider);
-    }
-
-    function _takesBids(uint256 word, uint256 digest, uint256 bidding) private view returns (bool) {
-        return
-            word.state() == OrderState.Open && block.number < word.closeBlock() && digest.count() < _bidLimitOf(bidding);
-    }
-
-    /// @dev Says why an order takes no bid.
-    function _refuse(uint64 orderId, uint256 word, uint16 bidLimit) private view {
-        if (word.state() != OrderState.Open) revert WrongState(orderId, word.state());
-        if (block.number >= word.closeBlock()) {
-            revert BidWindowOver(orderId, uint32(word.closeBlock()), block.number);
-        }
-        revert BidLimitReached(orderId, bidLimit);
-    }
-
-    function _biddingCapacity(uint32 supplier, uint32 fizz) private view returns (uint256 capacity) {
-        if (fizz != 0) {
-            if (_suppliers[fizz].gateway != supplier) revert NotBehindGateway(fizz, supplier);
-            supplier = fizz;
-        }
-        SupplierRecord storage record = _suppliers[supplier];
-        capacity = record.capacity;
-        // The answer may come after a decrease that is pending now: who bid with more could walk away from a won order.
-        if (capacity & Capacity.PENDING != 0) capacity = _effectiveCapacity(record).promised(record.wish);
-        if (!capacity.isActive()) revert SupplierInactive(supplier);
-        // Not suspended: nothing to hide but the inner bits.
-        return capacity & Capacity.VISIBLE;
-    }
-
-    function _offer(uint64 orderId, uint32 provider, uint32 fizz, uint96 rate) private view returns (uint256) {
-        if (rate == 0) revert RateIsZero(orderId);
-        if (rate > OrderWord.MAXIMUM_RATE) revert RateAboveMaximum(orderId, rate, OrderWord.MAXIMUM_RATE);
-        return OfferWord.pack(block.number, rate, fizz, provider);
-    }
-
-    function _bid(uint64 orderId, uint256 offer, uint256 bidding, uint256 scoreCard, bool mayPassOver) private {
-        OrderRecord storage record = _orders[orderId];
-        uint256 word = record.word;
-        uint256 digest = record.digest;
-        if (!_takesBids(word, digest, bidding)) {
-            if (mayPassOver) return;
-            _refuse(orderId, word, _bidLimitOf(bidding));
-        }
-        if (OfferWord.rate(offer) > word.rate()) revert RateAboveMaximum(orderId, OfferWord.rate(offer), word.rate());
-        if (digest == 0) digest = DigestWord.seed(orderId, word.closeBlock());
-        uint256 capacity = _biddingCapacity(OfferWord.provider(offer), OfferWord.fizz(offer));
-        uint256 bid;
-        (record.digest, bid) = digest.fold(offer, scoreCard, capacity);
-        // As `emit BidPlaced`, but the words already stand in memory.
-        bytes32 topic = BidPlaced.selector;
-        assembly ("memory-safe") {
-            log3(bid, 0x60, topic, orderId, shr(148, offer))
-        }
     }
 
     // --------------------------------------------------------- private: matches
@@ -357,7 +285,10 @@ contract OrderBook is Suppliers {
         if (index == end) return _expire(orderId, record, word);
         uint256 resources = _wordAt(matches, index);
         unchecked {
-            _checkResources(orderId, record.termsHash, resources, bytes32(_wordAt(matches, index + 1)));
+            if (Terms.hash(resources, bytes32(_wordAt(matches, index + 1))) != record.termsHash) {
+                emit AnswerIgnored(orderId);
+                return 0;
+            }
             // Takes the best supplier that can still serve; if none can, the order is requeued once.
             for (index += 2; index < end; ++index) {
                 change = _match(orderId, record, word, resources, _wordAt(matches, index));
@@ -365,10 +296,18 @@ contract OrderBook is Suppliers {
             }
         }
         if (word.requeued()) return _expire(orderId, record, word);
-        uint256 nextCloseBlock = block.number + _bidWindowOf(_bidding);
-        record.word = word.requeue(nextCloseBlock);
-        record.digest = DigestWord.seed(orderId, nextCloseBlock);
-        emit OrderRequeued(orderId, uint32(nextCloseBlock));
+        _requeue(orderId, record, word);
+    }
+
+    /// @dev Keeps what the answer of the round that ends can be disputed with.
+    function _requeue(uint64 orderId, OrderRecord storage record, uint256 word) private {
+        uint256 digest = record.digest;
+        uint256 closeBlock = block.number + _bidWindowOf(_bidding);
+        record.earlierRound = DigestWord.round(digest, word.closeBlock());
+        record.word = word.requeue(closeBlock);
+        // Without a bid the slot is empty and stands for the seed, whatever the close block.
+        if (digest != 0) record.digest = DigestWord.seed(orderId, closeBlock);
+        emit OrderRequeued(orderId, uint32(closeBlock));
     }
 
     function _expire(uint64 orderId, OrderRecord storage record, uint256 word) private returns (uint256 change) {
@@ -377,14 +316,14 @@ contract OrderBook is Suppliers {
         return _lockChange(orderId, word, 0);
     }
 
-    /// @dev Opens the lease if the supplier of this rank has room, otherwise returns zero.
+    /// @dev Opens the lease if the supplier of this rank has room, otherwise returns zero. A rank that cannot be one counts as
+    /// a supplier without room: who signed it can be proven wrong, the order's next rank and its neighbours go on.
     function _match(uint64 orderId, OrderRecord storage record, uint256 word, uint256 resources, uint256 rank)
         private
         returns (uint256 change)
     {
         uint256 rate = RankWord.rate(rank);
-        if (rank >> RankWord.WIDTH != 0 || rate == 0) revert MalformedRank(orderId, rank);
-        if (rate > word.rate()) revert RateAboveMaximum(orderId, rate, word.rate());
+        if (rank >> RankWord.WIDTH != 0 || rate == 0 || rate > word.rate()) return 0;
         uint32 supplier = RankWord.supplier(rank);
         uint256 gpuEntry = RankWord.gpuEntry(rank);
         if (!_reserve(supplier, resources, gpuEntry)) return 0;

@@ -157,6 +157,15 @@ library DigestWord {
         }
     }
 
+    /// @notice keccak256(abi.encode(word, closeBlock)): all that a requeued order keeps of its first round.
+    function round(uint256 word, uint256 closeBlock) internal pure returns (bytes32 hash) {
+        assembly ("memory-safe") {
+            mstore(0x00, word)
+            mstore(0x20, closeBlock)
+            hash := keccak256(0x00, 0x40)
+        }
+    }
+
     /// @notice Folds one bid. The caller checks the count against the limit, which fits.
     /// @return folded The word with the bid.
     /// @return bid Where offer, score card and capacity now stand in memory, until memory is next allocated.

@@ -44,7 +44,7 @@ abstract contract Suppliers is MarketGovernance {
             wish = 0;
         } else {
             // Later than the last answer to any order that was bid on with the old capacity.
-            effectiveBlock = block.number + _maximumBidWindow + _responseWindow + 1;
+            effectiveBlock = block.number + _longestRound() + 1;
             record.wish = wish;
             record.effectiveBlock = uint32(effectiveBlock);
             word |= Capacity.PENDING;

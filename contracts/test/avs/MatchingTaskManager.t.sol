@@ -259,8 +259,8 @@ contract MatchingTaskManagerTest is EigenLayerTest {
     /// @dev What decides a task is fixed by its close block.
     function test_another_verifier_decides_later_close_blocks_only() public {
         BlsQuorumVerifier strict = _newVerifier(100);
-        // Twice the longest bid window of 20 and the response window of 100.
-        uint32 fromBlock = uint32(vm.getBlockNumber() + 241);
+        // Two rounds of the longest bid window of 20, the response window of 100 and the match window of 50.
+        uint32 fromBlock = uint32(vm.getBlockNumber() + 341);
         vm.expectRevert(
             abi.encodeWithSelector(
                 IMatchingTaskManager.VerifierBlockTooEarly.selector, fromBlock - 1, uint256(fromBlock)
@@ -293,25 +293,42 @@ contract MatchingTaskManagerTest is EigenLayerTest {
         manager.respond(task, _matches(), _proof(task, _matches()));
     }
 
-    function test_one_previous_verifier_is_kept_until_its_tasks_are_over() public {
+    function test_a_change_is_replaced_only_while_it_concerns_no_order() public {
         (BlsQuorumVerifier second, BlsQuorumVerifier third) = (_newVerifier(70), _newVerifier(80));
-        uint32 fromBlock = uint32(vm.getBlockNumber() + 241);
+        uint32 fromBlock = uint32(vm.getBlockNumber() + 341);
         manager.setQuorumVerifier(address(second), fromBlock);
-        // Not in force yet: replaced.
         manager.setQuorumVerifier(address(third), fromBlock + 1);
         assertEq(manager.quorumVerifierAt(fromBlock), address(verifier), "the second never counted");
+        assertEq(manager.quorumVerifierAt(fromBlock + 1), address(third), "replaced");
 
-        vm.roll(fromBlock + 1 + 256);
-        vm.expectRevert(
-            abi.encodeWithSelector(
-                IMatchingTaskManager.VerifierChangeTooSoon.selector, fromBlock + 257, vm.getBlockNumber()
-            )
-        );
+        // From now on orders can be made that the third decides.
+        bytes4 refusal = IMatchingTaskManager.VerifierChangeTooSoon.selector;
+        vm.roll(vm.getBlockNumber() + 2);
+        vm.expectRevert(abi.encodeWithSelector(refusal, fromBlock + 1, vm.getBlockNumber()));
         manager.setQuorumVerifier(address(second), fromBlock + 1000);
-        vm.roll(fromBlock + 1 + 257);
+        vm.roll(fromBlock);
+        vm.expectRevert(abi.encodeWithSelector(refusal, fromBlock + 1, fromBlock));
+        manager.setQuorumVerifier(address(second), fromBlock + 1000);
+        vm.roll(fromBlock + 1);
         manager.setQuorumVerifier(address(second), fromBlock + 1000);
         assertEq(manager.quorumVerifier(), address(third), "in force");
         assertEq(manager.quorumVerifierAt(fromBlock + 1000), address(second), "next");
+    }
+
+    /// @dev Disputes about old answers find who slashes for them by this.
+    function test_every_close_block_keeps_its_verifier() public {
+        BlsQuorumVerifier[4] memory verifiers = [verifier, _newVerifier(70), _newVerifier(80), _newVerifier(90)];
+        uint32[4] memory from;
+        for (uint256 i = 1; i < 4; i++) {
+            from[i] = uint32(vm.getBlockNumber() + 341);
+            manager.setQuorumVerifier(address(verifiers[i]), from[i]);
+            vm.roll(from[i]);
+        }
+        for (uint256 i = 0; i < 4; i++) {
+            assertEq(manager.quorumVerifierAt(from[i]), address(verifiers[i]), "first block");
+            uint32 last = i == 3 ? type(uint32).max : from[i + 1] - 1;
+            assertEq(manager.quorumVerifierAt(last), address(verifiers[i]), "last block");
+        }
     }
 
     function test_a_pause_stops_answers_until_it_ends() public {
@@ -380,9 +397,13 @@ contract MatchingTaskManagerTest is EigenLayerTest {
         return abi.encode(prove(manager.responseDigest(task, matches), task.closeBlock, 3, 1));
     }
 
-    function _parameters() private pure returns (MatchingParameters memory) {
+    function _parameters() private view returns (MatchingParameters memory) {
         return MatchingParameters(
-            [uint32(400_000), 100_000, 100_000, 100_000, 100_000, 100_000, 50_000, 50_000], 1_000_000, 5, 64
+            [uint32(400_000), 100_000, 100_000, 100_000, 100_000, 100_000, 50_000, 50_000],
+            1_000_000,
+            5,
+            64,
+            address(book)
         );
     }
 }

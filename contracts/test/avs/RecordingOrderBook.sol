@@ -16,7 +16,7 @@ contract RecordingOrderBook {
     }
 
     function parameters() external view returns (IOrderBook.Parameters memory given) {
-        (given.maximumBidWindow, given.responseWindow) = (20, responseWindow);
+        (given.maximumBidWindow, given.responseWindow, given.matchWindow) = (20, responseWindow, 50);
     }
 
     function openLeases(uint32 closeBlock_, uint256[] calldata matches, address responder_) external {

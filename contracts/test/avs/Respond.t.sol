@@ -38,7 +38,11 @@ contract RespondTest is MarketTest, EigenLayerTest {
         assertEq(address(_tasks), taskManager, "task manager's address was predicted wrong");
         _tasks.addMatchingParameters(
             MatchingParameters(
-                [uint32(400_000), 100_000, 100_000, 100_000, 100_000, 100_000, 50_000, 50_000], 1_000_000, 5, 64
+                [uint32(400_000), 100_000, 100_000, 100_000, 100_000, 100_000, 50_000, 50_000],
+                1_000_000,
+                5,
+                64,
+                address(book)
             )
         );
     }

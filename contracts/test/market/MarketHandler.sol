@@ -2,6 +2,7 @@
 pragma solidity ^0.8.30;
 
 import {Escrow} from "../../src/market/Escrow.sol";
+import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {OrderBook} from "../../src/market/OrderBook.sol";
 import {PaymentTokens} from "../../src/registry/PaymentTokens.sol";
 import {LeaseResources, Order, OrderState, OrderTerms} from "../../src/Types.sol";
@@ -238,7 +239,9 @@ contract MarketHandler is Test {
             ++done["expire"];
         } catch {
             // No state without a way out.
-            if (block.number > uint256(book.order(orderId).closeBlock) + book.parameters().responseWindow) {
+            IOrderBook.Parameters memory windows = book.parameters();
+            uint256 last = uint256(book.order(orderId).closeBlock) + windows.responseWindow + windows.matchWindow;
+            if (block.number > last) {
                 broken = "an order could not expire";
             }
         }

@@ -22,6 +22,7 @@ abstract contract MarketTest is Test {
     uint16 internal constant BID_WINDOW = 2;
     uint16 internal constant MAXIMUM_BID_WINDOW = 20;
     uint16 internal constant RESPONSE_WINDOW = 50;
+    uint16 internal constant MATCH_WINDOW = 30;
     uint32 internal constant CHALLENGE_WINDOW = 600;
     uint16 internal constant BID_LIMIT = 512;
     uint16 internal constant PARAMS_VERSION = 1;
@@ -43,6 +44,7 @@ abstract contract MarketTest is Test {
     PlainToken internal plain;
 
     address internal taskManager = makeAddress("task manager");
+    address internal disputes = makeAddress("disputes");
     address internal foundation = makeAddress("foundation");
     address internal responder = makeAddress("responder");
     address internal user = makeAddress("user");
@@ -86,6 +88,7 @@ abstract contract MarketTest is Test {
         book.proposeCollaborator(IOrderBook.Collaborator.TaskManager, taskManager);
         book.proposeCollaborator(IOrderBook.Collaborator.ProviderRegistry, address(registry));
         book.proposeCollaborator(IOrderBook.Collaborator.PaymentTokens, address(tokens));
+        book.proposeCollaborator(IOrderBook.Collaborator.Disputes, disputes);
 
         escrow.addFeeSchedule(FeeSchedule({commission: 2_000, userFee: 0, providerFee: 0, matchFee: MATCH_FEE}));
         escrow.addFeeSchedule(FeeSchedule({commission: 2_000, userFee: 200, providerFee: 200, matchFee: MATCH_FEE}));
@@ -104,6 +107,7 @@ abstract contract MarketTest is Test {
             bidWindow: BID_WINDOW,
             maximumBidWindow: MAXIMUM_BID_WINDOW,
             responseWindow: RESPONSE_WINDOW,
+            matchWindow: MATCH_WINDOW,
             challengeWindow: CHALLENGE_WINDOW,
             bidLimit: BID_LIMIT,
             paramsVersion: PARAMS_VERSION

@@ -256,10 +256,10 @@ contract OrdersTest is MarketTest {
         assertBalances(account, PLAIN_TOKEN, UNLOCKED, 0);
     }
 
-    function test_expireOrders_afterTheResponseWindowWithABid() public {
+    function test_expireOrders_afterResponseAndMatchWindowsWithABid() public {
         uint64 orderId = _createOrder();
         _bid(_owner, orderId, 90e18);
-        uint256 last = book.order(orderId).closeBlock + RESPONSE_WINDOW;
+        uint256 last = uint256(book.order(orderId).closeBlock) + RESPONSE_WINDOW + MATCH_WINDOW;
         vm.roll(last);
         _expectBookError(abi.encodeWithSelector(IOrderBook.NotYetExpirable.selector, orderId, last + 1, last));
         book.expireOrders(_ids(orderId));

@@ -13,7 +13,7 @@ import {MarketTest} from "./MarketTest.sol";
 
 /// @notice Suppliers, their capacity, and what governance may change in the order book.
 contract SuppliersTest is MarketTest {
-    uint256 private constant DELAY = uint256(MAXIMUM_BID_WINDOW) + RESPONSE_WINDOW + 1;
+    uint256 private constant DELAY = uint256(MAXIMUM_BID_WINDOW) + RESPONSE_WINDOW + MATCH_WINDOW + 1;
 
     address private _owner;
     uint32 private _provider;
@@ -65,7 +65,7 @@ contract SuppliersTest is MarketTest {
         _setCapacity(off);
         // What was bid on can still be won: no free option to walk away.
         uint256 closeBlock = book.order(orderId).closeBlock;
-        vm.roll(closeBlock + RESPONSE_WINDOW);
+        vm.roll(closeBlock + RESPONSE_WINDOW + MATCH_WINDOW);
         _openLeases(closeBlock, _matches(orderId, _terms(), _rank(_provider, 90e18)));
         assertState(orderId, OrderState.Leased);
 
@@ -218,6 +218,7 @@ contract SuppliersTest is MarketTest {
         assertEq(parameters.paramsVersion, 2, "params version");
         assertEq(parameters.maximumBidWindow, MAXIMUM_BID_WINDOW, "maximum bid window");
         assertEq(parameters.responseWindow, RESPONSE_WINDOW, "response window");
+        assertEq(parameters.matchWindow, MATCH_WINDOW, "match window");
         assertEq(parameters.challengeWindow, CHALLENGE_WINDOW, "challenge window");
         assertEq(book.collaborator(IOrderBook.Collaborator.ProviderRegistry), address(registry), "registry stays");
 
@@ -228,16 +229,18 @@ contract SuppliersTest is MarketTest {
     }
 
     function test_collaborators_changeInTwoSteps() public {
-        IOrderBook.Collaborator[3] memory roles = [
+        IOrderBook.Collaborator[4] memory roles = [
             IOrderBook.Collaborator.TaskManager,
             IOrderBook.Collaborator.ProviderRegistry,
-            IOrderBook.Collaborator.PaymentTokens
+            IOrderBook.Collaborator.PaymentTokens,
+            IOrderBook.Collaborator.Disputes
         ];
-        address[3] memory current = [taskManager, address(registry), address(tokens)];
+        address[4] memory current = [taskManager, address(registry), address(tokens), disputes];
         for (uint256 index = 0; index < roles.length; ++index) {
             IOrderBook.Collaborator role = roles[index];
             address next = makeAddress(string.concat("next", vm.toString(index)));
-            uint32 fromBlock = uint32(block.number + 2 * (uint256(MAXIMUM_BID_WINDOW) + RESPONSE_WINDOW) + 1);
+            uint32 fromBlock =
+                uint32(block.number + 2 * (uint256(MAXIMUM_BID_WINDOW) + RESPONSE_WINDOW + MATCH_WINDOW) + 1);
             uint64 fromTime = uint64(block.timestamp + CHALLENGE_WINDOW + 1);
             vm.expectEmit(address(book));
             emit IOrderBook.CollaboratorProposed(role, next, fromBlock, fromTime);
@@ -310,6 +313,18 @@ contract SuppliersTest is MarketTest {
         bad.responseWindow = 0;
         _constructionRefused(bad);
         bad = _parameters();
+        bad.matchWindow = 0;
+        _constructionRefused(bad);
+        // The close block's hash must be there until the last block of the match window.
+        bad.matchWindow = 8192 - RESPONSE_WINDOW;
+        _constructionRefused(bad);
+        bad.matchWindow = type(uint16).max;
+        _constructionRefused(bad);
+        good.matchWindow = 8191 - RESPONSE_WINDOW;
+        address next = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
+        Escrow pair = new Escrow(address(manager), next, foundation);
+        assertEq(new OrderBook(address(manager), pair, good).parameters().matchWindow, good.matchWindow, "longest");
+        bad = _parameters();
         bad.bidWindow = MAXIMUM_BID_WINDOW + 1;
         _constructionRefused(bad);
         bad = _parameters();
@@ -348,6 +363,7 @@ contract SuppliersTest is MarketTest {
             bad.bidWindow,
             bad.maximumBidWindow,
             bad.responseWindow,
+            bad.matchWindow,
             bad.bidLimit,
             bad.paramsVersion
         );
