@@ -10,7 +10,7 @@ import {EigenAllocationManager, EigenPermissionController, EigenRegistryCoordina
 import {IMatchingServiceManager} from "./IMatchingServiceManager.sol";
 
 /// @title The AVS as EigenLayer knows it
-/// @dev Has no storage of its own. What pays operators and what slashes them are its appointees.
+/// @dev Has no storage of its own. Who slashes ({IAllocationSlasher}) and who submits rewards ({ICommissionSplit}) are appointees.
 contract MatchingServiceManager is IMatchingServiceManager, AccessManagedUpgradeable, UUPSUpgradeable {
     EigenAllocationManager private immutable _allocationManager;
     EigenPermissionController private immutable _permissionController;
