@@ -6,6 +6,7 @@
 
 pub mod bn254;
 pub mod digest;
+pub mod dispute;
 pub mod draw;
 pub mod matching;
 pub mod quorum;
