@@ -9,3 +9,4 @@ pub mod contracts;
 pub mod keystore;
 pub mod registration;
 pub mod registry;
+pub mod rewards;
