@@ -1,0 +1,48 @@
+//! Numbers from a seed, the same on every machine and in every release (SplitMix64).
+
+/// An endless sequence of numbers.
+#[derive(Debug, Clone)]
+pub struct Source {
+    state: u64,
+}
+
+impl Source {
+    /// The sequence of one case of a run.
+    pub fn new(seed: u64, number: u64) -> Self {
+        let mut source = Self { state: seed };
+        // Neighbouring seeds and numbers must not share sequences shifted by a step.
+        source.state = source.next() ^ number.wrapping_mul(0xd134_2543_de82_ef95);
+        source
+    }
+
+    /// 64 random bits.
+    pub fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.state;
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+
+    /// Up to 128 random bits.
+    pub fn bits(&mut self, width: u32) -> u128 {
+        let wide = u128::from(self.next()) << 64 | u128::from(self.next());
+        if width == 0 { 0 } else { wide >> (128 - width) }
+    }
+
+    /// A number from `low` to `high`, both included.
+    pub fn between(&mut self, low: u128, high: u128) -> u128 {
+        let values = high - low + 1;
+        low + self.bits(127) % values
+    }
+
+    /// One of the values, which are some.
+    pub fn pick<T: Copy>(&mut self, values: &[T]) -> T {
+        values[self.next() as usize % values.len()]
+    }
+
+    /// True this often in a hundred.
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.next() % 100 < percent
+    }
+}
