@@ -11,6 +11,7 @@ use serde::Serialize;
 use crate::config::{self, Config, ENVIRONMENT_PREFIX};
 use crate::keys;
 use crate::membership::{self, Deposit};
+use crate::rewards::{self, RewardsCommand};
 
 /// Restakers run this: it opts in to the matching service on EigenLayer, and answers its tasks.
 #[derive(Debug, Parser)]
@@ -67,6 +68,9 @@ Examples:
         #[arg(long)]
         json: bool,
     },
+    /// Show and claim earnings
+    #[command(subcommand)]
+    Rewards(RewardsCommand),
     /// Make keys
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -143,6 +147,7 @@ pub async fn execute(command: Command) -> eyre::Result<bool> {
             let status = membership::status(&file.load()?).await?;
             print(&status, status.to_string(), json)
         }
+        Command::Rewards(command) => rewards::execute(command).await,
         Command::Keys(KeysCommand::New {
             out,
             password_file,
@@ -172,7 +177,7 @@ pub async fn execute(command: Command) -> eyre::Result<bool> {
     }
 }
 
-fn print(result: &impl Serialize, text: String, json: bool) -> eyre::Result<bool> {
+pub(crate) fn print(result: &impl Serialize, text: String, json: bool) -> eyre::Result<bool> {
     let text = match json {
         true => serde_json::to_string_pretty(result)?,
         false => text,

@@ -3,7 +3,7 @@
 //!
 //! [`tasks`] decides what is to be answered and [`sign_once`] what may be signed; both know neither chain nor disk.
 //! [`chain`], [`store`], [`aggregators`] and [`api`] are the shells around them, [`run`] ties them together, and
-//! [`membership`] opts in to and out of the service on EigenLayer.
+//! [`membership`] opts in to and out of the service on EigenLayer. [`rewards`] is what it earns.
 
 pub mod aggregators;
 pub mod api;
@@ -13,6 +13,7 @@ pub mod config;
 pub mod keys;
 pub mod membership;
 pub mod metrics;
+pub mod rewards;
 pub mod run;
 pub mod sign_once;
 pub mod stakes;

@@ -1,0 +1,111 @@
+//! Amounts and times as people read them.
+
+use alloy::primitives::utils::format_units;
+use alloy::primitives::{Address, U256};
+use chain::network::Network;
+use serde::Serialize;
+
+/// An amount of a token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Amount {
+    /// By which the network lists the token; its address where it lists it no more.
+    pub symbol: String,
+    pub token: Address,
+    /// In the token's smallest unit.
+    #[serde(serialize_with = "decimal")]
+    pub units: U256,
+    #[serde(skip)]
+    decimals: u8,
+}
+
+impl Amount {
+    pub fn new(network: &Network, token: Address, units: U256) -> Self {
+        let listed = network.tokens.iter().find(|listed| listed.address == token);
+        Self {
+            symbol: listed.map_or_else(|| format!("units of {token}"), |listed| listed.symbol.clone()),
+            token,
+            units,
+            decimals: listed.map_or(0, |listed| listed.decimals),
+        }
+    }
+}
+
+impl std::fmt::Display for Amount {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let whole = format_units(self.units, self.decimals).unwrap_or_else(|_| self.units.to_string());
+        let whole = match whole.split_once('.') {
+            Some((whole, fraction)) => match fraction.trim_end_matches('0') {
+                "" => whole.to_owned(),
+                fraction => format!("{whole}.{fraction}"),
+            },
+            None => whole,
+        };
+        write!(formatter, "{whole} {}", self.symbol)
+    }
+}
+
+/// Amounts exceed what JSON readers keep exactly, so they are decimal text.
+pub fn decimal<S: serde::Serializer>(amount: &U256, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(amount)
+}
+
+/// A Unix time as date and time of day (UTC).
+pub fn utc(timestamp: u64) -> String {
+    let (days, seconds) = (timestamp / 86_400, timestamp % 86_400);
+    // Days since 0000-03-01, in eras of 400 years: a year that starts in March ends with its leap day.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let of_era_years = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * of_era_years + of_era_years / 4 - of_era_years / 100);
+    let march_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = era * 400 + of_era_years + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
+        seconds / 3_600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_dates() {
+        for (timestamp, expected) in [
+            (0, "1970-01-01 00:00:00 UTC"),
+            (951_782_400, "2000-02-29 00:00:00 UTC"),
+            (951_868_799, "2000-02-29 23:59:59 UTC"),
+            (951_868_800, "2000-03-01 00:00:00 UTC"),
+            (1_709_164_800, "2024-02-29 00:00:00 UTC"),
+            (2_000_000_000, "2033-05-18 03:33:20 UTC"),
+            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
+        ] {
+            assert_eq!(utc(timestamp), expected);
+        }
+    }
+
+    #[test]
+    fn amounts_have_no_trailing_zeros() {
+        let amount = |units: u64, decimals| {
+            Amount {
+                symbol: "SPON".into(),
+                token: Address::ZERO,
+                units: U256::from(units),
+                decimals,
+            }
+            .to_string()
+        };
+        assert_eq!(amount(1_500_000, 6), "1.5 SPON");
+        assert_eq!(amount(2_000_000, 6), "2 SPON");
+        assert_eq!(amount(7, 0), "7 SPON");
+        assert_eq!(amount(0, 18), "0 SPON");
+    }
+}
