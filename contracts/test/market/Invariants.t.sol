@@ -17,7 +17,7 @@ contract MarketInvariantsTest is MarketTest {
         _token = new BlocklistToken();
         escrow.addFeeSchedule(FeeSchedule({commission: 777, userFee: 999, providerFee: 333, matchFee: 12_345}));
         _tokenId = tokens.list(address(_token), "BLOCK", 2);
-        _handler = new MarketHandler(escrow, book, tokens, _token, _tokenId, taskManager, responder);
+        _handler = new MarketHandler(escrow, book, tokens, _token, _tokenId, taskManager, responder, disputes);
         for (uint256 index = 0; index < 2; ++index) {
             address owner = makeAddress(string.concat("user", vm.toString(index)));
             _handler.addUser(owner, escrow.open(owner));
@@ -168,17 +168,20 @@ contract MarketInvariantsTest is MarketTest {
             if (round % 3 == 0) _handler.cancel(seed);
             _handler.answer(seed);
             _handler.pass(seed, seed >> 8);
+            if (round % 6 == 0) _handler.matchOnChain(seed - seed % 3);
             _handler.expire(seed >> 16);
             _handler.settle(seed);
             _handler.settleAndWithdraw(seed >> 4);
+            if (round % 4 == 0) _handler.undo(seed);
             _handler.close(seed, seed >> 24);
+            if (round % 4 == 1) _handler.undo(seed | 1);
             if (round % 5 == 0) _handler.setCapacity(seed);
             _handler.settle(seed + 1);
             _handler.withdrawCredit(seed);
             _handler.withdraw(seed, seed % 1e18);
             _handler.deposit(seed, seed % 100e18);
         }
-        string[12] memory steps = [
+        string[15] memory steps = [
             "deposit",
             "withdraw",
             "createOrder",
@@ -190,7 +193,10 @@ contract MarketInvariantsTest is MarketTest {
             "withdrawCredit",
             "settle",
             "expire",
-            "answer"
+            "answer",
+            "matchOnChain",
+            "undo a live lease",
+            "undo a closed lease"
         ];
         for (uint256 index = 0; index < steps.length; ++index) {
             assertGt(_handler.done(steps[index]), 0, steps[index]);

@@ -29,6 +29,7 @@ contract MarketHandler is Test {
     address public immutable admin;
     address public immutable taskManager;
     address public immutable responder;
+    address public immutable disputes;
 
     address[] private _users;
     uint32[] private _accounts;
@@ -55,10 +56,11 @@ contract MarketHandler is Test {
         BlocklistToken token_,
         uint8 tokenId_,
         address taskManager_,
-        address responder_
+        address responder_,
+        address disputes_
     ) {
         (escrow, book, tokens, token, tokenId) = (escrow_, book_, tokens_, token_, tokenId_);
-        (admin, taskManager, responder) = (msg.sender, taskManager_, responder_);
+        (admin, taskManager, responder, disputes) = (msg.sender, taskManager_, responder_, disputes_);
     }
 
     function addUser(address owner, uint32 account) external {
@@ -139,7 +141,10 @@ contract MarketHandler is Test {
 
     function cancel(uint256 seed) external {
         (bool found, uint64 orderId,) = _some(seed, OrderState.Open);
-        if (!found || block.number >= book.order(orderId).closeBlock) return;
+        if (!found) return;
+        uint256 closeBlock = book.order(orderId).closeBlock;
+        // While an answer may come, the order waits for it.
+        if (block.number >= closeBlock && block.number <= closeBlock + book.parameters().responseWindow) return;
         vm.prank(escrow.ownerOf(orderId >> 32));
         book.cancelOrder(orderId);
         ++done["cancel"];
@@ -254,7 +259,42 @@ contract MarketHandler is Test {
         uint32 closeBlock = book.order(any).closeBlock;
         if (block.number <= closeBlock) vm.roll(uint256(closeBlock) + 1);
         if (block.number > uint256(closeBlock) + book.parameters().responseWindow) return;
-        uint64[] memory ids = _openIn(closeBlock);
+        _open(closeBlock, _openIn(closeBlock), seed);
+        ++done["answer"];
+    }
+
+    /// @dev One order that nobody answered, as the rule run on chain does.
+    function matchOnChain(uint256 seed) external {
+        (bool found, uint64 orderId,) = _some(seed, OrderState.Open);
+        if (!found) return;
+        IOrderBook.Parameters memory windows = book.parameters();
+        uint32 closeBlock = book.order(orderId).closeBlock;
+        uint256 first = uint256(closeBlock) + windows.responseWindow + 1;
+        if (block.number < first && seed % 3 == 0) vm.roll(first);
+        if (block.number < first || block.number >= first + windows.matchWindow) return;
+        uint64[] memory only = new uint64[](1);
+        only[0] = orderId;
+        _open(closeBlock, only, seed);
+        ++done["matchOnChain"];
+    }
+
+    /// @dev A lease, live or closed, whose match was proven wrong.
+    function undo(uint256 seed) external {
+        (bool found, uint64 orderId, uint256 index) =
+            _some(seed, seed % 2 == 0 ? OrderState.Leased : OrderState.ClosedByUser);
+        if (!found) return;
+        Order memory order = book.order(orderId);
+        bool held = block.timestamp < uint256(order.start) + book.parameters().challengeWindow;
+        vm.prank(disputes);
+        try book.undoLease(orderId, LeaseResources(_placed[index].resources, _placed[index].restHash)) {
+            if (!held) broken = "a lease was undone after its hold";
+            ++done[order.state == OrderState.Leased ? "undo a live lease" : "undo a closed lease"];
+        } catch {
+            if (held) broken = "a lease could not be undone inside its hold";
+        }
+    }
+
+    function _open(uint32 closeBlock, uint64[] memory ids, uint256 seed) private {
         uint256[] memory words = new uint256[](ids.length * 5);
         uint256 count = 0;
         for (uint256 index = 0; index < ids.length; ++index) {
@@ -263,7 +303,8 @@ contract MarketHandler is Test {
             words[count++] = (uint256(ids[index]) << 8) | ranks;
             if (ranks == 0) continue;
             words[count++] = placed.resources;
-            words[count++] = uint256(placed.restHash);
+            // Sometimes of another order.
+            words[count++] = uint256(placed.restHash) ^ (uint256(keccak256(abi.encode(index, seed))) % 8 == 0 ? 1 : 0);
             for (uint256 rank = 0; rank < ranks; ++rank) {
                 uint256 supplier = _suppliers[(seed + rank) % _suppliers.length];
                 words[count++] = (supplier << 118) | (bound(seed >> 64, 1, placed.maximumRate) << 2) | (seed & 3);
@@ -277,7 +318,6 @@ contract MarketHandler is Test {
         for (uint256 index = 0; index < ids.length; ++index) {
             if (book.order(ids[index]).state == OrderState.Leased) ++matches;
         }
-        ++done["answer"];
     }
 
     function pass(uint256 blocks, uint256 time) external {
@@ -312,7 +352,8 @@ contract MarketHandler is Test {
             OrderState last = lastState[orderId];
             bool oneWay = order.state == last || last == OrderState.None
                 || (last == OrderState.Open && order.state != OrderState.None)
-                || (last == OrderState.Leased && order.state >= OrderState.ClosedByUser);
+                || (last == OrderState.Leased && order.state >= OrderState.ClosedByUser)
+                || (last >= OrderState.ClosedByUser && order.state == OrderState.ClosedUndone && order.settledFor == 0);
             if (!oneWay) broken = "a state went back";
             if (order.settledFor < lastSettledFor[orderId]) broken = "billed time went back";
             if (order.settledFor > order.duration) broken = "billed beyond the end";

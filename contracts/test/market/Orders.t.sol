@@ -213,12 +213,32 @@ contract OrdersTest is MarketTest {
         vm.prank(user);
         book.cancelOrder(orderId);
 
+        // While it waits for its answer, to the last block of the response window.
+        uint256 last = uint256(closeBlock) + RESPONSE_WINDOW;
+        vm.roll(last);
+        _expectBookError(abi.encodeWithSelector(IOrderBook.BidWindowOver.selector, orderId, closeBlock, last));
+        vm.prank(user);
+        book.cancelOrder(orderId);
+
         vm.roll(closeBlock - 1);
         vm.prank(user);
         book.cancelOrder(orderId);
         _expectBookError(abi.encodeWithSelector(IOrderBook.WrongState.selector, orderId, OrderState.Cancelled));
         vm.prank(user);
         book.cancelOrder(orderId);
+    }
+
+    /// @dev Nobody answered: its owner need not wait until the rule was run for it, or nobody did.
+    function test_cancelOrder_afterTheResponseWindow() public {
+        uint64 orderId = _createOrder();
+        _bid(_owner, orderId, 90e18);
+        vm.roll(uint256(book.order(orderId).closeBlock) + RESPONSE_WINDOW + 1);
+        _expectBookError(abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, orderId, address(this), user));
+        book.cancelOrder(orderId);
+        vm.prank(user);
+        book.cancelOrder(orderId);
+        assertState(orderId, OrderState.Cancelled);
+        assertBalances(account, PLAIN_TOKEN, UNLOCKED, 0);
     }
 
     /// @dev Who buys the account owns its orders.
