@@ -130,6 +130,10 @@ async fn with_session<T>(test: impl AsyncFnOnce(&Session<'_>) -> T) -> T {
         "stake_manager",
         "task_manager",
         "quorum_verifier",
+        "matching_rule",
+        "disputes",
+        "slasher",
+        "commission_split",
         "service_manager",
         "spon",
     ]);
@@ -143,6 +147,7 @@ async fn with_session<T>(test: impl AsyncFnOnce(&Session<'_>) -> T) -> T {
         "index_registry",
         "socket_registry",
         "operator_state_retriever",
+        "rewards_coordinator",
     ]);
     let network = network
         .replace("CONTRACTS", &contracts)

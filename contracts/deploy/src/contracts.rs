@@ -37,6 +37,28 @@ sol! {
         function minWithdrawalDelayBlocks() external view returns (uint32);
     }
 
+    interface IAllocationManagerSlashing {
+        struct SlashingParams {
+            address operator; uint32 operatorSetId; address[] strategies; uint256[] wadsToSlash; string description;
+        }
+
+        function slashOperator(address avs, SlashingParams params) external;
+    }
+
+    interface IRewardsCoordinator {
+        struct OperatorSet { address avs; uint32 id; }
+        struct StrategyAndMultiplier { address strategy; uint96 multiplier; }
+        struct OperatorReward { address operator; uint256 amount; }
+        struct OperatorDirectedRewardsSubmission {
+            StrategyAndMultiplier[] strategiesAndMultipliers; address token; OperatorReward[] operatorRewards;
+            uint32 startTimestamp; uint32 duration; string description;
+        }
+
+        function createOperatorDirectedOperatorSetRewardsSubmission(
+            OperatorSet operatorSet, OperatorDirectedRewardsSubmission[] submissions
+        ) external;
+    }
+
     interface IRegistryCoordinator {
         struct OperatorSetParam { uint32 maxOperatorCount; uint16 kickBIPsOfOperatorStake; uint16 kickBIPsOfTotalStake; }
         struct StrategyParams { address strategy; uint96 multiplier; }

@@ -1,5 +1,7 @@
 //! What a deployment is made from (`parameters/devnet.toml`).
 
+use std::collections::BTreeMap;
+
 use alloy::primitives::U256;
 use serde::Deserialize;
 
@@ -10,22 +12,27 @@ pub struct Parameters {
     pub name: String,
     pub market: Market,
     pub matching: Matching,
+    pub disputes: Disputes,
     pub fees: Fees,
+    pub commission: Commission,
     pub stake: Stake,
     pub spon: Spon,
     pub quorums: Quorums,
+    pub matchmaker: Matchmaker,
     #[serde(default)]
     pub development_tokens: Vec<DevelopmentToken>,
     pub catalogue: Catalogue,
 }
 
-/// Windows in blocks, the challenge window in seconds.
+/// Windows in blocks, the payout hold in seconds.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Market {
     pub bid_window: u16,
     pub maximum_bid_window: u16,
     pub response_window: u16,
+    pub match_window: u16,
+    /// Seconds: the payout hold.
     pub challenge_window: u32,
     pub bid_limit: u16,
 }
@@ -46,6 +53,44 @@ pub struct Matching {
     pub stake_cap: u64,
     pub rank_limit: u8,
     pub chunk_size: u16,
+}
+
+/// Disputes about answers.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disputes {
+    /// Blocks after an answer in which it can be challenged.
+    pub challenge_blocks: u32,
+    /// Blocks after a challenge in which the signers can be found and slashed.
+    pub slashing_window: u32,
+    /// Millionths of the stake that a verdict costs.
+    pub slash_fraction: u32,
+}
+
+/// Basis points.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commission {
+    /// For challengers' rewards.
+    pub reserve_share: u16,
+    /// For operators, by stake.
+    pub operator_share: u16,
+    /// Symbol of the token a challenger is rewarded in.
+    pub reward_token: String,
+    /// Units.
+    pub reward: U256,
+}
+
+/// One matchmaker in place of the quorum, where governance names one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Matchmaker {
+    /// Whole SPON.
+    pub bond: u64,
+    /// Whole SPON a verdict costs.
+    pub slash_amount: u64,
+    /// Units of a payment token that one whole SPON of bond covers, by symbol.
+    pub coverage: BTreeMap<String, U256>,
 }
 
 /// Basis points.
@@ -81,7 +126,7 @@ pub struct Quorums {
     pub maximum_operators: u32,
     /// Blocks.
     pub look_ahead: u32,
-    /// Blocks; zero takes any age.
+    /// Blocks.
     pub maximum_stake_age: u32,
     /// Seconds a block.
     pub block_time: u32,
@@ -128,18 +173,24 @@ pub struct EigenLayerDelays {
     pub withdrawal: u32,
 }
 
+/// Blocks of answers that the task manager's ring keeps.
+const RING_BLOCKS: u32 = 1_024;
+
 /// Parameters under which stake or money could leave before a dispute lands.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnsafeParameters {
     #[error(
-        "response window ({response} blocks) and challenge window ({challenge} blocks) with the stake age ({stake_age} blocks) exceed the look-ahead of {look_ahead} blocks: stake could leave before a dispute lands"
+        "stake age ({stake_age} blocks), response window ({response}), challenge window ({challenge}) and slashing window ({slashing}) exceed the look-ahead of {look_ahead} blocks: stake could leave before a dispute lands"
     )]
     LookAheadTooShort {
+        stake_age: u32,
         response: u32,
         challenge: u32,
-        stake_age: u32,
+        slashing: u32,
         look_ahead: u32,
     },
+    #[error("maximum_stake_age is zero: a quorum's stake of any age would count")]
+    StakeAgeUnlimited,
     #[error(
         "the look-ahead of {look_ahead} blocks is not below EigenLayer's deallocation delay of {deallocation} blocks"
     )]
@@ -148,6 +199,14 @@ pub enum UnsafeParameters {
         "EigenLayer's withdrawal delay of {withdrawal} blocks is shorter than the look-ahead of {look_ahead} blocks"
     )]
     WithdrawalTooShort { withdrawal: u32, look_ahead: u32 },
+    #[error(
+        "answers are kept for {RING_BLOCKS} close blocks, which does not exceed response window ({response}) and challenge window ({challenge}) together"
+    )]
+    RingTooShort { response: u32, challenge: u32 },
+    #[error(
+        "leases are paid from after {hold} s, before the challenge window of {challenge} blocks is over ({needed} s)"
+    )]
+    PayoutHoldTooShort { hold: u64, challenge: u32, needed: u64 },
     #[error("stake thaws in {thaw_period} s, sooner than response and challenge windows end ({windows} s)")]
     ThawTooShort { thaw_period: u64, windows: u64 },
 }
@@ -163,19 +222,33 @@ impl Parameters {
         toml::from_str(text)
     }
 
+    /// The parameters with only the first quorums.
+    pub fn with_quorums(mut self, count: usize) -> Self {
+        self.quorums.quorum.truncate(count);
+        self
+    }
+
     /// Whether neither stake nor money can leave before a dispute lands.
     pub fn check(&self, delays: EigenLayerDelays) -> Result<(), UnsafeParameters> {
-        let (response, look_ahead, stake_age) = (
-            u32::from(self.market.response_window),
-            self.quorums.look_ahead,
-            self.quorums.maximum_stake_age,
-        );
-        let challenge = self.market.challenge_window.div_ceil(self.quorums.block_time.max(1));
-        if response + challenge + stake_age > look_ahead {
+        self.check_stake(delays)?;
+        self.check_money()
+    }
+
+    /// Who signed must still be slashable when it is found out.
+    fn check_stake(&self, delays: EigenLayerDelays) -> Result<(), UnsafeParameters> {
+        let response = u32::from(self.market.response_window);
+        let (challenge, slashing) = (self.disputes.challenge_blocks, self.disputes.slashing_window);
+        let (stake_age, look_ahead) = (self.quorums.maximum_stake_age, self.quorums.look_ahead);
+        if stake_age == 0 {
+            return Err(UnsafeParameters::StakeAgeUnlimited);
+        }
+        let windows = [stake_age, response, challenge, slashing].map(u64::from);
+        if windows.iter().sum::<u64>() > u64::from(look_ahead) {
             return Err(UnsafeParameters::LookAheadTooShort {
+                stake_age,
                 response,
                 challenge,
-                stake_age,
+                slashing,
                 look_ahead,
             });
         }
@@ -191,8 +264,26 @@ impl Parameters {
                 look_ahead,
             });
         }
-        let windows =
-            u64::from(response) * u64::from(self.quorums.block_time) + u64::from(self.market.challenge_window);
+        Ok(())
+    }
+
+    /// Nothing may be paid, and no stake of a provider gone, while a lease can still be undone.
+    fn check_money(&self) -> Result<(), UnsafeParameters> {
+        let response = u32::from(self.market.response_window);
+        let challenge = self.disputes.challenge_blocks;
+        if response.saturating_add(challenge) >= RING_BLOCKS {
+            return Err(UnsafeParameters::RingTooShort { response, challenge });
+        }
+        let seconds = |blocks: u32| u64::from(blocks) * u64::from(self.quorums.block_time);
+        let hold = u64::from(self.market.challenge_window);
+        if hold < seconds(challenge) {
+            return Err(UnsafeParameters::PayoutHoldTooShort {
+                hold,
+                challenge,
+                needed: seconds(challenge),
+            });
+        }
+        let windows = seconds(response) + hold;
         if self.stake.thaw_period <= windows {
             return Err(UnsafeParameters::ThawTooShort {
                 thaw_period: self.stake.thaw_period,
@@ -212,37 +303,120 @@ mod tests {
         withdrawal: 60,
     };
 
-    #[test]
-    fn the_devnet_is_safe_and_each_relation_is_checked() {
-        let devnet = Parameters::devnet();
-        assert_eq!(devnet.check(DELAYS), Ok(()));
+    fn changed(change: impl FnOnce(&mut Parameters)) -> Parameters {
+        let mut parameters = Parameters::devnet();
+        change(&mut parameters);
+        parameters
+    }
 
-        let mut changed = devnet.clone();
-        changed.market.response_window = 48;
-        assert!(matches!(
-            changed.check(DELAYS),
-            Err(UnsafeParameters::LookAheadTooShort { .. })
-        ));
-        let mut changed = devnet.clone();
-        changed.quorums.look_ahead = 60;
-        assert!(matches!(
-            changed.check(DELAYS),
-            Err(UnsafeParameters::LookAheadTooLong { .. })
-        ));
-        let short = EigenLayerDelays {
-            withdrawal: 49,
-            ..DELAYS
+    #[test]
+    fn the_devnet_is_safe_with_two_quorums_and_with_one() {
+        assert_eq!(Parameters::devnet().check(DELAYS), Ok(()));
+        let one = Parameters::devnet().with_quorums(1);
+        assert_eq!((one.quorums.quorum.len(), one.check(DELAYS)), (1, Ok(())));
+    }
+
+    /// Each window alone, one step too far, lets stake leave before a dispute lands.
+    #[test]
+    fn windows_that_reach_beyond_the_look_ahead_are_refused() {
+        let windows: [fn(&mut Parameters, u32); 4] = [
+            |parameters, by| parameters.quorums.maximum_stake_age += by,
+            |parameters, by| parameters.market.response_window += by as u16,
+            |parameters, by| {
+                parameters.disputes.challenge_blocks += by;
+                parameters.market.challenge_window += by;
+            },
+            |parameters, by| parameters.disputes.slashing_window += by,
+        ];
+        let devnet = Parameters::devnet();
+        let used = devnet.quorums.maximum_stake_age
+            + u32::from(devnet.market.response_window)
+            + devnet.disputes.challenge_blocks
+            + devnet.disputes.slashing_window;
+        let spare = devnet.quorums.look_ahead - used;
+        for widen in windows {
+            assert_eq!(changed(|parameters| widen(parameters, spare)).check(DELAYS), Ok(()));
+            assert!(matches!(
+                changed(|parameters| widen(parameters, spare + 1)).check(DELAYS),
+                Err(UnsafeParameters::LookAheadTooShort { .. })
+            ));
+        }
+        assert_eq!(
+            changed(|parameters| parameters.quorums.maximum_stake_age = 0).check(DELAYS),
+            Err(UnsafeParameters::StakeAgeUnlimited)
+        );
+    }
+
+    #[test]
+    fn eigenlayers_delays_that_end_too_soon_are_refused() {
+        let delays = |deallocation, withdrawal| EigenLayerDelays {
+            deallocation,
+            withdrawal,
         };
+        let devnet = Parameters::devnet();
+        let look_ahead = devnet.quorums.look_ahead;
+        assert_eq!(devnet.check(delays(look_ahead + 1, look_ahead)), Ok(()));
+        assert_eq!(
+            devnet.check(delays(look_ahead, look_ahead)),
+            Err(UnsafeParameters::LookAheadTooLong {
+                look_ahead,
+                deallocation: look_ahead
+            })
+        );
+        assert_eq!(
+            devnet.check(delays(look_ahead + 1, look_ahead - 1)),
+            Err(UnsafeParameters::WithdrawalTooShort {
+                withdrawal: look_ahead - 1,
+                look_ahead
+            })
+        );
+    }
+
+    #[test]
+    fn money_that_leaves_before_a_challenge_lands_is_refused() {
+        let hold = |seconds| changed(|parameters| parameters.market.challenge_window = seconds);
+        let blocks = Parameters::devnet().disputes.challenge_blocks;
+        assert_eq!(hold(blocks).check(DELAYS), Ok(()));
         assert!(matches!(
-            devnet.check(short),
-            Err(UnsafeParameters::WithdrawalTooShort { .. })
+            hold(blocks - 1).check(DELAYS),
+            Err(UnsafeParameters::PayoutHoldTooShort { .. })
         ));
-        let mut changed = devnet;
-        changed.stake.thaw_period = 23;
+
+        let devnet = Parameters::devnet();
+        let windows = u64::from(devnet.market.response_window) + u64::from(devnet.market.challenge_window);
+        let thaw = |seconds| changed(|parameters| parameters.stake.thaw_period = seconds);
+        assert_eq!(thaw(windows + 1).check(DELAYS), Ok(()));
         assert!(matches!(
-            changed.check(DELAYS),
+            thaw(windows).check(DELAYS),
             Err(UnsafeParameters::ThawTooShort { .. })
         ));
+    }
+
+    /// The ring bounds the windows where EigenLayer's delays are as long as on a real network.
+    #[test]
+    fn an_answer_that_leaves_the_ring_before_it_can_be_challenged_is_refused() {
+        let long = EigenLayerDelays {
+            deallocation: 100_800,
+            withdrawal: 100_800,
+        };
+        let challenge = |blocks: u32| {
+            changed(|parameters| {
+                parameters.quorums.look_ahead = 50_000;
+                parameters.stake.thaw_period = 100_000;
+                parameters.market.challenge_window = blocks;
+                parameters.disputes.challenge_blocks = blocks;
+            })
+        };
+        let response = u32::from(Parameters::devnet().market.response_window);
+        let most = RING_BLOCKS - response - 1;
+        assert_eq!(challenge(most).check(long), Ok(()));
+        assert_eq!(
+            challenge(most + 1).check(long),
+            Err(UnsafeParameters::RingTooShort {
+                response,
+                challenge: most + 1
+            })
+        );
     }
 
     #[test]

@@ -35,7 +35,15 @@ pub struct Contracts {
     pub certificate_registry: Address,
     pub stake_manager: Address,
     pub task_manager: Address,
+    /// The quorums' verifier; tasks of a close block may be decided by another one, which the task manager names.
     pub quorum_verifier: Address,
+    /// Runs the matching rule on chain.
+    pub matching_rule: Address,
+    pub disputes: Address,
+    /// Slashes the quorums' operators.
+    pub slasher: Address,
+    /// The escrow's foundation.
+    pub commission_split: Address,
     pub service_manager: Address,
     pub spon: Address,
 }
@@ -52,6 +60,7 @@ pub struct EigenLayer {
     pub index_registry: Address,
     pub socket_registry: Address,
     pub operator_state_retriever: Address,
+    pub rewards_coordinator: Address,
     pub quorums: Vec<Quorum>,
 }
 
