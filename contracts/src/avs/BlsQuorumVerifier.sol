@@ -7,7 +7,8 @@ import {IBlsQuorumVerifier} from "./IBlsQuorumVerifier.sol";
 import {IQuorumVerifier} from "./IQuorumVerifier.sol";
 
 /// @title Quorum verifier on EigenLayer's middleware
-/// @notice Has no storage and no owner: other quorums or thresholds are another verifier, named to the task manager.
+/// @notice Has no owner: other quorums or thresholds are another verifier, named to the task manager. What it stores, anyone
+/// may add to: when stakes were refreshed, and which aggregate keys are proven.
 /// @dev The middleware's registries stand behind proxies, so every word read costs a call: what is read is exactly what
 /// `checkSignatures` reads, and nothing else.
 contract BlsQuorumVerifier is IBlsQuorumVerifier {
@@ -49,6 +50,15 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
     uint256 private immutable _quorumBitmap;
     /// @dev Per quorum, from the lowest bits: number 8, threshold 8.
     uint256 private immutable _packedQuorums;
+
+    /// @dev When whole quorums were refreshed, two quorums a word in the order of their configuration, so that one or two cost
+    /// one read. Per quorum, from the lowest bits: latest block 32, since 32, and the same of the run before. A run is
+    /// refreshes of which each came within {maximumStakeAge} + 1 blocks of the one before it: every block from the first of
+    /// them to {maximumStakeAge} blocks after the latest has one that is young enough, whichever they were. So runs tell
+    /// exactly what a list of all refreshes would, and refreshing often pushes nothing out.
+    uint256[(MAXIMUM_QUORUMS + 1) / 2] private _runs;
+    /// @dev By the hash of both points' words.
+    mapping(bytes32 keyHash => bool) private _proven;
 
     /// @param numbers Strictly ascending quorum numbers that exist.
     /// @param thresholds Percentage of each quorum's stake that must sign.
@@ -95,6 +105,65 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
     }
 
     /// @inheritdoc IQuorumVerifier
+    function capped() external pure returns (bool) {
+        return false;
+    }
+
+    // -------------------------------------------------------------- what is noted
+
+    /// @inheritdoc IBlsQuorumVerifier
+    function refresh(uint8 quorum, address[] calldata operators) external {
+        uint256 i = _place(quorum);
+        address[][] memory operatorsOfQuorum = new address[][](1);
+        operatorsOfQuorum[0] = operators;
+        EigenRegistryCoordinator(registryCoordinator)
+            .updateOperatorsForQuorum(operatorsOfQuorum, abi.encodePacked(quorum));
+
+        uint256 word = _runs[i >> 1];
+        uint256 runs = _ofQuorum(word, i);
+        uint256 latest = uint32(runs);
+        uint256 changed = runs == 0 || block.number > latest + maximumStakeAge + 1
+            ? uint128(runs << 64 | block.number << 32 | block.number)
+            : runs ^ latest ^ block.number;
+        _runs[i >> 1] = word ^ (runs ^ changed) << ((i & 1) << 7);
+        emit QuorumRefreshed(quorum, operators.length);
+    }
+
+    /// @inheritdoc IBlsQuorumVerifier
+    function refreshedAt(uint8 quorum, uint32 blockReference) external view returns (uint32) {
+        return uint32(_refreshedAt(_place(quorum), blockReference));
+    }
+
+    /// @inheritdoc IBlsQuorumVerifier
+    function proveKey(G1Point calldata keyG1, G2Point calldata keyG2) external {
+        // An aggregate of nobody, which no signature is taken from.
+        if (keyG1.X == 0 && keyG1.Y == 0) revert InvalidPoint();
+        uint256 first;
+        uint256 second;
+        assembly ("memory-safe") {
+            first := keyG1
+            second := keyG2
+        }
+        (bool success, bool valid) = Bn254.isOneKey(first, second);
+        if (!success) revert InvalidPoint();
+        if (!valid) revert KeysDiffer();
+        bytes32 hash = _keyHash(keyG1.X, keyG1.Y, second);
+        _proven[hash] = true;
+        emit KeyProven(hash);
+    }
+
+    /// @inheritdoc IBlsQuorumVerifier
+    function isProvenKey(G1Point calldata keyG1, G2Point calldata keyG2) external view returns (bool) {
+        uint256 second;
+        assembly ("memory-safe") {
+            second := keyG2
+        }
+        return _proven[_keyHash(keyG1.X, keyG1.Y, second)];
+    }
+
+    // ---------------------------------------------------------------- verify
+
+    /// @inheritdoc IQuorumVerifier
     function verify(bytes32 message, uint32 blockReference, bytes calldata proof)
         external
         view
@@ -117,14 +186,12 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         if (key.x == 0 && key.y == 0) revert NobodySigned();
 
         (uint256 x, uint256 y) = _hashToG1(message, proof, base);
-        (bool success, bool valid) = Bn254.verify(message, x, y, key, base + POINTS);
+        // The key is the registries', so that a proven G2 point is the signers' key too, and only the signature is left.
+        (bool success, bool valid) = _proven[_keyHash(key.x, key.y, base + POINTS)]
+            ? Bn254.verifySignature(x, y, base + POINTS)
+            : Bn254.verify(message, x, y, key, base + POINTS);
         if (!success) revert InvalidPoint();
         if (!valid) revert InvalidSignature(message);
-    }
-
-    /// @inheritdoc IQuorumVerifier
-    function capped() external pure returns (bool) {
-        return false;
     }
 
     // ------------------------------------------------------------------ proof
@@ -288,7 +355,7 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         uint32 blockReference,
         NonSigners memory absent
     ) private view {
-        if (maximumStakeAge != 0) _checkStakeAge(quorum, blockReference);
+        if (maximumStakeAge != 0) _checkStakeAge(i, quorum, blockReference);
         uint256 total = _totalStake(
             quorum, blockReference, _index(_list(base, TOTAL_STAKE_INDICES, _quorumCount, _quorumCount << 5), i)
         );
@@ -320,13 +387,29 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         }
     }
 
-    function _checkStakeAge(uint8 quorum, uint32 blockReference) private view {
-        (bool answered, uint256 refreshedAt) =
-            _read(registryCoordinator, EigenRegistryCoordinator.quorumUpdateBlockNumber.selector, 1, quorum, 0, 0, 0);
-        if (!answered) revert RegistryRefused(registryCoordinator, quorum, 0, blockReference);
-        if (refreshedAt + maximumStakeAge < blockReference) {
-            revert StakeTooOld(quorum, refreshedAt, blockReference, maximumStakeAge);
+    function _checkStakeAge(uint256 i, uint8 quorum, uint32 blockReference) private view {
+        uint256 refreshed = _refreshedAt(i, blockReference);
+        if (refreshed == 0 || refreshed + maximumStakeAge < blockReference) {
+            revert StakeTooOld(quorum, refreshed, blockReference, maximumStakeAge);
         }
+    }
+
+    /// @dev Latest block that is known not to be after the last refresh at or before the reference block; zero if none is known.
+    function _refreshedAt(uint256 i, uint256 blockReference) private view returns (uint256) {
+        for (uint256 runs = _ofQuorum(_runs[i >> 1], i); runs != 0; runs >>= 64) {
+            uint256 latest = uint32(runs);
+            if (latest <= blockReference) return latest;
+            uint256 since = uint32(runs >> 32);
+            if (since <= blockReference) {
+                // Inside the run: the next one came at most the age and a block later.
+                return since + maximumStakeAge < blockReference ? blockReference - maximumStakeAge : since;
+            }
+        }
+        return 0;
+    }
+
+    function _ofQuorum(uint256 word, uint256 i) private pure returns (uint256 runs) {
+        return uint128(word >> ((i & 1) << 7));
     }
 
     function _totalStake(uint8 quorum, uint32 blockReference, uint32 index) private view returns (uint256 stake) {
@@ -381,7 +464,27 @@ contract BlsQuorumVerifier is IBlsQuorumVerifier {
         if (!success) revert InvalidRoots(count);
     }
 
+    /// @dev keccak256 of two words and the four that lie at `keyG2` in calldata.
+    function _keyHash(uint256 x, uint256 y, uint256 keyG2) private pure returns (bytes32 hash) {
+        assembly ("memory-safe") {
+            let buffer := mload(0x40)
+            mstore(buffer, x)
+            mstore(add(buffer, 0x20), y)
+            calldatacopy(add(buffer, 0x40), keyG2, 0x80)
+            hash := keccak256(buffer, 0xc0)
+        }
+    }
+
     // -------------------------------------------------------------- registries
+
+    /// @dev Place of a quorum in the configuration.
+    function _place(uint8 quorum) private view returns (uint256 i) {
+        for (; i < _quorumCount; ++i) {
+            (uint8 number,) = _quorum(i);
+            if (number == quorum) return i;
+        }
+        revert QuorumNotConfigured(quorum);
+    }
 
     function _quorum(uint256 i) private view returns (uint8 number, uint8 threshold) {
         uint256 packed = _packedQuorums >> (16 * i);

@@ -49,8 +49,9 @@ library Bn254 {
         view
         returns (bool success, bool valid)
     {
+        uint256 input;
         assembly ("memory-safe") {
-            let input := mload(0x40)
+            input := mload(0x40)
             // g, over message, key, keyG2, sigma
             mstore(input, message)
             mcopy(add(input, 0x20), key, 0x40)
@@ -64,11 +65,6 @@ library Bn254 {
             calldatacopy(add(input, 0x40), add(points, 0x80), 0x40)
             success := and(success, staticcall(gas(), 6, input, 0x80, input, 0x40))
 
-            mstore(add(input, 0x40), NEGATED_G2_X1)
-            mstore(add(input, 0x60), NEGATED_G2_X0)
-            mstore(add(input, 0x80), NEGATED_G2_Y1)
-            mstore(add(input, 0xa0), NEGATED_G2_Y0)
-
             // H(message) + g G1
             let second := add(input, 0xc0)
             mstore(second, 1)
@@ -78,10 +74,54 @@ library Bn254 {
             mstore(add(second, 0x40), hashX)
             mstore(add(second, 0x60), hashY)
             success := and(success, staticcall(gas(), 6, second, 0x80, second, 0x40))
-            calldatacopy(add(second, 0x40), points, 0x80)
+        }
+        // Not attempted after a failure: the precompile would burn what gas is left.
+        if (success) (success, valid) = _pair(input, points);
+    }
 
-            // Not attempted after a failure: the precompile would burn what gas is left.
-            if success { success := staticcall(gas(), 8, input, 0x180, 0, 0x20) }
+    /// @dev Whether `sigma` is a signature on what was hashed to (hashX, hashY) under the key `keyG2`:
+    ///   e(sigma, -G2) e(H(message), keyG2) = 1.
+    /// @param points As in {verify}.
+    function verifySignature(uint256 hashX, uint256 hashY, uint256 points)
+        internal
+        view
+        returns (bool success, bool valid)
+    {
+        uint256 input;
+        assembly ("memory-safe") {
+            input := mload(0x40)
+            calldatacopy(input, add(points, 0x80), 0x40)
+            mstore(add(input, 0xc0), hashX)
+            mstore(add(input, 0xe0), hashY)
+        }
+        return _pair(input, points);
+    }
+
+    /// @dev Whether `keyG1` and `keyG2` are one key: e(keyG1, -G2) e(G1, keyG2) = 1. True for two points at infinity.
+    /// @param keyG1 Calldata offset of two words.
+    /// @param keyG2 Calldata offset of four words.
+    function isOneKey(uint256 keyG1, uint256 keyG2) internal view returns (bool success, bool valid) {
+        uint256 input;
+        assembly ("memory-safe") {
+            input := mload(0x40)
+            calldatacopy(input, keyG1, 0x40)
+            mstore(add(input, 0xc0), 1)
+            mstore(add(input, 0xe0), 2)
+        }
+        return _pair(input, keyG2);
+    }
+
+    /// @dev Whether e(a, -G2) e(b, keyG2) = 1. The precompile refuses what is not in the groups.
+    /// @param input Free memory of twelve words, in which a lies at 0 and b at 0xc0.
+    /// @param keyG2 Calldata offset.
+    function _pair(uint256 input, uint256 keyG2) private view returns (bool success, bool valid) {
+        assembly ("memory-safe") {
+            mstore(add(input, 0x40), NEGATED_G2_X1)
+            mstore(add(input, 0x60), NEGATED_G2_X0)
+            mstore(add(input, 0x80), NEGATED_G2_Y1)
+            mstore(add(input, 0xa0), NEGATED_G2_Y0)
+            calldatacopy(add(input, 0x100), keyG2, 0x80)
+            success := staticcall(gas(), 8, input, 0x180, 0, 0x20)
             valid := and(success, mload(0))
         }
     }

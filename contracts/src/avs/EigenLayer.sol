@@ -53,7 +53,6 @@ interface EigenRegistryCoordinator {
     function stakeRegistry() external view returns (address);
     function blsApkRegistry() external view returns (address);
     function quorumCount() external view returns (uint8);
-    function quorumUpdateBlockNumber(uint8 quorumNumber) external view returns (uint256);
     function getQuorumBitmapAtBlockNumberByIndex(bytes32 operatorId, uint32 blockNumber, uint256 index)
         external
         view

@@ -39,6 +39,11 @@ interface IBlsQuorumVerifier is IQuorumVerifier {
         uint32[][] nonSignerStakeIndices;
     }
 
+    /// @notice All `operators` operators of the quorum had their stake refreshed in this block.
+    event QuorumRefreshed(uint8 indexed quorum, uint256 operators);
+    /// @notice A pair of points was proven to be one key. `keyHash` is the keccak256 of their six words.
+    event KeyProven(bytes32 indexed keyHash);
+
     /// @dev The proof is not `abi.encode(BlsProof)`.
     error MalformedProof();
     /// @dev An array of the proof does not have one entry per quorum, or per non-signer.
@@ -62,9 +67,13 @@ interface IBlsQuorumVerifier is IQuorumVerifier {
     error InvalidSignature(bytes32 message);
     /// @dev One of the roots is wrong, or there are more or fewer than the hash takes tries.
     error InvalidRoots(uint256 count);
-    /// @dev Not every operator of the quorum had its stake refreshed lately.
+    /// @dev Not every operator of the quorum had its stake refreshed (through {refresh}) in the blocks up to the reference block.
+    /// `refreshedAt` as {refreshedAt} tells it.
     error StakeTooOld(uint8 quorum, uint256 refreshedAt, uint32 blockReference, uint32 limit);
-
+    /// @dev The quorum is none of those that must be reached.
+    error QuorumNotConfigured(uint8 quorum);
+    /// @dev The two points are not one key.
+    error KeysDiffer();
     error QuorumCountOutOfRange(uint256 given, uint256 limit);
     error QuorumsNotAscending(uint8 previous, uint8 next);
     error UnknownQuorum(uint8 quorum, uint8 quorumCount);
@@ -75,6 +84,22 @@ interface IBlsQuorumVerifier is IQuorumVerifier {
     /// @notice Oldest refresh of a whole quorum's stake that counts, in blocks before the reference block; zero if age does
     /// not matter.
     function maximumStakeAge() external view returns (uint32);
+    /// @notice Refreshes the stake of every operator of a quorum (EigenLayer `updateOperatorsForQuorum`) and notes that it was
+    /// done. Refreshes that go past this contract do not count: the coordinator remembers only the last one, and what counts
+    /// is the last one before a reference block. One in the reference block itself counts, because the stakes of a block are
+    /// those after all its updates. Anyone may call; nothing is noted before the first call.
+    /// @param operators All operators of the quorum, strictly ascending by address.
+    function refresh(uint8 quorum, address[] calldata operators) external;
+    /// @notice The last refresh at or before `blockReference` is not older than this block, zero if none is remembered. {verify}
+    /// takes the reference block if `refreshedAt + maximumStakeAge >= blockReference`.
+    /// @dev It is exactly the last refresh, unless later ones followed, none later than {maximumStakeAge} + 1 blocks after the
+    /// one before. Of such a run only its first and last block are remembered, and what they prove is told. Runs are the
+    /// present one and the one before it.
+    function refreshedAt(uint8 quorum, uint32 blockReference) external view returns (uint32);
+    /// @notice Proves once that two points are one key, which spares every later proof with this aggregate key about 13 000
+    /// gas. Anyone may call. The point at infinity is no key.
+    function proveKey(G1Point calldata keyG1, G2Point calldata keyG2) external;
+    function isProvenKey(G1Point calldata keyG1, G2Point calldata keyG2) external view returns (bool);
     function registryCoordinator() external view returns (address);
     function stakeRegistry() external view returns (address);
     function blsApkRegistry() external view returns (address);

@@ -6,9 +6,9 @@ import {BlsQuorumVerifier} from "../../src/avs/BlsQuorumVerifier.sol";
 import {EigenRegistryCoordinator} from "../../src/avs/EigenLayer.sol";
 import {IBlsQuorumVerifier} from "../../src/avs/IBlsQuorumVerifier.sol";
 import {AllocationManager, SignatureChecker} from "./EigenLayer.sol";
-import {EigenLayerTest} from "./EigenLayerTest.sol";
+import {QuorumTest} from "./QuorumTest.sol";
 
-contract BlsQuorumVerifierTest is EigenLayerTest {
+contract BlsQuorumVerifierTest is QuorumTest {
     bytes32 private constant MESSAGE = keccak256("a response");
 
     BlsQuorumVerifier private verifier;
@@ -21,7 +21,7 @@ contract BlsQuorumVerifierTest is EigenLayerTest {
         addOperator(uint256(keccak256("two")), 200e18);
         addOperator(uint256(keccak256("three")), 300e18);
         addOperator(uint256(keccak256("four")), 400e18);
-        verifier = _verifier(67, 60, 0);
+        verifier = newVerifier(67, 60, 0);
         checker = SignatureChecker(deployRecorded("SquaringTask", abi.encode(coordinator, uint32(30))));
         referenceBlock = uint32(vm.getBlockNumber());
         vm.roll(referenceBlock + 1);
@@ -75,6 +75,16 @@ contract BlsQuorumVerifierTest is EigenLayerTest {
                 assertFalse(enough, "refused at the thresholds");
             }
         }
+    }
+
+    function test_fuzz_agrees_with_the_reference_on_damaged_proofs_of_a_proven_key(
+        uint256 word,
+        uint256 value,
+        uint8 kind
+    ) public {
+        IBlsQuorumVerifier.G2Point memory key = prove(MESSAGE, referenceBlock, 14, 2).apkG2;
+        verifier.proveKey(keyOf(14, 2), key);
+        test_fuzz_agrees_with_the_reference_on_damaged_proofs(word, value, kind);
     }
 
     /// @dev Whatever word of a valid proof is changed, the two give the same verdict.
@@ -132,15 +142,15 @@ contract BlsQuorumVerifierTest is EigenLayerTest {
     function test_threshold_is_inclusive() public {
         // Signed: three and four, 700 of 1000.
         IBlsQuorumVerifier.BlsProof memory proof = prove(MESSAGE, referenceBlock, 12, 2);
-        _verifier(70, 70, 0).verify(MESSAGE, referenceBlock, abi.encode(proof));
-        verifier = _verifier(70, 71, 0);
+        newVerifier(70, 70, 0).verify(MESSAGE, referenceBlock, abi.encode(proof));
+        verifier = newVerifier(70, 71, 0);
         _refused(proof, referenceBlock, _thresholdNotReached(1, 700e18, 1000e18, 71));
-        verifier = _verifier(100, 100, 0);
+        verifier = newVerifier(100, 100, 0);
         verifier.verify(MESSAGE, referenceBlock, abi.encode(prove(MESSAGE, referenceBlock, 15, 2)));
     }
 
     function test_refuses_zero_signers() public {
-        verifier = _verifier(1, 1, 0);
+        verifier = newVerifier(1, 1, 0);
         _refused(prove(MESSAGE, referenceBlock, 0, 2), referenceBlock, _thresholdNotReached(0, 0, 1000e18, 1));
     }
 
@@ -411,25 +421,6 @@ contract BlsQuorumVerifierTest is EigenLayerTest {
         assertEq(verifier.registryCoordinator(), address(coordinator), "coordinator");
     }
 
-    // -------------------------------------------------------------- stake age
-
-    function test_refuses_stakes_that_were_not_refreshed_lately() public {
-        address[][] memory members = new address[][](2);
-        (members[0], members[1]) = (_accounts(), _accounts());
-        coordinator.updateOperatorsForQuorum(members, hex"0001");
-        uint256 refreshed = vm.getBlockNumber();
-        verifier = _verifier(67, 60, 20);
-
-        uint32 last = uint32(refreshed + 20);
-        vm.roll(last + 2);
-        verifier.verify(MESSAGE, last, abi.encode(prove(MESSAGE, last, 15, 2)));
-        _refused(
-            prove(MESSAGE, last + 1, 15, 2),
-            last + 1,
-            abi.encodeWithSelector(IBlsQuorumVerifier.StakeTooOld.selector, 0, refreshed, last + 1, 20)
-        );
-    }
-
     // ---------------------------------------------------------------- helpers
 
     function _thresholdNotReached(uint8 quorum, uint256 signed, uint256 total, uint8 threshold)
@@ -460,25 +451,5 @@ contract BlsQuorumVerifierTest is EigenLayerTest {
         for (uint256 i = 0; i < tail.length; i++) {
             tail[i] = proof[i + 32];
         }
-    }
-
-    /// @dev Operators' accounts, ascending.
-    function _accounts() private view returns (address[] memory accounts) {
-        accounts = new address[](operators.length);
-        for (uint256 i = 0; i < accounts.length; i++) {
-            uint256 position = i;
-            for (; position != 0 && accounts[position - 1] > operators[i].account; position--) {
-                accounts[position] = accounts[position - 1];
-            }
-            accounts[position] = operators[i].account;
-        }
-    }
-
-    function _verifier(uint8 first, uint8 second, uint32 stakeAge) private returns (BlsQuorumVerifier) {
-        uint8[] memory numbers = new uint8[](2);
-        numbers[1] = 1;
-        uint8[] memory thresholds = new uint8[](2);
-        (thresholds[0], thresholds[1]) = (first, second);
-        return new BlsQuorumVerifier(EigenRegistryCoordinator(address(coordinator)), numbers, thresholds, stakeAge);
     }
 }

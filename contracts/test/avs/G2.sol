@@ -44,6 +44,17 @@ library G2 {
         return ([sum.x.imaginary, sum.x.real], [sum.y.imaginary, sum.y.real]);
     }
 
+    /// @dev a - b, as the precompiles take them: imaginary part first.
+    function subtract(uint256[2] memory aX, uint256[2] memory aY, uint256[2] memory bX, uint256[2] memory bY)
+        internal
+        view
+        returns (uint256[2] memory x, uint256[2] memory y)
+    {
+        Point memory negated = Point(Fp2(bX[1], bX[0]), Fp2((P - bY[1]) % P, (P - bY[0]) % P), false);
+        Point memory difference = add(Point(Fp2(aX[1], aX[0]), Fp2(aY[1], aY[0]), false), negated);
+        return ([difference.x.imaginary, difference.x.real], [difference.y.imaginary, difference.y.real]);
+    }
+
     function add(Point memory a, Point memory b) internal view returns (Point memory sum) {
         if (a.infinity) return b;
         if (b.infinity) return a;

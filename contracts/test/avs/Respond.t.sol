@@ -2,18 +2,21 @@
 pragma solidity ^0.8.30;
 
 import {BlsQuorumVerifier} from "../../src/avs/BlsQuorumVerifier.sol";
-import {EigenRegistryCoordinator} from "../../src/avs/EigenLayer.sol";
+import {IBlsQuorumVerifier} from "../../src/avs/IBlsQuorumVerifier.sol";
 import {MatchingTaskManager} from "../../src/avs/MatchingTaskManager.sol";
 import {MatchingParameters, OrderState, OrderTerms, Task} from "../../src/Types.sol";
 import {MarketTest} from "../market/MarketTest.sol";
-import {EigenLayerTest} from "./EigenLayerTest.sol";
+import {QuorumTest} from "./QuorumTest.sol";
 
 /// @notice The whole path of an answer on the real parts: EigenLayer's registries, the task manager, the market. Gas is that
-/// of whole transactions, cold: one quorum, everybody signs, a ring that has gone round once, a responder who was paid before,
-/// every order of another account; two tries to hash to the curve, with
-/// roots; five providers bid on all of them and win in turn, so that answers have five ranks.
-contract RespondTest is MarketTest, EigenLayerTest {
+/// of whole transactions, cold: one quorum whose stakes must be young, everybody signs and their aggregate key is proven, a ring
+/// that has gone round once, a responder who was paid before, every order of another account; two tries to hash to the
+/// curve, with roots; five providers bid on all of them and win in turn, so that answers have five ranks.
+contract RespondTest is MarketTest, QuorumTest {
+    uint32 private constant STAKE_AGE = 20;
+
     MatchingTaskManager private _tasks;
+    BlsQuorumVerifier private _verifier;
     uint32[] private _providers;
     uint32[] private _accounts;
 
@@ -28,13 +31,9 @@ contract RespondTest is MarketTest, EigenLayerTest {
         addOperator(uint256(keccak256("two")), 200e18);
         addOperator(uint256(keccak256("three")), 300e18);
         addOperator(uint256(keccak256("four")), 400e18);
-        uint8[] memory thresholds = new uint8[](1);
-        thresholds[0] = 67;
-        address verifier = address(
-            new BlsQuorumVerifier(EigenRegistryCoordinator(address(coordinator)), new uint8[](1), thresholds, 0)
-        );
+        _verifier = newVerifier(67, STAKE_AGE);
         vm.prank(deployer);
-        _tasks = new MatchingTaskManager(address(accessManager), book, verifier);
+        _tasks = new MatchingTaskManager(address(accessManager), book, address(_verifier));
         assertEq(address(_tasks), taskManager, "task manager's address was predicted wrong");
         _tasks.addMatchingParameters(
             MatchingParameters(
@@ -89,6 +88,7 @@ contract RespondTest is MarketTest, EigenLayerTest {
     }
 
     function _respond(uint256 closeBlock, uint256[] memory matches, uint256 signers) private {
+        _verifier.refresh(0, accountsOf(15));
         vm.roll(closeBlock + 1);
         // A hash whose message takes the mean number of tries to get to the curve, two, so that nothing is left to luck.
         Task memory task = Task(uint32(closeBlock), keccak256(abi.encode("block", closeBlock)), 0, 1);
@@ -96,13 +96,12 @@ contract RespondTest is MarketTest, EigenLayerTest {
             task.closeBlockHash = keccak256(abi.encode(task.closeBlockHash));
         }
         vm.setBlockhash(closeBlock, task.closeBlockHash);
-        bytes memory proof = _proof(_tasks.responseDigest(task, matches), task.closeBlock, signers);
+        bytes32 digest = _tasks.responseDigest(task, matches);
+        IBlsQuorumVerifier.BlsProof memory proof = prove(digest, task.closeBlock, signers, 1);
+        _verifier.proveKey(keyOf(signers, 1), proof.apkG2);
+        bytes memory encoded = withRoots(digest, proof);
         vm.prank(responder);
-        _tasks.respond(task, matches, proof);
-    }
-
-    function _proof(bytes32 digest, uint32 closeBlock, uint256 signers) private view returns (bytes memory) {
-        return withRoots(digest, prove(digest, closeBlock, signers, 1));
+        _tasks.respond(task, matches, encoded);
     }
 
     function _addSuppliersAndAccounts(uint256 count) private {
