@@ -10,6 +10,7 @@ pub mod demo;
 pub mod images;
 pub mod network;
 pub mod plan;
+pub mod rewards;
 pub mod sweep;
 pub mod table;
 

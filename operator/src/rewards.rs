@@ -14,11 +14,11 @@ use std::path::PathBuf;
 
 use alloy::primitives::Address;
 use alloy::providers::RootProvider;
-use bindings::{ICommissionSplit, IEscrow};
+use bindings::ICommissionSplit;
 use chain::Endpoints;
 use chain::network::Network;
 use clap::{Args, Subcommand};
-use eyre::{WrapErr as _, ensure};
+use eyre::WrapErr as _;
 
 pub use claim::{Claimed, WithdrawnRewards, claim, withdraw_challenges};
 pub use distribute::{Distributed, distribute};
@@ -156,16 +156,10 @@ impl Rewards {
         let endpoints = Endpoints::new(&config.rpc_settings(&network))?;
         endpoints.verify().await?;
         let provider = endpoints.provider();
-        let escrow = IEscrow::new(network.contracts.escrow, &provider);
-        let split = escrow.foundation().call().await.wrap_err("the escrow cannot be read")?;
+        let split = network.contracts.commission_split;
         let commission = ICommissionSplit::new(split, &provider);
-        let no_split = || format!("this network shares no commission: its foundation {split} is no commission split");
-        let coordinator = commission.rewardsCoordinator().call().await.wrap_err_with(no_split)?;
-        let escrow = commission.escrow().call().await.wrap_err_with(no_split)?;
-        ensure!(
-            escrow == network.contracts.escrow,
-            "the commission split {split} collects from another escrow, {escrow}"
-        );
+        let coordinator = commission.rewardsCoordinator().call().await;
+        let coordinator = coordinator.wrap_err_with(|| format!("the commission split {split} cannot be read"))?;
         Ok(Self {
             network,
             endpoints,

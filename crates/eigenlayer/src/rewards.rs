@@ -77,6 +77,7 @@ sol! {
         function setActivationDelay(uint32 activationDelay) external;
         function rewardsUpdater() external view returns (address);
         function claimerFor(address earner) external view returns (address);
+        function setClaimerFor(address claimer) external;
         function cumulativeClaimed(address earner, address token) external view returns (uint256);
         function currRewardsCalculationEndTimestamp() external view returns (uint32);
         function getDistributionRootsLength() external view returns (uint256);
