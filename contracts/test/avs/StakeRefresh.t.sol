@@ -2,6 +2,7 @@
 pragma solidity ^0.8.30;
 
 import {BlsQuorumVerifier} from "../../src/avs/BlsQuorumVerifier.sol";
+import {EigenRegistryCoordinator} from "../../src/avs/EigenLayer.sol";
 import {IBlsQuorumVerifier} from "../../src/avs/IBlsQuorumVerifier.sol";
 import {StakeRegistry} from "./EigenLayer.sol";
 import {QuorumTest} from "./QuorumTest.sol";
@@ -18,7 +19,9 @@ contract StakeRefreshTest is QuorumTest {
     uint32 private constant AGE = 20;
 
     BlsQuorumVerifier private verifier;
-    /// @dev Blocks of every refresh of quorum 0, ascending: what a verifier with boundless memory would know.
+    /// @dev A verifier of the quorum that nobody is in, which is cheap to refresh, and the blocks of all its refreshes, ascending:
+    /// what one with boundless memory would know.
+    BlsQuorumVerifier private noted;
     uint256[] private refreshes;
 
     function setUp() public {
@@ -32,6 +35,11 @@ contract StakeRefreshTest is QuorumTest {
         verifier = newVerifier(67, 60, AGE);
         rememberKey(15, 2);
         rememberKey(15, 1);
+
+        uint8[] memory numbers = new uint8[](1);
+        uint8[] memory thresholds = new uint8[](1);
+        (numbers[0], thresholds[0]) = (2, 67);
+        noted = new BlsQuorumVerifier(EigenRegistryCoordinator(address(coordinator)), numbers, thresholds, AGE);
     }
 
     // ------------------------------------------------------------- boundaries
@@ -176,13 +184,14 @@ contract StakeRefreshTest is QuorumTest {
 
     /// @dev Whatever the sequence of refreshes, the verifier knows what a list of them all would tell: it never takes a reference
     /// block without a refresh in the blocks up to it, and takes every one with one as far back as the age and a block.
-    function test_fuzz_knows_what_a_list_of_all_refreshes_would(uint8[40] calldata gaps, uint8 late) public {
-        verifier = newVerifier(67, AGE);
+    /// forge-config: default.fuzz.runs = 100
+    /// forge-config: deep.fuzz.runs = 2000
+    function test_fuzz_knows_what_a_list_of_all_refreshes_would(uint8[24] calldata gaps, uint8 late) public {
         uint256 start = vm.getBlockNumber();
         for (uint256 i = 0; i < gaps.length; ++i) {
-            _step(gaps[i]);
+            if (_wait(gaps[i])) _note();
             uint256 present = vm.getBlockNumber();
-            for (uint256 block_ = present < start + 70 ? start : present - 70; block_ <= present; block_ += 3) {
+            for (uint256 block_ = present < start + 70 ? start : present - 70; block_ <= present; block_ += 7) {
                 _checkKnowledge(uint32(block_), block_ + AGE + 1 >= present);
             }
         }
@@ -193,27 +202,29 @@ contract StakeRefreshTest is QuorumTest {
     }
 
     /// @dev If no two refreshes are further apart than the age and a block, every block since the first is usable, however long ago.
-    function test_fuzz_refreshing_in_time_forgets_nothing(uint8[40] calldata gaps) public {
-        verifier = newVerifier(67, AGE);
+    /// forge-config: default.fuzz.runs = 100
+    /// forge-config: deep.fuzz.runs = 2000
+    function test_fuzz_refreshing_in_time_forgets_nothing(uint8[24] calldata gaps) public {
         uint256 start = vm.getBlockNumber();
         for (uint256 i = 0; i < gaps.length; ++i) {
-            verifier.refresh(0, accountsOf(15));
-            refreshes.push(vm.getBlockNumber());
+            _note();
             vm.roll(vm.getBlockNumber() + gaps[i] % (AGE + 2));
         }
         for (uint256 block_ = start; block_ <= refreshes[refreshes.length - 1] + AGE; ++block_) {
-            uint256 told = verifier.refreshedAt(0, uint32(block_));
+            uint256 told = noted.refreshedAt(2, uint32(block_));
             assertTrue(told != 0 && told + AGE >= block_, "a usable block was forgotten");
             _checkKnowledge(uint32(block_), true);
         }
     }
 
     /// @dev What {refreshedAt} tells is what {verify} does.
+    /// forge-config: default.fuzz.runs = 100
+    /// forge-config: deep.fuzz.runs = 2000
     function test_fuzz_verifies_what_it_tells(uint8[6] calldata gaps, uint8[4] calldata back) public {
         verifier = newVerifier(67, AGE);
         uint256 start = vm.getBlockNumber();
         for (uint256 i = 0; i < gaps.length; ++i) {
-            _step(gaps[i]);
+            if (_wait(gaps[i])) verifier.refresh(0, accountsOf(15));
         }
         vm.roll(vm.getBlockNumber() + 1);
         for (uint256 i = 0; i < back.length; ++i) {
@@ -228,6 +239,8 @@ contract StakeRefreshTest is QuorumTest {
     }
 
     /// @dev Quorums share words: none changes what is known of another.
+    /// forge-config: default.fuzz.runs = 100
+    /// forge-config: deep.fuzz.runs = 2000
     function test_fuzz_quorums_are_noted_apart(uint8[30] calldata steps) public {
         uint8[] memory thresholds = new uint8[](3);
         (thresholds[0], thresholds[1], thresholds[2]) = (67, 67, 67);
@@ -248,17 +261,20 @@ contract StakeRefreshTest is QuorumTest {
 
     // ---------------------------------------------------------------- private
 
-    /// @dev In half of the steps a refresh that is in time, in a quarter one that may be late, else none.
-    function _step(uint256 random) private {
+    /// @return refreshed Whether a refresh comes now: in half of the cases one that is in time, in a quarter one that may be late.
+    function _wait(uint256 random) private returns (bool refreshed) {
         vm.roll(vm.getBlockNumber() + (random % 4 == 1 ? random / 4 % 64 : random / 4 % (AGE + 2)));
-        if (random % 4 == 0) return;
-        verifier.refresh(0, accountsOf(15));
+        return random % 4 != 0;
+    }
+
+    function _note() private {
+        noted.refresh(2, new address[](0));
         refreshes.push(vm.getBlockNumber());
     }
 
     /// @param remembered Whether the verifier has to know.
     function _checkKnowledge(uint32 block_, bool remembered) private view {
-        uint256 told = verifier.refreshedAt(0, block_);
+        uint256 told = noted.refreshedAt(2, block_);
         uint256 last;
         for (uint256 i = refreshes.length; i != 0 && last == 0; --i) {
             if (refreshes[i - 1] <= block_) last = refreshes[i - 1];
