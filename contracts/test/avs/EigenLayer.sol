@@ -5,12 +5,22 @@ import {IBlsQuorumVerifier} from "../../src/avs/IBlsQuorumVerifier.sol";
 
 /// @dev What the tests call of EigenLayer, from its published ABI.
 interface DelegationManager {
+    struct QueuedWithdrawalParams {
+        address[] strategies;
+        uint256[] depositShares;
+        address unused;
+    }
+
     function registerAsOperator(address delegationApprover, uint32 allocationDelay, string calldata metadataURI)
         external;
+    function queueWithdrawals(QueuedWithdrawalParams[] calldata params) external returns (bytes32[] memory roots);
+    function operatorShares(address operator, address strategy) external view returns (uint256);
 }
 
 interface StrategyManager {
     function depositIntoStrategy(address strategy, address token, uint256 amount) external returns (uint256 shares);
+    function burnShares(address strategy) external;
+    function getBurnableShares(address strategy) external view returns (uint256);
 }
 
 interface StrategyFactory {
@@ -44,6 +54,7 @@ interface AllocationManager {
     function modifyAllocations(address operator, AllocateParams[] calldata params) external;
     function registerForOperatorSets(address operator, RegisterParams calldata params) external;
     function deregisterFromOperatorSets(DeregisterParams calldata params) external;
+    function DEALLOCATION_DELAY() external view returns (uint32);
     function getAVSRegistrar(address avs) external view returns (address);
     function isOperatorSet(OperatorSet calldata operatorSet) external view returns (bool);
 }

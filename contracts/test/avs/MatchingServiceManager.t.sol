@@ -43,7 +43,7 @@ contract MatchingServiceManagerTest is EigenLayerTest {
 
     function test_permissions_can_be_given_and_taken() public {
         address slasher = makeAddress("slasher");
-        bytes4 selector = bytes4(keccak256("slashOperator(address,(address,uint32,address[],uint256[],string))"));
+        bytes4 selector = EigenAllocationManager.slashOperator.selector;
         serviceManager.setAppointee(slasher, address(allocationManager), selector);
         assertTrue(_mayCall(slasher, selector), "given");
         serviceManager.removeAppointee(slasher, address(allocationManager), selector);
