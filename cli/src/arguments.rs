@@ -215,7 +215,12 @@ pub(crate) enum Order {
         /// The order
         order: u64,
     },
-    /// Take an open order back, before its close block
+    /// Run the matching rule on chain for an order that no operator answered in time; anyone may, and earns its match fee
+    Match {
+        /// The order
+        order: u64,
+    },
+    /// Take an open order back: before its close block, or when nobody answered it in time
     Cancel {
         /// The order
         order: u64,

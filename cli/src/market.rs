@@ -7,9 +7,7 @@ use alloy::rpc::types::{Filter, Log};
 use alloy::sol_types::SolEvent;
 use avs::terms::Terms;
 use avs::words::OrderId;
-use bindings::{
-    FeeSchedule, ICertificateRegistry, IEscrow, IOrderBook, IProviderRegistry, Order, OrderState,
-};
+use bindings::{FeeSchedule, ICertificateRegistry, IEscrow, IOrderBook, IProviderRegistry, Order, OrderState};
 use eyre::{OptionExt as _, WrapErr as _, bail};
 use gateway::{GatewayClient, PinnedFingerprints};
 use serde_json::{Value, json};
@@ -166,7 +164,10 @@ pub(crate) fn state(state: OrderState) -> (&'static str, Option<&'static str>) {
         OrderState::ClosedAbnormalService => ("closed", Some("the provider says that the workload abused the service")),
         OrderState::ClosedCannotStart => ("closed", Some("the provider could not start the workload")),
         OrderState::ClosedSlashed => ("closed", Some("the provider was slashed")),
-        OrderState::ClosedUndone => ("closed", Some("the match was proven wrong and undone")),
+        OrderState::ClosedUndone => (
+            "closed",
+            Some("its match was proven wrong and undone: nothing was billed, the money is unlocked"),
+        ),
         OrderState::ClosedUpdated => ("closed", Some("replaced by an updated lease")),
         OrderState::None | OrderState::__Invalid => ("unknown", None),
     }

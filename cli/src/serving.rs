@@ -81,15 +81,21 @@ impl Session<'_> {
                 ));
                 continue;
             }
-            let window = match window {
-                Some(window) => window,
+            let (answered, window) = match window {
+                Some(windows) => windows,
                 None => {
                     let parameters = read(self.order_book().parameters()).await?;
                     // After the operators' window anyone may still run the rule on chain.
-                    *window.insert(u64::from(parameters.responseWindow) + u64::from(parameters.matchWindow))
+                    let answered = u64::from(parameters.responseWindow);
+                    *window.insert((answered, answered + u64::from(parameters.matchWindow)))
                 }
             };
-            if bids > 0 {
+            if bids > 0 && head >= close + answered {
+                let text = format!(
+                    "order {order}: nobody answered; anyone may run the rule for it: spheron order match {order}"
+                );
+                self.output.step(text);
+            } else if bids > 0 {
                 let text = format!("order {order}: operators match its bids ({bids}); block {head}");
                 self.output.step(text);
             }

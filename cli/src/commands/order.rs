@@ -1,4 +1,6 @@
-//! `spheron order`: list, show, cancel.
+//! `spheron order`: list, show, match, cancel.
+
+mod on_chain;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +33,7 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Order) -> eyre::Resul
     match arguments {
         Order::List(list) => listing::run(session, list, listing::Kind::Orders).await,
         Order::Show { order } => show(session, *order).await,
+        Order::Match { order } => on_chain::run_rule(session, *order).await,
         Order::Cancel { order } => cancel(session, *order).await,
     }
 }
@@ -38,7 +41,11 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Order) -> eyre::Resul
 async fn cancel(session: &Session<'_>, order: u64) -> eyre::Result<()> {
     let word = session.order(order).await?;
     match word.state {
-        OrderState::Open => {}
+        OrderState::Open => {
+            if let Some(on_chain::Stage::Response { until }) = on_chain::stage(session, order, &word).await? {
+                bail!("operators may answer order {order} until block {until}; after that it can be taken back again");
+            }
+        }
         OrderState::Leased => bail!("order {order} is a lease by now; end it with `spheron lease close {order}`"),
         state => bail!("order {order} is over already: {}", state_phrase(state)),
     }
@@ -70,6 +77,7 @@ async fn show(session: &Session<'_>, order: u64) -> eyre::Result<()> {
     let token = session.token_of(order)?;
     let (state, reason) = state(word.state);
     let names = names(session, &bids.explained).await?;
+    let stage = on_chain::stage(session, order, &word).await?;
     let pairs = bids.bids.iter().zip(&bids.explained);
     let told: Vec<Value> = pairs
         .map(|(bid, explained)| bid_json(bid, explained, &names, token))
@@ -88,6 +96,10 @@ async fn show(session: &Session<'_>, order: u64) -> eyre::Result<()> {
         "ranking": if bids.is_final { "final" } else { "preliminary: the close block is not mined" },
         "bids": told,
     });
+    if let Some(stage) = stage {
+        value["stage"] = stage.name().into();
+        value["stage_text"] = stage.phrase(order).into();
+    }
     if word.supplier != 0 {
         value["supplier"] = word.supplier.to_string().into();
     }
@@ -231,9 +243,13 @@ fn text(value: &Value, bids: &Bids) -> String {
     let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let terms = &value["terms"];
     let rate = |rate: &Value| format!("{} {}/h", shown(&rate["per_hour"]), shown(&rate["symbol"]));
+    let state = match (value["reason"].as_str(), value["stage_text"].as_str()) {
+        (Some(more), _) | (None, Some(more)) => format!("{}: {more}", shown(&value["state"])),
+        (None, None) => shown(&value["state"]),
+    };
     let mut text = facts(&[
         ("order", shown(&value["order"])),
-        ("state", shown(&value["state"])),
+        ("state", state),
         ("created in block", shown(&value["created_block"])),
         ("close block", shown(&value["close_block"])),
         ("maximum rate", rate(&terms["maximum_rate"])),
