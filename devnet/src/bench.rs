@@ -1,5 +1,7 @@
 //! Measurements that need a whole network. Each prints what was measured beside a named limit, in the same run.
 
+mod burst;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
@@ -16,7 +18,7 @@ use eyre::{OptionExt as _, bail, ensure};
 use serde::Serialize;
 
 use crate::demo::Spheron;
-use crate::network::Devnet;
+use crate::network::{Devnet, Options};
 use crate::plan;
 
 /// One line of `script/bench NAME --json`. A ratio above 1 means ours is better than the peer.
@@ -67,6 +69,8 @@ impl fmt::Display for Measurement {
     }
 }
 
+const NAMES: &str = "latency, idle and burst";
+
 /// What can be measured on a devnet.
 #[derive(Clone, Copy, Debug)]
 pub enum Bench {
@@ -74,21 +78,33 @@ pub enum Bench {
     Latency,
     /// CPU and memory of agents that have nothing to do.
     Idle,
+    /// Blocks until a thousand orders that close in one block are leases.
+    Burst,
 }
 
 impl Bench {
+    pub const ALL: [Self; 3] = [Self::Latency, Self::Idle, Self::Burst];
+
     pub fn named(name: &str) -> eyre::Result<Self> {
         match name {
             "latency" => Ok(Self::Latency),
             "idle" => Ok(Self::Idle),
-            other => bail!("there is no benchmark {other:?} on the devnet: latency and idle are"),
+            "burst" => Ok(Self::Burst),
+            other => bail!("there is no benchmark {other:?} on the devnet: {NAMES} are"),
         }
+    }
+
+    /// What it needs of the devnet.
+    pub fn prepare(self, options: &mut Options) {
+        // The burst brings suppliers of its own, with room for all orders.
+        options.with_providers = !matches!(self, Self::Burst);
     }
 
     pub async fn run(self, devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
         match self {
             Self::Latency => latency(devnet).await,
             Self::Idle => idle(devnet).await,
+            Self::Burst => burst::burst(devnet).await,
         }
     }
 }

@@ -7,10 +7,10 @@ use alloy::primitives::{Address, Bytes, U256, address, b256};
 use alloy::signers::local::PrivateKeySigner;
 use alloy::sol;
 use alloy::sol_types::SolCall;
-use bindings::IProviderRegistry;
 use bindings::standard::IERC20;
+use bindings::{IBlsQuorumVerifier, IProviderRegistry};
 use chain::network::Network;
-use deploy::{Artifacts, Parameters};
+use deploy::Artifacts;
 use eyre::{OptionExt as _, WrapErr as _, ensure};
 use futures::future::try_join_all;
 use gateway::Identity;
@@ -41,20 +41,60 @@ pub fn governor() -> PrivateKeySigner {
 
 /// Deploys our contracts and the middleware over the replayed core.
 pub async fn deploy(anvil: &Anvil, recording: &Recording, options: &Options) -> eyre::Result<Network> {
-    let artifacts = Artifacts {
-        contracts: options.repository.join("contracts/out"),
-        eigenlayer: options.repository.join(".local/eigenlayer/bytecode"),
-    };
     let mut network = ::deploy::deploy(
         anvil.provider.clone(),
         governor(),
-        artifacts,
+        artifacts(options),
         &recording.addresses,
-        &Parameters::devnet(),
+        &options.plan.parameters(),
     )
     .await?;
     network.rpc = vec![anvil.url.clone()];
     Ok(network)
+}
+
+fn artifacts(options: &Options) -> Artifacts {
+    Artifacts {
+        contracts: options.repository.join("contracts/out"),
+        eigenlayer: options.repository.join(".local/eigenlayer/bytecode"),
+    }
+}
+
+/// Notes every operator's stake, so that it is young enough to count; from then on it is the aggregators' work.
+pub async fn refresh_stakes(anvil: &Anvil, network: &Network, plan: &Plan) -> eyre::Result<()> {
+    let names = plan.operators.iter().map(|operator| plan::address(&operator.name));
+    let mut operators: Vec<Address> = names.collect();
+    operators.sort_unstable();
+    for quorum in &network.eigenlayer.quorums {
+        let refresh = IBlsQuorumVerifier::refreshCall {
+            quorum: quorum.number,
+            operators: operators.clone(),
+        };
+        as_governor(anvil, network.contracts.quorum_verifier, refresh.abi_encode())
+            .await
+            .wrap_err_with(|| format!("refreshing the stakes of quorum {}", quorum.number))?;
+    }
+    Ok(())
+}
+
+/// Deploys the contract of a single matchmaker, with its bond; governance has yet to name it. Transactions must be mined as
+/// they come.
+pub async fn deploy_matchmaker(
+    anvil: &Anvil,
+    network: &Network,
+    options: &Options,
+    name: &str,
+) -> eyre::Result<Address> {
+    let parameters = options.plan.parameters();
+    let deployed = ::deploy::deploy_matchmaker(
+        anvil.provider.clone(),
+        governor(),
+        artifacts(options),
+        network,
+        plan::address(name),
+        &parameters,
+    );
+    Ok(deployed.await?)
 }
 
 /// Ether for everybody, stake for operators and providers, payment tokens for users.
@@ -66,19 +106,11 @@ pub async fn fund(anvil: &Anvil, network: &Network, plan: &Plan) -> eyre::Result
     for name in operators.chain(aggregators).chain(providers).chain(users) {
         anvil.set_balance(plan::address(name), GAS_MONEY).await?;
     }
-    let restaked = |number: usize| {
-        network
-            .eigenlayer
-            .quorums
-            .get(number)
-            .map(|quorum| quorum.token)
-            .ok_or_eyre("the devnet has two quorums")
-    };
-    let (ether, spon) = (restaked(0)?, restaked(1)?);
     for operator in &plan.operators {
         let to = plan::address(&operator.name);
-        give(anvil, ether, to, operator.restake.ether, 18).await?;
-        give(anvil, spon, to, operator.restake.spon, 18).await?;
+        for (quorum, tokens) in network.eigenlayer.quorums.iter().zip(operator.restake.by_quorum()) {
+            give(anvil, quorum.token, to, tokens, 18).await?;
+        }
     }
     for provider in &plan.providers {
         give(
@@ -112,12 +144,14 @@ async fn give(anvil: &Anvil, token: Address, to: Address, whole: u64, decimals: 
 
 /// Sends from the governor's account, which anvil has unlocked.
 pub async fn as_governor(anvil: &Anvil, to: Address, input: Vec<u8>) -> eyre::Result<()> {
-    let transaction = json!([{"from": GOVERNOR, "to": to, "input": Bytes::from(input)}]);
+    send_as(anvil, GOVERNOR, to, input).await
+}
+
+/// Sends from an account that anvil has unlocked, and waits for the receipt.
+pub async fn send_as(anvil: &Anvil, from: Address, to: Address, input: Vec<u8>) -> eyre::Result<()> {
+    let transaction = json!([{"from": from, "to": to, "input": Bytes::from(input)}]);
     let receipt = anvil.call("eth_sendTransactionSync", transaction).await?;
-    ensure!(
-        receipt["status"] == "0x1",
-        "a transaction of the governor to {to} reverted"
-    );
+    ensure!(receipt["status"] == "0x1", "a transaction of {from} to {to} reverted");
     Ok(())
 }
 

@@ -69,10 +69,16 @@ enum Command {
     Status,
     /// Stop the running devnet.
     Down,
+    /// Pay the running devnet's operators, as EigenLayer's rewards updater does: one claim file each, beside devnet.json.
+    Rewards {
+        /// Move the clock past the next midnight first: EigenLayer pays for whole days. Leases are billed for it, or end.
+        #[arg(long)]
+        next_day: bool,
+    },
     /// Measure something on a devnet of its own.
     Bench {
-        /// `latency`, or `idle`.
-        name: String,
+        /// `latency`, `idle` or `burst`; every one when absent.
+        name: Option<String>,
     },
 }
 
@@ -87,7 +93,8 @@ pub(crate) async fn run(arguments: Arguments) -> eyre::Result<ExitCode> {
         Command::Demo { file } => run_demo(&arguments, file).await,
         Command::Status => status(&arguments),
         Command::Down => down(&arguments).await,
-        Command::Bench { name } => run_bench(&arguments, name).await,
+        Command::Rewards { next_day } => rewards(&arguments, *next_day).await,
+        Command::Bench { name } => run_benches(&arguments, name.as_deref()).await,
     }
 }
 
@@ -214,13 +221,27 @@ async fn run_demo(arguments: &Arguments, file: &Path) -> eyre::Result<ExitCode> 
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn run_bench(arguments: &Arguments, name: &str) -> eyre::Result<ExitCode> {
-    let bench = bench::Bench::named(name)?;
+async fn run_benches(arguments: &Arguments, name: Option<&str>) -> eyre::Result<ExitCode> {
+    let benches = match name {
+        Some(name) => vec![bench::Bench::named(name)?],
+        None => bench::Bench::ALL.to_vec(),
+    };
+    for bench in benches {
+        let done = run_bench(arguments, bench).await?;
+        if done != ExitCode::SUCCESS {
+            return Ok(done);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_bench(arguments: &Arguments, bench: bench::Bench) -> eyre::Result<ExitCode> {
     let directory = tempfile::Builder::new().prefix("spheron-bench-").tempdir()?;
-    let options = Options {
+    let mut options = Options {
         directory: directory.path().to_owned(),
         ..options(arguments, "bench")?
     };
+    bench.prepare(&mut options);
     let Some(devnet) = start(options).await? else {
         return Ok(ExitCode::FAILURE);
     };
@@ -252,6 +273,18 @@ fn status(arguments: &Arguments) -> eyre::Result<ExitCode> {
         writeln!(stdout, "{file}")?
     } else {
         write!(stdout, "{}", table::render(&file, &path))?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn rewards(arguments: &Arguments, next_day: bool) -> eyre::Result<ExitCode> {
+    let path = directory(arguments)?.join("devnet.json");
+    let posted = devnet::rewards::of_running(&path, next_day).await?;
+    let mut stdout = std::io::stdout();
+    if arguments.json {
+        writeln!(stdout, "{}", serde_json::to_string(&posted)?)?
+    } else {
+        writeln!(stdout, "{posted}")?
     }
     Ok(ExitCode::SUCCESS)
 }

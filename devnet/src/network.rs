@@ -16,7 +16,7 @@ use crate::agents::{self, Agent, Role, Surroundings};
 use crate::anvil::{Anvil, Recording};
 use crate::children::{Process, Spawner};
 use crate::plan::{self, Plan};
-use crate::{bootstrap, images};
+use crate::{bootstrap, images, rewards};
 
 /// How long all operators may take to opt in.
 const OPT_IN_DEADLINE: Duration = Duration::from_secs(60);
@@ -135,10 +135,15 @@ impl Devnet {
             timing.step("providers registered");
         }
         opted_in(opting_in).await.wrap_err("operators opting in")?;
+        // Operators' accounts are in use from here on.
+        let Options { plan, directory, .. } = &devnet.options;
+        rewards::name_claimer(&devnet.anvil, &devnet.network, plan, directory).await?;
         timing.step("operators opted in");
         devnet.start_role(Role::Operator).await?;
         devnet.all_ready().await?;
         drop(fast_blocks);
+        // After the fast blocks, in which no refresh stays young; transactions are still mined as they come.
+        bootstrap::refresh_stakes(&devnet.anvil, &devnet.network, &devnet.options.plan).await?;
         devnet.anvil.mine_every(devnet.options.plan.chain.block_time).await?;
         timing.step("everybody ready");
         devnet.write_file()?;
@@ -281,10 +286,15 @@ impl Devnet {
                     .agents
                     .get(&operator.name)
                     .ok_or_eyre("an operator of the plan is an agent")?;
-                let whole = |tokens: u64| format!("{tokens}{}", "0".repeat(18));
-                let ether = format!("0={}", whole(operator.restake.ether));
-                let spon = format!("1={}", whole(operator.restake.spon));
-                agent.launch(&self.spawner, &["opt-in", "--deposit", &ether, "--deposit", &spon])
+                let mut arguments = vec!["opt-in".to_owned()];
+                for (quorum, tokens) in self.network.eigenlayer.quorums.iter().zip(operator.restake.by_quorum()) {
+                    arguments.extend([
+                        "--deposit".into(),
+                        format!("{}={tokens}{}", quorum.number, "0".repeat(18)),
+                    ]);
+                }
+                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+                agent.launch(&self.spawner, &arguments)
             })
             .collect()
     }
@@ -353,10 +363,28 @@ impl Devnet {
                 })
                 .collect(),
         };
+        self.write_targets()?;
         let path = self.network_file();
         let draft = path.with_extension("json.draft");
         agents::secret_file(&draft, &serde_json::to_string_pretty(&file)?)?;
         fs::rename(&draft, &path).wrap_err_with(|| format!("cannot write {}", path.display()))
+    }
+
+    /// Where Prometheus finds the agents' metrics (`file_sd_configs` in `anvil-config/prometheus`).
+    fn write_targets(&self) -> eyre::Result<()> {
+        let targets: Vec<serde_json::Value> = self
+            .agents
+            .values()
+            .filter_map(|agent| {
+                let http = agent.bound()?.http?;
+                Some(json!({"targets": [http], "labels": {"job": agent.role, "agent": agent.name}}))
+            })
+            .collect();
+        let path = self.options.directory.join("prometheus-targets.json");
+        let draft = path.with_extension("json.draft");
+        fs::write(&draft, serde_json::to_string_pretty(&targets)?)
+            .and_then(|()| fs::rename(&draft, &path))
+            .wrap_err_with(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use alloy::primitives::{Address, keccak256};
 use alloy::signers::local::PrivateKeySigner;
+use deploy::Parameters;
 use eyre::{WrapErr as _, ensure};
 use serde::Deserialize;
 
@@ -12,6 +13,9 @@ use serde::Deserialize;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
+    /// How many of the parameter file's quorums the network has; all when absent.
+    #[serde(default)]
+    pub quorums: Option<usize>,
     pub chain: Chain,
     #[serde(default)]
     pub operators: Vec<Operator>,
@@ -45,6 +49,13 @@ pub struct Operator {
 pub struct Restake {
     pub ether: u64,
     pub spon: u64,
+}
+
+impl Restake {
+    /// In the order of the parameter file's quorums.
+    pub fn by_quorum(self) -> [u64; 2] {
+        [self.ether, self.spon]
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -106,8 +117,21 @@ impl Plan {
             .expect("the plan in the tree is valid: a test loads it")
     }
 
+    /// What the plan's network is deployed with.
+    pub fn parameters(&self) -> Parameters {
+        match self.quorums {
+            Some(count) => Parameters::devnet().with_quorums(count),
+            None => Parameters::devnet(),
+        }
+    }
+
     fn parse(text: &str) -> eyre::Result<Self> {
         let plan: Self = toml::from_str(text)?;
+        let (most, asked) = (Parameters::devnet().quorums.quorum.len(), plan.quorums.unwrap_or(1));
+        ensure!(
+            (1..=most).contains(&asked),
+            "quorums = {asked}: the parameter file has {most}, and a network needs one"
+        );
         let mut names = BTreeSet::new();
         for name in plan.names() {
             ensure!(
@@ -157,6 +181,14 @@ mod tests {
             (plan.operators.len(), plan.aggregators.len(), plan.providers.len()),
             (4, 2, 2)
         );
+    }
+
+    #[test]
+    fn the_plan_with_one_quorum_is_valid() {
+        let plan = Plan::parse(include_str!("../../anvil-config/one-quorum.toml")).expect("valid");
+        assert_eq!(plan.parameters().quorums.quorum.len(), 1);
+        assert!(Plan::parse("quorums = 0\n[chain]\nblock_time = 1\nport = 0\n").is_err());
+        assert!(Plan::parse("quorums = 3\n[chain]\nblock_time = 1\nport = 0\n").is_err());
     }
 
     #[test]
