@@ -53,6 +53,12 @@ pub struct Sending {
 }
 
 impl Sending {
+    /// Something that ends with the process or when it is told to, and what it listens to.
+    pub(crate) fn new(shutdown: &Shutdown) -> (Self, CancellationToken) {
+        let stop = shutdown.token().child_token();
+        (Self { stop: stop.clone() }, stop)
+    }
+
     /// Ends all attempts: the task is answered, its window over, or its block gone.
     pub fn stop(&self) {
         self.stop.cancel();

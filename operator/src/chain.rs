@@ -1,7 +1,7 @@
 //! The chain, as the operator needs it: which logs to follow and what they say, and reads as of a close block.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy::contract::Error as ContractError;
 use alloy::eips::{BlockId, BlockNumberOrTag};
@@ -13,8 +13,9 @@ use alloy::transports::TransportError;
 use avs::digest::BidsDigest;
 use avs::matching::{Parameters, ParametersError};
 use avs::words::PackedBid;
-use bindings::{IMatchingTaskManager, IOrderBook};
+use bindings::{IMatchingDisputes, IMatchingTaskManager, IOrderBook, ISingleMatchmaker};
 use chain::Follow;
+use chain::reverts::RevertDecoder;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::tasks::{Fact, OpenOrder};
@@ -42,13 +43,35 @@ pub struct Windows {
     pub bid: u64,
     /// Blocks after the close block in which an answer is taken.
     pub response: u64,
+    /// Blocks after that in which anyone may run the rule on chain for an order that nobody answered.
+    pub matching: u64,
+    /// Blocks after an answer in which it can be disputed; zero where the network has no disputes contract.
+    pub challenge: u64,
+}
+
+/// Who decides the tasks of a close block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decider {
+    /// A quorum of stake, by this verifier.
+    Quorum { verifier: Address },
+    /// One key in place of it.
+    Matchmaker { verifier: Address, matchmaker: Address },
+}
+
+impl Decider {
+    /// The contract that verifies answers.
+    pub fn verifier(&self) -> Address {
+        match self {
+            Self::Quorum { verifier } | Self::Matchmaker { verifier, .. } => *verifier,
+        }
+    }
 }
 
 impl Windows {
-    /// Blocks before the head in which the creation of an order lies that can still be in a task: a bid window, the answer
-    /// that requeues it, and the second bid window.
+    /// Blocks before the head in which the creation of an order lies that can still be in a task or a dispute: a bid window,
+    /// the answer that requeues it, the second bid window and its answer, and the time to dispute that.
     pub fn lookback(&self) -> u64 {
-        2 * self.bid + self.response + 2
+        2 * (self.bid + self.response + self.matching) + self.challenge + 2
     }
 }
 
@@ -60,6 +83,8 @@ pub struct Market {
     task_manager: Address,
     /// Versions are append-only and never change.
     parameters: Mutex<BTreeMap<u16, Parameters>>,
+    /// What a verifier is never changes either.
+    deciders: Mutex<BTreeMap<Address, Decider>>,
 }
 
 impl Market {
@@ -69,6 +94,7 @@ impl Market {
             order_book,
             task_manager,
             parameters: Mutex::default(),
+            deciders: Mutex::default(),
         }
     }
 
@@ -99,10 +125,69 @@ impl Market {
         let task_manager = IMatchingTaskManager::new(self.task_manager, &self.provider);
         let (parameters, response) = (order_book.parameters(), task_manager.responseWindow());
         let (parameters, response) = tokio::try_join!(parameters.call(), response.call())?;
+        let challenge = match self.disputes().await? {
+            Some(disputes) => {
+                IMatchingDisputes::new(disputes, &self.provider)
+                    .challengeBlocks()
+                    .call()
+                    .await?
+            }
+            None => 0,
+        };
         Ok(Windows {
             bid: parameters.maximumBidWindow.into(),
             response: response.into(),
+            matching: parameters.matchWindow.into(),
+            challenge: challenge.into(),
         })
+    }
+
+    /// The contract that undoes leases, where the order book names one.
+    pub async fn disputes(&self) -> Result<Option<Address>, ReadError> {
+        let order_book = IOrderBook::new(self.order_book, &self.provider);
+        let named = order_book
+            .collaborator(IOrderBook::Collaborator::Disputes)
+            .call()
+            .await?;
+        Ok((named != Address::ZERO).then_some(named))
+    }
+
+    /// Who decides the tasks of this close block; fixed once the block is there.
+    pub async fn decider(&self, close_block: u32) -> Result<Decider, ReadError> {
+        let task_manager = IMatchingTaskManager::new(self.task_manager, &self.provider);
+        let verifier = task_manager.quorumVerifierAt(close_block).call().await?;
+        let known = |deciders: &Mutex<BTreeMap<Address, Decider>>| {
+            let deciders = deciders.lock().unwrap_or_else(PoisonError::into_inner);
+            deciders.get(&verifier).copied()
+        };
+        if let Some(decider) = known(&self.deciders) {
+            return Ok(decider);
+        }
+        let decider = match ISingleMatchmaker::new(verifier, &self.provider)
+            .matchmaker()
+            .call()
+            .await
+        {
+            Ok(matchmaker) => Decider::Matchmaker { verifier, matchmaker },
+            Err(ContractError::TransportError(error)) if error.as_error_resp().is_none() => return Err(error.into()),
+            // A revert, or an answer that is none: it has no such function.
+            Err(_) => Decider::Quorum { verifier },
+        };
+        self.deciders
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(verifier, decider);
+        Ok(decider)
+    }
+
+    /// Who takes the answers.
+    pub fn task_manager(&self) -> Address {
+        self.task_manager
+    }
+
+    /// The chain below.
+    pub fn provider(&self) -> &RootProvider {
+        &self.provider
     }
 
     /// Reads every version there is ahead of its first use.
@@ -185,6 +270,15 @@ impl Market {
         });
         Ok(facts.collect())
     }
+}
+
+/// Reverts of our contracts and of EigenLayer's, as sentences.
+pub fn revert_decoder() -> RevertDecoder {
+    Arc::new(|data: &[u8]| {
+        eigenlayer::contracts::describe_revert(data)
+            .map(str::to_owned)
+            .or_else(|| bindings::describe_revert(data))
+    })
 }
 
 /// What a log of the followed contracts says; `None` for what does not concern tasks.

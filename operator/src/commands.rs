@@ -33,6 +33,15 @@ pub enum Command {
     /// Follow the chain, answer tasks, send signatures to the aggregators
     #[command(after_help = "Example:\n  operator run --config operator.toml")]
     Run(File),
+    /// Recompute every answer on chain, challenge wrong ones, match orders that nobody answered; signs nothing
+    #[command(after_help = "\
+Needs no stake and no BLS key. Wrong answers are challenged, and orders that nobody answered matched, from the account of
+keys.ecdsa: it pays the gas, and earns the challengers' rewards and the match fees. `operator run` does the same unless
+watch.enabled is false.
+
+Example:
+  operator watch --config operator.toml")]
+    Watch(File),
     /// Join every quorum of the service, waiting out EigenLayer's delays
     #[command(after_help = "\
 Steps that are done already are skipped, so an interrupted command is simply run again.
@@ -131,10 +140,10 @@ impl File {
     }
 }
 
-/// Runs any command but `run`, and prints its result. Returns whether it succeeded.
+/// Runs any command but `run` and `watch`, and prints its result. Returns whether it succeeded.
 pub async fn execute(command: Command) -> eyre::Result<bool> {
     match command {
-        Command::Run(_) => eyre::bail!("`run` is not a command that ends"),
+        Command::Run(_) | Command::Watch(_) => eyre::bail!("`run` and `watch` are no commands that end"),
         Command::OptIn { file, deposit, json } => {
             let status = membership::opt_in(&file.load()?, &deposit).await?;
             print(&status, status.to_string(), json)

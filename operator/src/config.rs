@@ -3,8 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use chain::RpcSettings;
 use chain::network::{Network, NetworkError};
+use chain::{RpcSettings, TransactionSettings};
 use daemon::Secret;
 use daemon::config::{Problems, Validate};
 use url::Url;
@@ -28,8 +28,39 @@ daemon::section! {
         pub http: Http,
         /// The operator's keys.
         pub keys: Keys,
+        /// Recomputing what others answered.
+        pub watch: WatchSettings,
+        /// For whom governance named as the single matchmaker in place of the quorum; of no effect for everybody else.
+        pub matchmaker: MatchmakerKey,
+        /// How transactions are sent.
+        pub transactions: TransactionSettings = TransactionSettings::default(),
         /// What `opt-in` writes on chain.
         pub registration: Registration,
+    }
+}
+
+daemon::section! {
+    /// Recomputing what others answered. `operator watch` does nothing else; `operator run` does it beside signing. Wrong
+    /// answers are challenged and their signers slashed with the account of `keys.ecdsa`, which pays the gas and earns the
+    /// challenger's reward; without that account they are reported in log and metrics only.
+    #[derive(PartialEq)]
+    pub struct WatchSettings {
+        /// Whether `operator run` does it.
+        pub enabled: bool = true,
+        /// Whether to run the rule on chain for orders that nobody answered in time. Earns their match fee.
+        pub match_unanswered: bool = true,
+    }
+}
+
+daemon::section! {
+    /// The key of a single matchmaker. Without it, the account of `keys.ecdsa` is used where governance named that one.
+    pub struct MatchmakerKey {
+        /// A keystore as geth writes it (version 3), or for devnets a raw key.
+        pub ecdsa: Option<PathBuf>,
+        /// File with the password of that keystore.
+        pub ecdsa_password_file: Option<PathBuf>,
+        /// The password itself, by environment: SPHERON_OPERATOR__MATCHMAKER__ECDSA_PASSWORD.
+        pub ecdsa_password: Option<Secret>,
     }
 }
 
@@ -44,15 +75,15 @@ daemon::section! {
 daemon::section! {
     /// The operator's keys, by file. A password stands in a file that only its owner may read, or in the environment.
     pub struct Keys {
-        /// The operator's account: a keystore as geth writes it (version 3), or for devnets a raw key. Only `opt-in`,
-        /// `opt-out` and `status` need it.
+        /// The operator's account: a keystore as geth writes it (version 3), or for devnets a raw key. `opt-in`, `opt-out` and
+        /// `status` need it; `run` and `watch` dispute wrong answers with it.
         pub ecdsa: Option<PathBuf>,
         /// File with the password of that keystore.
         pub ecdsa_password_file: Option<PathBuf>,
         /// The password itself, by environment: SPHERON_OPERATOR__KEYS__ECDSA_PASSWORD.
         pub ecdsa_password: Option<Secret>,
-        /// The key that signs answers: a BLS keystore (BN254), in geth's format or EIP-2335.
-        pub bls: PathBuf,
+        /// The key that signs answers: a BLS keystore (BN254), in geth's format or EIP-2335. Only `operator watch` does without.
+        pub bls: Option<PathBuf>,
         /// File with the password of that keystore.
         pub bls_password_file: Option<PathBuf>,
         /// The password itself, by environment: SPHERON_OPERATOR__KEYS__BLS_PASSWORD.
@@ -99,13 +130,28 @@ impl Validate for Config {
 
 impl Validate for Http {}
 impl Validate for Registration {}
+impl Validate for WatchSettings {}
+
+impl Validate for MatchmakerKey {
+    fn problems(&self, problems: &mut Problems) {
+        let files = [
+            ("ecdsa", self.ecdsa.as_deref()),
+            ("ecdsa_password_file", self.ecdsa_password_file.as_deref()),
+        ];
+        for (key, path) in files {
+            if let Some(path) = path.filter(|path| !path.is_file()) {
+                problems.invalid(key, format!("there is no file {}", path.display()));
+            }
+        }
+    }
+}
 
 impl Validate for Keys {
     fn problems(&self, problems: &mut Problems) {
         let files = [
             ("ecdsa", self.ecdsa.as_deref()),
             ("ecdsa_password_file", self.ecdsa_password_file.as_deref()),
-            ("bls", Some(self.bls.as_path())),
+            ("bls", self.bls.as_deref()),
             ("bls_password_file", self.bls_password_file.as_deref()),
         ];
         for (key, path) in files {
@@ -117,7 +163,13 @@ impl Validate for Keys {
                 problems.invalid(key, format!("there is no file {}{hint}", path.display()));
             }
         }
-        if self.bls_password.is_none() && self.bls_password_file.is_none() {
+        if self.bls.is_none() && self.ecdsa.is_none() {
+            problems.invalid(
+                "bls",
+                "is missing: answers are signed with it, and `operator watch`, which does without, needs keys.ecdsa",
+            );
+        }
+        if self.bls.is_some() && self.bls_password.is_none() && self.bls_password_file.is_none() {
             problems.invalid("bls_password_file", "is missing: a BLS keystore is encrypted");
         }
     }
@@ -195,6 +247,10 @@ mod tests {
             "[http]",
             "[keys]",
             "bls_password_file",
+            "[watch]",
+            "match_unanswered",
+            "[matchmaker]",
+            "[transactions]",
             "[registration]",
         ] {
             assert!(example.contains(key), "{key} is not in {example}");

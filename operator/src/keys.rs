@@ -15,7 +15,7 @@ use rand::TryRngCore as _;
 use rand::rngs::OsRng;
 use zeroize::Zeroizing;
 
-use crate::config::Keys;
+use crate::config::{Keys, MatchmakerKey};
 
 const ECDSA_FILE: &str = "operator.ecdsa.json";
 const BLS_FILE: &str = "operator.bls.json";
@@ -26,6 +26,8 @@ const PASSWORD_FILE: &str = "operator.password";
 pub enum KeysError {
     #[error("no ECDSA key is configured; set keys.ecdsa (`operator keys new --out DIR` makes one)")]
     NoAccount,
+    #[error("no BLS key is configured; set keys.bls (`operator keys new --out DIR` makes one)")]
+    NoBls,
     #[error("the operator's account cannot be opened")]
     Account(#[from] chain::keys::KeyError),
     #[error("the BLS key cannot be opened")]
@@ -46,9 +48,9 @@ pub enum KeysError {
 
 /// The key that signs answers.
 pub async fn bls(keys: &Keys) -> Result<SecretKey, KeysError> {
+    let path = keys.bls.clone().ok_or(KeysError::NoBls)?;
     let password = password(keys.bls_password.as_ref(), keys.bls_password_file.as_deref())?;
     let password = password.ok_or(KeysError::NoPassword)?;
-    let path = keys.bls.clone();
     let opened = tokio::task::spawn_blocking(move || keystore::load(&path, password.expose()));
     Ok(opened.await.map_err(|_| KeysError::CutShort)??)
 }
@@ -58,6 +60,15 @@ pub async fn account(keys: &Keys) -> Result<PrivateKeySigner, KeysError> {
     let path = keys.ecdsa.as_deref().ok_or(KeysError::NoAccount)?;
     let password = password(keys.ecdsa_password.as_ref(), keys.ecdsa_password_file.as_deref())?;
     Ok(chain::keys::from_file(path, password.as_ref()).await?)
+}
+
+/// The key of a single matchmaker, where one is configured.
+pub async fn matchmaker(key: &MatchmakerKey) -> Result<Option<PrivateKeySigner>, KeysError> {
+    let Some(path) = key.ecdsa.as_deref() else {
+        return Ok(None);
+    };
+    let password = password(key.ecdsa_password.as_ref(), key.ecdsa_password_file.as_deref())?;
+    Ok(Some(chain::keys::from_file(path, password.as_ref()).await?))
 }
 
 fn password(given: Option<&Secret>, file: Option<&Path>) -> Result<Option<Secret>, KeysError> {
@@ -159,7 +170,7 @@ mod tests {
             ecdsa: Some(made.ecdsa.clone()),
             ecdsa_password_file: Some(made.password_file.clone()),
             ecdsa_password: None,
-            bls: made.bls.clone(),
+            bls: Some(made.bls.clone()),
             bls_password_file: Some(made.password_file.clone()),
             bls_password: None,
         };

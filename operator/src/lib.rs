@@ -1,21 +1,39 @@
 //! The operator: follows the order book, answers the tasks of every close block with the matching rule, signs the answers
 //! and sends them to the aggregators.
 //!
-//! [`tasks`] decides what is to be answered and [`sign_once`] what may be signed; both know neither chain nor disk.
-//! [`chain`], [`store`], [`aggregators`] and [`api`] are the shells around them, [`run`] ties them together, and
+//! [`tasks`] decides what is to be answered, [`sign_once`] what may be signed and [`watch::Plan`] what is to be looked at
+//! again; they know neither chain nor disk. [`answers`] reads what others sent. [`chain`], [`store`], [`aggregators`] and
+//! [`api`] are the shells around them, `follow` drives `sign` and [`watch`] along the chain, [`run`] ties them together, and
 //! [`membership`] opts in to and out of the service on EigenLayer. [`rewards`] is what it earns.
 
 pub mod aggregators;
+pub mod answers;
 pub mod api;
 pub mod chain;
 pub mod commands;
 pub mod config;
+pub mod eigen_metrics;
+mod follow;
 pub mod keys;
+mod matchmaker;
 pub mod membership;
 pub mod metrics;
 pub mod rewards;
 pub mod run;
+mod sign;
 pub mod sign_once;
 pub mod stakes;
 pub mod store;
 pub mod tasks;
+pub mod watch;
+
+/// An error with the errors below it, in one line.
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text = format!("{text}: {source}");
+        cause = source.source();
+    }
+    text
+}

@@ -20,6 +20,10 @@ fn main() -> ExitCode {
             Ok(config) => daemon::process::run(DRAIN, |shutdown| operator::run::start(config, shutdown)),
             Err(report) => fail(&report.into()),
         },
+        Command::Watch(file) => match file.load() {
+            Ok(config) => daemon::process::run(DRAIN, |shutdown| operator::run::start_watching(config, shutdown)),
+            Err(report) => fail(&report.into()),
+        },
         command => execute(command),
     }
 }

@@ -308,17 +308,12 @@ async fn walk(
         poll_interval: LOOK,
         ..TransactionSettings::default()
     };
-    let decoder: chain::reverts::RevertDecoder = std::sync::Arc::new(|data: &[u8]| {
-        eigenlayer::contracts::describe_revert(data)
-            .map(str::to_owned)
-            .or_else(|| bindings::describe_revert(data))
-    });
     let (transactions, actor) = Transactions::new(
         &member.endpoints,
         member.signer.clone(),
         store.database().clone(),
         settings,
-        Some(decoder),
+        Some(crate::chain::revert_decoder()),
     );
     let stop = CancellationToken::new();
     let sending = tokio::spawn(actor.run(stop.clone()));

@@ -63,6 +63,58 @@ pub struct OperatorMetrics {
     pub seconds_to_delivery: Histogram,
 }
 
+/// What the watcher counts. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub struct WatchMetrics {
+    /// Answers recomputed.
+    pub examined: Counter,
+    /// Answers whose call cannot be seen, so that nobody here can tell whether they are right.
+    pub unreadable: Counter,
+    /// Orders that answers were wrong about.
+    pub wrong: Counter,
+    /// Challenges of ours that were taken.
+    pub challenges: Counter,
+    /// Operators slashed by us.
+    pub slashed: Counter,
+    /// Orders that we had the rule on chain decide, because nobody answered.
+    pub matched: Counter,
+    /// Orders about which the rule on chain and ours disagree: a fault of this software.
+    pub disagreements: Counter,
+}
+
+impl WatchMetrics {
+    /// Registers all of them; give it a registry with a prefix.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("examined_answers", "Answers recomputed", self.examined.clone());
+        registry.register(
+            "unreadable_answers",
+            "Answers whose call cannot be seen: nobody here can tell whether they are right",
+            self.unreadable.clone(),
+        );
+        registry.register(
+            "wrong_orders",
+            "Orders that answers were wrong about",
+            self.wrong.clone(),
+        );
+        registry.register(
+            "challenges",
+            "Challenges of ours that were taken",
+            self.challenges.clone(),
+        );
+        registry.register("slashed_operators", "Operators slashed by us", self.slashed.clone());
+        registry.register(
+            "matched_orders",
+            "Orders decided by the rule on chain, because nobody answered",
+            self.matched.clone(),
+        );
+        registry.register(
+            "rule_disagreements",
+            "Orders about which the rule on chain and ours disagree",
+            self.disagreements.clone(),
+        );
+    }
+}
+
 impl Default for OperatorMetrics {
     fn default() -> Self {
         Self {

@@ -1,443 +1,329 @@
-//! `operator run`: follows the chain, answers what closes, signs and sends.
+//! `operator run` and `operator watch`: opens keys and store, binds the HTTP server, and starts to follow the chain.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use alloy::primitives::B256;
-use avs::bn254::SecretKey;
+use alloy::providers::Provider as _;
+use alloy::signers::local::PrivateKeySigner;
 use avs::response::Domain;
-use avs::submission::{SignaturePoint, SignatureSubmission};
-use avs::task::{self, Chunk};
-use chain::{Batch, BlockReference, Endpoints, Event, Follower, RpcSettings, checkpoint};
+use chain::network::Network;
+use chain::{Endpoints, RpcSettings, Transactions};
 use daemon::health::{Component, Gate};
-use daemon::{DirectoryLock, Health, Metrics, Shutdown, StoreError};
+use daemon::{DirectoryLock, Health, Metrics, Shutdown};
+use eigenlayer::registration::Addresses;
 use eyre::WrapErr as _;
 
-use crate::aggregators::{Aggregators, Sending};
+use crate::aggregators::Aggregators;
 use crate::api;
-use crate::chain::{Market, ReadError, Windows, fact_of};
+use crate::chain::{Market, Windows, revert_decoder};
 use crate::config::Config;
+use crate::eigen_metrics::EigenMetrics;
+use crate::follow::{Following, Known, first_reads};
 use crate::keys;
-use crate::metrics::{OperatorMetrics, Refusal};
-use crate::sign_once::{Signed, Verdict};
+use crate::matchmaker::Matchmaker;
+use crate::metrics::{OperatorMetrics, WatchMetrics};
+use crate::sign::{QuorumMember, Signing, Surroundings};
 use crate::stakes::Stakes;
-use crate::store::{Forgotten, OperatorStore};
-use crate::tasks::{self, Answer, OpenOrder, Tasks};
+use crate::store::OperatorStore;
+use crate::tasks::Tasks;
+use crate::watch::{Watch, Watcher};
 
-/// Wait before something that failed is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+/// What the process is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Duty {
+    /// Signing, and watching unless configured otherwise.
+    Run,
+    /// Watching only.
+    Watch,
+}
 
-/// Starts everything; returns once the operator listens.
+/// Starts an operator that signs; returns once it listens.
 pub async fn start(config: Config, shutdown: Shutdown) -> eyre::Result<()> {
+    begin(config, shutdown, Duty::Run).await
+}
+
+/// Starts a watcher that signs nothing; returns once it listens.
+pub async fn start_watching(config: Config, shutdown: Shutdown) -> eyre::Result<()> {
+    begin(config, shutdown, Duty::Watch).await
+}
+
+async fn begin(config: Config, shutdown: Shutdown, duty: Duty) -> eyre::Result<()> {
     let lock = DirectoryLock::acquire(&config.data_dir)?;
     let network = config.network()?;
-    let urls = config.aggregator_urls(&network);
-    eyre::ensure!(
-        !urls.is_empty(),
-        "no aggregator is known; set `aggregators` in the configuration, or have the network file name some"
-    );
-    let key = keys::bls(&config.keys).await?;
-    let store = OperatorStore::open(&config.data_dir)?;
     let rpc = config.rpc_settings(&network);
-    let endpoints = Endpoints::new(&rpc)?;
-    let (health, metrics) = (Health::new(), Metrics::new());
-    endpoints.report_health(health.component("rpc", Gate::None));
-    let own = OperatorMetrics::default();
-    metrics.register("operator", |registry| own.register(registry));
-
-    let operator = Operator {
-        market: Arc::new(Market::new(
-            endpoints.provider(),
-            network.contracts.order_book,
-            network.contracts.task_manager,
-        )),
-        aggregators: Aggregators::new(&urls, own.clone()).wrap_err("cannot make the HTTP client")?,
-        domain: Domain {
-            chain_id: network.chain_id,
-            task_manager: network.contracts.task_manager,
-        },
-        operator_id: key.public_key().operator_id(),
-        key,
-        metrics: own,
-        shutdown: shutdown.clone(),
-        caught_up: health.component("chain", Gate::Ready),
-        store: store.clone(),
-        windows: Windows { bid: 0, response: 0 },
-        beginning: 0,
-        tasks: Tasks::default(),
-        recent: BTreeMap::new(),
-        finished: BTreeSet::new(),
-        sending: BTreeMap::new(),
-        unfinished: false,
+    let process = Process {
+        store: OperatorStore::open(&config.data_dir)?,
+        endpoints: Endpoints::new(&rpc)?,
+        health: Health::new(),
+        metrics: Metrics::new(),
+        counts: OperatorMetrics::default(),
+        eigen: EigenMetrics::default(),
+        config,
+        network,
+        shutdown,
     };
-    tracing::info!(operator_id = %operator.operator_id, aggregators = operator.aggregators.count(), "operator");
-
-    let stakes = Stakes::new(endpoints.provider(), &network, operator.operator_id);
-    metrics.register_unprefixed(|registry| stakes.register_metrics(registry));
-    let membership = stakes.watch(health.component("membership", Gate::None));
-    let router =
-        daemon::http::operations_router(health.clone(), metrics.clone()).merge(api::node_router(health.clone()));
-    let (listener, bound) = daemon::http::bind(config.http.listen, "health and metrics").await?;
-    api::write_addresses(&config.data_dir, bound).wrap_err("cannot write addresses.json into the data directory")?;
-    shutdown.spawn_critical("HTTP", daemon::http::serve(listener, router, shutdown.token()));
-    let store_health = store
-        .database()
-        .clone()
-        .report_health(health.component("store", Gate::None));
-    let token = shutdown.token();
-    shutdown.spawn("store health", async move {
-        token.run_until_cancelled(store_health).await;
-    });
-    let token = shutdown.token();
-    shutdown.spawn("watching the stakes", async move {
-        token.run_until_cancelled(membership).await;
-    });
-    let draining = (shutdown.token(), health);
-    shutdown.spawn("draining", async move {
-        draining.0.cancelled().await;
-        draining.1.drain();
-    });
-    let deployed_at = network.deployed_at;
+    process.report();
+    let account = process.account().await?;
+    let signer = match duty {
+        Duty::Run => Some(process.signer(account.as_ref()).await?),
+        Duty::Watch => None,
+    };
+    if duty == Duty::Watch && account.is_none() {
+        tracing::warn!("no account is configured (keys.ecdsa): wrong answers are reported, and not challenged");
+    }
+    process.serve().await?;
+    let deployed_at = process.network.deployed_at;
+    let shutdown = process.shutdown.clone();
     shutdown.spawn_critical("following the chain", async move {
         let _lock = lock;
-        operator.follow(endpoints, rpc, deployed_at, metrics).await
+        process.follow(rpc, deployed_at, account, signer, duty).await
     });
     Ok(())
 }
 
-/// Why a close block is not dealt with yet.
-#[derive(Debug, thiserror::Error)]
-enum SignError {
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-/// The follower's task, with all it knows.
-struct Operator {
-    market: Arc<Market>,
+/// What everything in this process shares.
+struct Process {
+    config: Config,
+    network: Network,
     store: OperatorStore,
-    aggregators: Aggregators,
-    domain: Domain,
-    operator_id: B256,
-    key: SecretKey,
-    metrics: OperatorMetrics,
+    endpoints: Endpoints,
+    health: Health,
+    metrics: Metrics,
+    counts: OperatorMetrics,
+    eigen: EigenMetrics,
     shutdown: Shutdown,
-    caught_up: Component,
-    windows: Windows,
-    /// Only close blocks after this one are signed.
-    beginning: u64,
-    tasks: Tasks,
-    /// Newest applied blocks.
-    recent: BTreeMap<u64, B256>,
-    /// Close blocks all of whose tasks were dealt with.
-    finished: BTreeSet<(u32, B256)>,
-    sending: BTreeMap<(u32, u16), (B256, Sending)>,
-    /// Whether something waits to be tried again.
-    unfinished: bool,
 }
 
-impl Operator {
-    async fn follow(
-        mut self,
-        endpoints: Endpoints,
-        rpc: RpcSettings,
-        deployed_at: u64,
-        metrics: Metrics,
-    ) -> eyre::Result<()> {
+/// An account with the one actor that sends its transactions.
+#[derive(Clone)]
+struct Account {
+    signer: PrivateKeySigner,
+    transactions: Transactions,
+}
+
+/// Who signs: a member of the quorum, a matchmaker, or both.
+struct Signer {
+    quorum: Option<QuorumMember>,
+    /// A key of its own, where one is configured; else the operator's account.
+    matchmaker: Option<Account>,
+}
+
+impl Process {
+    fn report(&self) {
+        self.endpoints.report_health(self.health.component("rpc", Gate::None));
+        self.metrics
+            .register("spheron_operator", |registry| self.counts.register(registry));
+        self.metrics.register_unprefixed(|registry| {
+            self.eigen.register(registry);
+            self.endpoints.register_metrics(registry);
+        });
+        let store_health = self
+            .store
+            .database()
+            .clone()
+            .report_health(self.health.component("store", Gate::None));
         let token = self.shutdown.token();
-        let head = tokio::select! {
-            () = token.cancelled() => return Ok(()),
-            head = self.first_reads() => head,
-        };
-        self.beginning = self.store.begin(head).await?;
-        let start_block = deployed_at.max(head.saturating_sub(self.windows.lookback()));
-        let history = self.reload().await?;
-        if history.last().is_some_and(|tip| tip.number == head) {
-            self.caught_up.ok();
-        }
-        let mut follower = Follower::new(&endpoints, &rpc, self.market.follow(start_block), history)?;
-        metrics.register("follower", |registry| follower.register_metrics(registry));
-        loop {
-            tokio::select! {
-                () = token.cancelled() => return Ok(()),
-                batch = follower.next_batch() => {
-                    let seen = Instant::now();
-                    if let Err(error) = self.apply(&batch).await {
-                        tracing::error!(%error, "what the chain says cannot be stored; nothing is signed until it can");
-                        tokio::time::sleep(RETRY).await;
-                        follower.rewind(self.reload().await.unwrap_or_default());
-                        continue;
-                    }
-                    if batch.caught_up {
-                        self.caught_up.ok();
-                        self.sign_due(batch.head.number, seen).await;
-                    }
-                }
-                () = tokio::time::sleep(RETRY), if self.unfinished => {
-                    if let Some(head) = self.recent.keys().next_back().copied() {
-                        self.sign_due(head, Instant::now()).await;
-                    }
-                }
-            }
-        }
-    }
-
-    /// Waits for the chain, which may be away, and reads what does not change. Returns the head.
-    async fn first_reads(&mut self) -> u64 {
-        loop {
-            let market = self.market.clone();
-            match tokio::try_join!(market.head(), market.windows(), market.read_all_parameters()) {
-                Ok((head, windows, versions)) => {
-                    self.windows = windows;
-                    tracing::info!(head, ?windows, versions, "the network's parameters");
-                    return head;
-                }
-                Err(error) => {
-                    let reason = with_sources(&error);
-                    self.caught_up.degraded(reason.clone());
-                    tracing::warn!("the network's parameters cannot be read: {reason}");
-                    tokio::time::sleep(RETRY * 5).await;
-                }
-            }
-        }
-    }
-
-    /// Takes everything from the store.
-    async fn reload(&mut self) -> Result<Vec<BlockReference>, StoreError> {
-        let kept = self.store.load().await?;
-        self.tasks = kept.tasks;
-        self.beginning = kept.beginning.unwrap_or(self.beginning);
-        self.recent = kept.history.iter().map(|block| (block.number, block.hash)).collect();
-        Ok(kept.history)
-    }
-
-    /// Applies a batch, in memory and on disk.
-    async fn apply(&mut self, batch: &Batch) -> Result<(), StoreError> {
-        let mut events = Vec::with_capacity(batch.events.len());
-        for event in &batch.events {
-            match event {
-                Event::Applied(block) => {
-                    self.tasks
-                        .apply(block.number, block.logs.iter().filter_map(|log| fact_of(log.data())));
-                    self.recent.insert(block.number, block.hash);
-                    events.push(event.clone());
-                }
-                Event::Reverted { above } => {
-                    // Without a common block the chain is another one, of which nothing is known at any height.
-                    let above = if self.recent.contains_key(above) { *above } else { 0 };
-                    self.tasks.revert(above);
-                    self.recent.split_off(&(above + 1));
-                    self.beginning = self.beginning.min(above);
-                    // Their answers may be undone too: sign and send them again, which says nothing new.
-                    self.finished.clear();
-                    events.push(Event::Reverted { above });
-                }
-            }
-        }
-        while self.recent.len() > checkpoint::HISTORY_LENGTH {
-            self.recent.pop_first();
-        }
-        let tip = self.recent.keys().next_back().copied().unwrap_or_default();
-        let oldest = tip.saturating_sub(self.windows.lookback() + checkpoint::HISTORY_LENGTH as u64);
-        let forgotten = Forgotten {
-            orders: self.tasks.forget_closed_before(oldest),
-            // An order that is kept was created at most this long before it closes.
-            logs_before: oldest.saturating_sub(self.windows.lookback()),
-        };
-        self.metrics.orders.set(self.tasks.len() as i64);
-        self.stop_sending(tip);
-        self.store.save(events, forgotten).await
-    }
-
-    /// Ends deliveries that are of no use any more.
-    fn stop_sending(&mut self, head: u64) {
-        let (tasks, recent, window) = (&self.tasks, &self.recent, self.windows.response);
-        self.sending.retain(|(close_block, chunk), (hash, sending)| {
-            let number = u64::from(*close_block);
-            let gone = number > head || recent.get(&number).is_some_and(|canonical| canonical != hash);
-            let useless = gone || tasks.is_answered(*close_block, *chunk) || head >= number + window;
-            if useless {
-                sending.stop();
-            }
-            !useless
+        self.shutdown.spawn("store health", async move {
+            token.run_until_cancelled(store_health).await;
+        });
+        let draining = (self.shutdown.token(), self.health.clone());
+        self.shutdown.spawn("draining", async move {
+            draining.0.cancelled().await;
+            draining.1.drain();
         });
     }
 
-    /// Signs everything that can still be answered in the next block and was not dealt with.
-    async fn sign_due(&mut self, head: u64, seen: Instant) {
-        self.unfinished = false;
-        let first = (self.beginning + 1).max((head + 1).saturating_sub(self.windows.response));
-        self.finished
-            .retain(|(close_block, _)| u64::from(*close_block) >= first);
-        for close_block in self.tasks.close_blocks(first, head) {
-            if let Err(error) = self.sign_close_block(close_block, seen).await {
-                self.unfinished = true;
-                tracing::warn!(close_block, "not signed yet: {}", with_sources(&error));
-            }
+    /// The operator's account, where one is configured.
+    async fn account(&self) -> eyre::Result<Option<Account>> {
+        if self.config.keys.ecdsa.is_none() {
+            return Ok(None);
         }
+        let signer = keys::account(&self.config.keys).await?;
+        Ok(Some(self.open(signer, "transactions")))
     }
 
-    async fn sign_close_block(&mut self, close_block: u32, seen: Instant) -> Result<(), SignError> {
-        let hash = match self.recent.get(&u64::from(close_block)) {
-            Some(hash) => *hash,
-            None => self.market.hash_of(close_block.into()).await?,
-        };
-        if self.finished.contains(&(close_block, hash)) {
-            return Ok(());
-        }
-        let checked = self.checked_orders(close_block, hash).await?;
-        let answers = self.answers(close_block, hash, checked).await?;
-        let signed = answers.iter().map(|answer| Signed {
-            close_block,
-            close_block_hash: hash,
-            chunk: answer.response.chunk,
-            order_ids: answer.order_ids.clone(),
-            digest: answer.digest,
+    /// Starts the actor that sends an account's transactions. That it ends keeps nobody from signing.
+    fn open(&self, signer: PrivateKeySigner, name: &'static str) -> Account {
+        let component = self.health.component(name, Gate::None);
+        component.ok();
+        let (transactions, actor) = Transactions::new(
+            &self.endpoints,
+            signer.clone(),
+            self.store.database().clone(),
+            self.config.transactions.clone(),
+            Some(revert_decoder()),
+        );
+        self.metrics.register(&format!("spheron_{name}"), |registry| {
+            transactions.register_metrics(registry);
         });
-        let verdicts = match answers.is_empty() {
-            true => Vec::new(),
-            // On disk before any signature exists.
-            false => self.store.record(signed.collect()).await?,
+        let actor = actor.with_health(component);
+        let token = self.shutdown.token();
+        self.shutdown.spawn(name, async move {
+            if let Err(error) = actor.run(token).await {
+                tracing::error!("nothing more is sent from this account: {error}");
+            }
+        });
+        Account { signer, transactions }
+    }
+
+    async fn signer(&self, account: Option<&Account>) -> eyre::Result<Signer> {
+        let own = keys::matchmaker(&self.config.matchmaker).await?;
+        let matchmaker = match (own, account) {
+            // One actor for one key.
+            (Some(key), Some(account)) if key.address() == account.signer.address() => Some(account.clone()),
+            (Some(key), _) => Some(self.open(key, "matchmaker_transactions")),
+            (None, account) => account.cloned(),
         };
-        for (answer, verdict) in answers.into_iter().zip(verdicts) {
-            self.sign(answer, verdict, seen);
+        // Who was named as the matchmaker needs no place in the quorum.
+        if self.config.keys.bls.is_none() && self.config.matchmaker.ecdsa.is_some() {
+            return Ok(Signer {
+                quorum: None,
+                matchmaker,
+            });
         }
-        self.finished.insert((close_block, hash));
+        let key = keys::bls(&self.config.keys).await?;
+        let urls = self.config.aggregator_urls(&self.network);
+        eyre::ensure!(
+            !urls.is_empty(),
+            "no aggregator is known; set `aggregators` in the configuration, or have the network file name some"
+        );
+        let aggregators = Aggregators::new(&urls, self.counts.clone()).wrap_err("cannot make the HTTP client")?;
+        let operator_id = key.public_key().operator_id();
+        tracing::info!(%operator_id, aggregators = aggregators.count(), "operator");
+        let stakes = Stakes::new(
+            self.endpoints.provider(),
+            &self.network,
+            operator_id,
+            self.eigen.clone(),
+        );
+        let membership = stakes.watch(self.health.component("membership", Gate::None));
+        let token = self.shutdown.token();
+        self.shutdown.spawn("watching the stakes", async move {
+            token.run_until_cancelled(membership).await;
+        });
+        Ok(Signer {
+            quorum: Some(QuorumMember { key, aggregators }),
+            matchmaker,
+        })
+    }
+
+    async fn serve(&self) -> eyre::Result<()> {
+        let router = daemon::http::operations_router(self.health.clone(), self.metrics.clone())
+            .merge(api::node_router(self.health.clone()));
+        let (listener, bound) = daemon::http::bind(self.config.http.listen, "health and metrics").await?;
+        api::write_addresses(&self.config.data_dir, bound)
+            .wrap_err("cannot write addresses.json into the data directory")?;
+        let serving = daemon::http::serve(listener, router, self.shutdown.token());
+        self.shutdown.spawn_critical("HTTP", serving);
         Ok(())
     }
 
-    /// The orders of a task with their bids checked against the chain, and those whose bids cannot be trusted.
-    async fn checked_orders(&self, close_block: u32, hash: B256) -> Result<Checked, ReadError> {
-        let mut orders = self.tasks.open_in(close_block);
-        let ids: Vec<u64> = orders.iter().map(|order| order.order_id).collect();
-        let stored = self.market.digests(hash, &ids).await?;
-        let mut untrusted = BTreeSet::new();
-        for (order, stored) in orders.iter_mut().zip(&stored) {
-            let Err(error) = stored.check(order.order_id, close_block, &order.bids) else {
-                continue;
-            };
-            tracing::warn!(%error, "followed bids are not those on chain");
-            order.bids = self.market.bids_of(order).await?;
-            if let Err(error) = stored.check(order.order_id, close_block, &order.bids) {
-                tracing::error!(%error, "the node's logs are wrong: the order's task is not signed");
-                untrusted.insert(order.order_id);
-            }
-        }
-        // The contract's count says whether an order has bids.
-        let mut counts = stored.iter().map(|stored| stored.count);
-        orders.retain(|_| counts.next().is_some_and(|count| count > 0));
-        Ok(Checked { orders, untrusted })
+    async fn follow(
+        self,
+        rpc: RpcSettings,
+        deployed_at: u64,
+        account: Option<Account>,
+        signer: Option<Signer>,
+        duty: Duty,
+    ) -> eyre::Result<()> {
+        let caught_up = self.health.component("chain", Gate::Ready);
+        let market = Arc::new(Market::new(
+            self.endpoints.provider(),
+            self.network.contracts.order_book,
+            self.network.contracts.task_manager,
+        ));
+        let reads = first_reads(&market, &caught_up);
+        let Some((head, windows)) = self.shutdown.token().run_until_cancelled(reads).await else {
+            return Ok(());
+        };
+        let watches = duty == Duty::Watch || self.config.watch.enabled;
+        let watch = match watches {
+            true => Some(self.watch(&market, windows, account).await),
+            false => None,
+        };
+        let following = Following {
+            signing: signer.map(|signer| self.signing(&market, signer)),
+            watch,
+            market,
+            store: self.store.clone(),
+            metrics: self.counts.clone(),
+            shutdown: self.shutdown.clone(),
+            caught_up,
+            known: Known {
+                tasks: Tasks::default(),
+                recent: Default::default(),
+                windows,
+                beginning: 0,
+            },
+        };
+        following
+            .run(self.endpoints, rpc, deployed_at, head, self.metrics)
+            .await
     }
 
-    /// Runs the rule over every chunk that is not answered, off the async workers.
-    async fn answers(&self, close_block: u32, hash: B256, checked: Checked) -> Result<Vec<Answer>, SignError> {
-        let Checked { orders, untrusted } = checked;
-        let mut parameters = BTreeMap::new();
-        for version in orders.iter().map(|order| order.terms.params_version()) {
-            if let Some(known) = self.market.parameters(version).await? {
-                parameters.insert(version, known);
-            }
+    fn domain(&self) -> Domain {
+        Domain {
+            chain_id: self.network.chain_id,
+            task_manager: self.network.contracts.task_manager,
         }
-        let keys = orders
-            .iter()
-            .map(|order| (order.terms.params_version(), order.order_id));
-        let sizes = |version| parameters.get(&version).map(avs::matching::Parameters::chunk_size);
-        let chunks = match task::chunks(keys, sizes) {
-            Ok(chunks) => chunks,
-            Err(error) => {
-                self.metrics.refuse(Refusal::Malformed);
-                tracing::error!(close_block, %error, "the close block's orders make no tasks; nothing is signed");
-                return Ok(Vec::new());
-            }
-        };
-        let may_be_signed = |chunk: &Chunk| {
-            let trusted = chunk.order_ids.iter().all(|order_id| !untrusted.contains(order_id));
-            if !trusted {
-                self.metrics.refuse(Refusal::Digest);
-            }
-            trusted && !self.tasks.is_answered(close_block, chunk.index)
-        };
-        let chunks: Vec<Chunk> = chunks.into_iter().filter(may_be_signed).collect();
-        if chunks.is_empty() {
-            return Ok(Vec::new());
-        }
-        let domain = self.domain;
-        let answered = tokio::task::spawn_blocking(move || {
-            let of_chunk = |chunk: &Chunk| {
-                let parameters = &parameters[&chunk.params_version];
-                tasks::answer(&domain, parameters, chunk, close_block, hash, &orders)
-            };
-            chunks.iter().map(of_chunk).collect::<Result<Vec<_>, _>>()
+    }
+
+    fn signing(&self, market: &Arc<Market>, signer: Signer) -> Signing {
+        let Signer { quorum, matchmaker } = signer;
+        let matchmaker = matchmaker.map(|Account { signer, transactions }| {
+            Matchmaker::new(
+                signer,
+                transactions,
+                self.endpoints.provider(),
+                self.network.contracts.task_manager,
+            )
         });
-        match answered.await {
-            Ok(Ok(answers)) => Ok(answers),
-            Ok(Err(error)) => {
-                self.metrics.refuse(Refusal::Malformed);
-                tracing::error!(close_block, %error, "the answer cannot be encoded; nothing is signed");
-                Ok(Vec::new())
-            }
-            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
-            // The runtime is stopping.
-            Err(_) => Ok(Vec::new()),
-        }
-    }
-
-    fn sign(&mut self, answer: Answer, verdict: Verdict, seen: Instant) {
-        let response = answer.response;
-        let (close_block, chunk) = (response.close_block, response.chunk);
-        if let Verdict::Refused { signed } = verdict {
-            self.metrics.refuse(Refusal::SignOnce);
-            tracing::error!(
-                close_block,
-                chunk,
-                "another answer ({signed}) was signed for this task before; {} is not signed",
-                answer.digest
-            );
-            return;
-        }
-        let signature = self.key.sign(answer.digest);
-        self.metrics.signed.inc();
-        self.metrics.signed_orders.inc_by(answer.order_ids.len() as u64);
-        let elapsed = seen.elapsed();
-        self.metrics.seconds_to_signature.observe(elapsed.as_secs_f64());
-        tracing::info!(close_block, chunk, orders = answer.order_ids.len(), digest = %answer.digest, ?elapsed, "signed");
-        let submission = SignatureSubmission {
-            operator_id: self.operator_id,
-            close_block,
-            close_block_hash: response.close_block_hash,
-            chunk,
-            params_version: response.params_version,
-            digest: answer.digest,
-            matches: answer.matches,
-            signature: SignaturePoint::from(&signature),
+        let around = Surroundings {
+            market: market.clone(),
+            store: self.store.clone(),
+            domain: self.domain(),
+            metrics: self.counts.clone(),
+            eigen: self.eigen.clone(),
+            shutdown: self.shutdown.clone(),
         };
-        match self.aggregators.send(&self.shutdown, &submission, seen) {
-            Ok(sending) => {
-                let sent = (response.close_block_hash, sending);
-                if let Some((_, earlier)) = self.sending.insert((close_block, chunk), sent) {
-                    earlier.stop();
-                }
+        Signing::new(around, quorum, matchmaker)
+    }
+
+    async fn watch(&self, market: &Arc<Market>, windows: Windows, account: Option<Account>) -> Watch {
+        let component = self.health.component("watch", Gate::None);
+        if windows.challenge == 0 {
+            tracing::warn!("the network names no disputes contract: answers are not recomputed");
+        }
+        self.say_what_it_can_pay(&component, account.as_ref()).await;
+        let counts = WatchMetrics::default();
+        self.metrics
+            .register("spheron_operator", |registry| counts.register(registry));
+        let watcher = Watcher {
+            market: market.clone(),
+            domain: self.domain(),
+            registries: Addresses::from(&self.network),
+            network: self.network.clone(),
+            windows,
+            transactions: account.map(|account| account.transactions),
+            metrics: counts,
+            eigen: self.eigen.clone(),
+        };
+        Watch::new(watcher, self.config.watch.match_unanswered, self.shutdown.clone())
+    }
+
+    /// A watcher without money finds wrong answers and can do nothing about them.
+    async fn say_what_it_can_pay(&self, component: &Component, account: Option<&Account>) {
+        let Some(account) = account else {
+            component.degraded("wrong answers are only reported: no account is configured (keys.ecdsa)");
+            return;
+        };
+        let address = account.signer.address();
+        match self.endpoints.provider().get_balance(address).await {
+            Ok(balance) if balance.is_zero() => {
+                let reason = format!("wrong answers are only reported: {address} has no money for gas");
+                tracing::warn!("{reason}");
+                component.degraded(reason);
             }
-            Err(error) => tracing::error!(%error, "the signature cannot be put into JSON"),
+            _ => component.ok(),
         }
     }
-}
-
-struct Checked {
-    orders: Vec<OpenOrder>,
-    untrusted: BTreeSet<u64>,
-}
-
-/// An error with the errors below it, in one line.
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
 }

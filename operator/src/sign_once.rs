@@ -6,6 +6,8 @@
 use alloy::primitives::B256;
 use rusqlite::{OptionalExtension as _, Transaction};
 
+use crate::tasks::Answer;
+
 /// Add this to the migrations.
 pub const MIGRATION: &str = "
     -- Every task this operator signed. Written before the signature leaves; never deleted.
@@ -33,6 +35,18 @@ pub struct Signed {
     pub chunk: u16,
     pub order_ids: Vec<u64>,
     pub digest: B256,
+}
+
+impl From<&Answer> for Signed {
+    fn from(answer: &Answer) -> Self {
+        Self {
+            close_block: answer.response.close_block,
+            close_block_hash: answer.response.close_block_hash,
+            chunk: answer.response.chunk,
+            order_ids: answer.order_ids.clone(),
+            digest: answer.digest,
+        }
+    }
 }
 
 /// Whether a signature may be given.

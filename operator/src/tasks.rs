@@ -185,6 +185,34 @@ impl Tasks {
             .collect()
     }
 
+    /// The orders that had this close block, whether they ended before it or not, ascending: what an answer to it is judged by.
+    pub fn rounds_of(&self, close_block: u32) -> Vec<OpenOrder> {
+        let orders = self.closing.get(&close_block).into_iter().flatten();
+        orders
+            .filter_map(|order_id| self.orders.get(order_id)?.round_of(*order_id, close_block))
+            .collect()
+    }
+
+    /// The orders with bids that are open to this day and whose close block is one of these: nobody answered them.
+    pub fn unanswered(&self, close_blocks: impl std::ops::RangeBounds<u32>) -> Vec<OpenOrder> {
+        let rounds = self.closing.range(close_blocks);
+        rounds
+            .flat_map(|(close_block, orders)| orders.iter().map(move |order_id| (*close_block, *order_id)))
+            .filter_map(|(close_block, order_id)| {
+                let order = self.orders.get(&order_id)?;
+                order.is_open_since(close_block).then_some(())?;
+                order.open_in(order_id, close_block)
+            })
+            .filter(|order| !order.bids.is_empty())
+            .collect()
+    }
+
+    /// Every answer taken on chain, as (close block, chunk, block it is in).
+    pub fn answers(&self) -> impl Iterator<Item = (u32, u16, u64)> + '_ {
+        let answers = self.answered.iter();
+        answers.map(|((close_block, chunk), block)| (*close_block, *chunk, *block))
+    }
+
     /// Whether a response to this task was taken on chain.
     pub fn is_answered(&self, close_block: u32, chunk: u16) -> bool {
         self.answered.contains_key(&(close_block, chunk))
@@ -212,6 +240,21 @@ impl Order {
 
     /// The order as of the end of `close_block`, if it was open with that close block.
     fn open_in(&self, order_id: u64, close_block: u32) -> Option<OpenOrder> {
+        let ended = |(block, change): &(u64, Change)| *block <= u64::from(close_block) && *change == Change::Ended;
+        match self.changes.iter().any(ended) {
+            true => None,
+            false => self.round_of(order_id, close_block),
+        }
+    }
+
+    /// Whether nothing ended or requeued the order since it got this close block.
+    fn is_open_since(&self, close_block: u32) -> bool {
+        let ended = self.changes.iter().any(|(_, change)| *change == Change::Ended);
+        !ended && self.close_blocks().last() == Some(close_block)
+    }
+
+    /// The order as of the end of `close_block`, if it had that close block then, open or not.
+    fn round_of(&self, order_id: u64, close_block: u32) -> Option<OpenOrder> {
         if self.created_in > u64::from(close_block) {
             return None;
         }
@@ -232,7 +275,7 @@ impl Order {
                     open.bids.clear();
                     (open.close_block, open.open_since) = (*new, *block);
                 }
-                Change::Ended => return None,
+                Change::Ended => {}
             }
         }
         (open.close_block == close_block).then_some(open)

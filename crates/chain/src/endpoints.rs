@@ -4,6 +4,8 @@
 //! to the next one, each at most once. A JSON-RPC *error response* is an answer and is returned: another node would say
 //! the same. An endpoint is used only after it named the right chain id.
 
+mod metrics;
+
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task;
@@ -15,9 +17,14 @@ use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
 use alloy_json_rpc::{RequestPacket, ResponsePacket};
 use daemon::config::{Problems, Validate};
 use daemon::health::Component;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use url::Url;
 
+use metrics::RpcMetrics;
+
+/// Longest client version that becomes a label: endpoints say what they like.
+const LONGEST_CLIENT_VERSION: usize = 64;
 /// The largest answer read from an endpoint: a range of logs may be large, an endless body must not fill the memory.
 const LARGEST_RESPONSE_BYTES: usize = 64 << 20;
 
@@ -119,6 +126,8 @@ struct Endpoint {
     name: String,
     /// Whether it named the right chain id.
     verified: AtomicBool,
+    /// What it says it is.
+    client_version: OnceLock<String>,
 }
 
 #[derive(Debug)]
@@ -128,6 +137,7 @@ struct Inner {
     client: reqwest::Client,
     timeout: Duration,
     chain_id: OnceLock<u64>,
+    metrics: RpcMetrics,
     reachability: watch::Sender<Reachability>,
     component: Mutex<Option<Component>>,
 }
@@ -153,6 +163,7 @@ impl Endpoints {
             ),
             url: url.clone(),
             verified: AtomicBool::new(false),
+            client_version: OnceLock::new(),
         });
         let client = reqwest::Client::builder()
             .no_proxy()
@@ -165,6 +176,7 @@ impl Endpoints {
             client,
             timeout: settings.timeout,
             chain_id: settings.chain_id.map_or_else(OnceLock::new, OnceLock::from),
+            metrics: RpcMetrics::default(),
             reachability: watch::Sender::new(Reachability {
                 last_success: None,
                 unreachable_since: None,
@@ -177,6 +189,13 @@ impl Endpoints {
     /// Shows reachability as this health component from now on.
     pub fn report_health(&self, component: Component) {
         *self.inner.component.lock().unwrap_or_else(PoisonError::into_inner) = Some(component);
+    }
+
+    /// Registers how often and how long the endpoints are asked: `eigen_rpc_request_total` and
+    /// `eigen_rpc_request_duration_seconds`, names that EigenLayer's node specification prescribes. Give it a registry without a
+    /// prefix.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.inner.metrics.register(registry);
     }
 
     /// Asks every endpoint for its chain id and returns it. Unreachable endpoints are only warned about (they are asked
@@ -264,7 +283,7 @@ impl Inner {
         for offset in 0..self.endpoints.len() {
             let index = (first + offset) % self.endpoints.len();
             let endpoint = &self.endpoints[index];
-            match self.try_endpoint(endpoint, body.clone()).await {
+            match self.measured(endpoint, &request, body.clone()).await {
                 Ok(response) => {
                     if offset > 0 {
                         tracing::warn!(endpoint = endpoint.name, "using this RPC endpoint from now on");
@@ -283,6 +302,22 @@ impl Inner {
         }
         self.all_failed(&failures);
         Err(TransportErrorKind::custom_str(&failures.join("; ")))
+    }
+
+    /// One call to one endpoint, counted under each of its methods.
+    async fn measured(
+        &self,
+        endpoint: &Endpoint,
+        request: &RequestPacket,
+        body: Vec<u8>,
+    ) -> Result<ResponsePacket, Refusal> {
+        let began = Instant::now();
+        let outcome = self.try_endpoint(endpoint, body).await;
+        let version = endpoint.client_version.get().map_or("unknown", String::as_str);
+        for method in request.method_names() {
+            self.metrics.count(method, version, began.elapsed());
+        }
+        outcome
     }
 
     async fn try_endpoint(&self, endpoint: &Endpoint, body: Vec<u8>) -> Result<ResponsePacket, Refusal> {
@@ -306,7 +341,26 @@ impl Inner {
             return Err(Refusal::WrongChain { found, expected });
         }
         endpoint.verified.store(true, Ordering::Relaxed);
+        self.ask_what_it_is(endpoint).await;
         Ok(())
+    }
+
+    /// A label of the metrics and nothing else: an endpoint that does not say is used all the same.
+    async fn ask_what_it_is(&self, endpoint: &Endpoint) {
+        if endpoint.client_version.get().is_some() {
+            return;
+        }
+        let request = br#"{"jsonrpc":"2.0","id":0,"method":"web3_clientVersion","params":[]}"#.to_vec();
+        let answer = self.post(endpoint, request).await.ok();
+        let version = answer.and_then(|answer| {
+            let value = answer.first_payload()?.as_success()?;
+            serde_json::from_str::<String>(value.get()).ok()
+        });
+        if let Some(version) = version {
+            let version = version.chars().take(LONGEST_CLIENT_VERSION).collect();
+            // Another call may have been faster with the same.
+            let _ = endpoint.client_version.set(version);
+        }
     }
 
     async fn post(&self, endpoint: &Endpoint, body: Vec<u8>) -> Result<ResponsePacket, String> {

@@ -71,6 +71,7 @@ sol! {
         function getAllocatableMagnitude(address operator, address strategy) external view returns (uint64);
         function getAllocation(address operator, OperatorSet operatorSet, address strategy)
             external view returns (Allocation);
+        function getMaxMagnitude(address operator, address strategy) external view returns (uint64);
         function getMinimumSlashableStake(
             OperatorSet operatorSet, address[] operators, address[] strategies, uint32 futureBlock
         ) external view returns (uint256[][]);
@@ -93,6 +94,7 @@ sol! {
         function pubkeyRegistrationMessageHash(address operator) external view returns (G1Point);
         function quorumCount() external view returns (uint8);
         function quorumUpdateBlockNumber(uint8 quorumNumber) external view returns (uint256);
+        function updateSocket(string socket) external;
         function updateOperatorsForQuorum(address[][] operatorsPerQuorum, bytes quorumNumbers) external;
     }
 
@@ -114,6 +116,7 @@ sol! {
         error InvalidBLSSignatureOrPrivateKey();
         function getRegisteredPubkey(address operator) external view returns (G1Point, bytes32);
         function getOperatorPubkeyG2(address operator) external view returns (G2Point);
+        function getOperatorFromPubkeyHash(bytes32 pubkeyHash) external view returns (address);
         function getApk(uint8 quorumNumber) external view returns (G1Point);
     }
 

@@ -226,6 +226,41 @@ fn an_order_that_ended_in_or_before_its_close_block_is_in_no_task() {
 }
 
 #[test]
+fn what_nobody_answered_is_found_and_answers_are_judged_by_every_order_of_their_block() {
+    let mut tasks = Tasks::default();
+    tasks.apply(
+        1,
+        [
+            created(1, 4),
+            created(2, 4),
+            created(3, 4),
+            created(4, 4),
+            created(5, 9),
+        ],
+    );
+    tasks.apply(2, [bid_on(1, 1), bid_on(2, 1), bid_on(3, 1), bid_on(5, 1)]);
+    tasks.apply(3, [Fact::Ended { order_id: 1 }]);
+    let requeued = Fact::Requeued {
+        order_id: 2,
+        close_block: 9,
+    };
+    tasks.apply(5, [requeued]);
+    let ids = |orders: Vec<OpenOrder>| orders.iter().map(|order| order.order_id).collect::<Vec<_>>();
+    // 1 ended, 2 went on, 4 has no bid.
+    assert_eq!(ids(tasks.unanswered(0..=4)), [3]);
+    assert_eq!(ids(tasks.unanswered(..)), [3, 5], "2 has no bid yet");
+    assert_eq!(ids(tasks.rounds_of(4)), [1, 2, 3, 4]);
+    assert_eq!(
+        tasks.rounds_of(4)[0].bids,
+        [bid(1)],
+        "an answer may be wrong about an order that ended too"
+    );
+    tasks.apply(6, [bid_on(2, 2), Fact::Ended { order_id: 3 }]);
+    assert_eq!(ids(tasks.unanswered(..)), [2, 5]);
+    assert_eq!(tasks.rounds_of(4)[1].bids, [bid(1)]);
+}
+
+#[test]
 fn facts_about_orders_never_seen_are_left_out() {
     let mut tasks = Tasks::default();
     let requeued = Fact::Requeued {
