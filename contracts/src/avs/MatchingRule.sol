@@ -27,6 +27,9 @@ contract MatchingRule is IMatchingRule {
     uint256 private constant WORDS_PER_BLOCK = 8;
 
     uint256 private constant BID_BYTES = 96;
+    /// @dev The longest list that `createOrder` takes: as many are searched in six steps.
+    uint256 private constant LIST_CHUNK = 64;
+    uint256 private constant LIST_CHUNK_BYTES = 2048;
     /// @dev What {_judge} says of a bid that is not valid; no total comes near.
     uint256 private constant NOT_VALID = type(uint256).max;
 
@@ -67,11 +70,12 @@ contract MatchingRule is IMatchingRule {
         uint256 randomnessWeight;
     }
 
-    /// @dev A list of the terms, which ascends strictly: where it stands in calldata, and a bitmap of its ids modulo 256.
+    /// @dev A list of the terms, which ascends strictly, in chunks of {LIST_CHUNK} that are searched without counting: the first
+    /// is filled up with zeros in front. The bitmap of its ids modulo 256 spares most searches.
     struct Suppliers {
         uint256 bitmap;
-        uint256 offset;
-        uint256 length;
+        bool holdsZero;
+        uint256[] ids;
     }
 
     /// @dev A stream of draws: the key's rows, the next block, how many words of the last block are left, and those.
@@ -302,27 +306,27 @@ contract MatchingRule is IMatchingRule {
         uint256 provider = uint32(offer >> 148);
         uint256 fizz = uint32(offer >> 116);
         uint256 supplier = fizz != 0 ? fizz : provider;
-        if (criteria.wanted.length != 0 && !_isListed(criteria.wanted, supplier)) return false;
+        if (criteria.wanted.bitmap != 0 && !_isListed(criteria.wanted, supplier)) return false;
         if (_isListed(criteria.excluded, provider)) return false;
         return fizz == 0 || !_isListed(criteria.excluded, fizz);
     }
 
-    function _isListed(Suppliers memory list, uint256 supplier) private pure returns (bool) {
-        unchecked {
-            if ((list.bitmap >> (supplier & 0xff)) & 1 == 0) return false;
-            uint256 offset = list.offset;
-            (uint256 low, uint256 high) = (0, list.length);
-            while (low < high) {
-                uint256 middle = (low + high) >> 1;
-                uint256 found;
-                assembly ("memory-safe") {
-                    found := calldataload(add(offset, shl(5, middle)))
-                }
-                if (found == supplier) return true;
-                if (found < supplier) low = middle + 1;
-                else high = middle;
+    function _isListed(Suppliers memory list, uint256 supplier) private pure returns (bool listed) {
+        if ((list.bitmap >> (supplier & 0xff)) & 1 == 0) return false;
+        if (supplier == 0) return list.holdsZero;
+        uint256[] memory ids = list.ids;
+        assembly ("memory-safe") {
+            let end := add(ids, shl(5, mload(ids)))
+            for { let chunk := ids } lt(chunk, end) { chunk := add(chunk, LIST_CHUNK_BYTES) } {
+                // The last word before the first id that is not below the supplier: 32, 16, 8, 4, 2 and 1 words on, or not.
+                let last := add(chunk, shl(10, lt(mload(add(chunk, 0x400)), supplier)))
+                last := add(last, shl(9, lt(mload(add(last, 0x200)), supplier)))
+                last := add(last, shl(8, lt(mload(add(last, 0x100)), supplier)))
+                last := add(last, shl(7, lt(mload(add(last, 0x80)), supplier)))
+                last := add(last, shl(6, lt(mload(add(last, 0x40)), supplier)))
+                last := add(last, shl(5, lt(mload(add(last, 0x20)), supplier)))
+                listed := or(listed, eq(mload(add(last, 0x20)), supplier))
             }
-            return false;
         }
     }
 
@@ -339,43 +343,59 @@ contract MatchingRule is IMatchingRule {
             }
             // Active is the highest of its bits.
             if (capacity >> 252 != 1) return (NOT_VALID, 0);
-            smallest = _headroom((capacity >> 84) & 0xfffff, (capacity >> 104) & 0xfffff, criteria.cpu);
-            if (smallest == NOT_VALID) return (NOT_VALID, 0);
-            uint256 score = _headroom((capacity >> 44) & 0xfffff, (capacity >> 64) & 0xfffff, criteria.memory_);
-            if (score == NOT_VALID) return (NOT_VALID, 0);
-            if (score < smallest) smallest = score;
-            if (criteria.storage_ != 0) {
-                score = _headroom(capacity & 0x3fffff, (capacity >> 22) & 0x3fffff, criteria.storage_);
-                if (score == NOT_VALID) return (NOT_VALID, 0);
-                if (score < smallest) smallest = score;
-            }
-            if (criteria.gpuCount != 0) {
-                (score, gpuEntry) = _gpuHeadroom(criteria, capacity >> 124);
-                if (score == NOT_VALID) return (NOT_VALID, 0);
-                if (score < smallest) smallest = score;
-            }
-        }
-    }
 
-    /// @dev `asked` is at least one, so what fits has a total to divide by.
-    function _headroom(uint256 free, uint256 total, uint256 asked) private pure returns (uint256) {
-        unchecked {
-            if (free < asked || free > total) return NOT_VALID;
-            return (free - asked) * FULL_SCORE / total;
+            // Of what is left and what is in use, each above its width if it is negative: too little free, or more than there is.
+            // What is asked is at least one, so what fits has a total to divide by.
+            uint256 free = (capacity >> 84) & 0xfffff;
+            uint256 total = (capacity >> 104) & 0xfffff;
+            uint256 left = free - criteria.cpu;
+            if ((left | (total - free)) >> 255 != 0) return (NOT_VALID, 0);
+            smallest = left * FULL_SCORE / total;
+
+            free = (capacity >> 44) & 0xfffff;
+            total = (capacity >> 64) & 0xfffff;
+            left = free - criteria.memory_;
+            if ((left | (total - free)) >> 255 != 0) return (NOT_VALID, 0);
+            uint256 score = left * FULL_SCORE / total;
+            if (score < smallest) smallest = score;
+
+            uint256 asked = criteria.storage_;
+            if (asked != 0) {
+                free = capacity & 0x3fffff;
+                total = (capacity >> 22) & 0x3fffff;
+                left = free - asked;
+                if ((left | (total - free)) >> 255 != 0) return (NOT_VALID, 0);
+                score = left * FULL_SCORE / total;
+                if (score < smallest) smallest = score;
+            }
+
+            asked = criteria.gpuCount;
+            if (asked != 0) {
+                (score, gpuEntry) = _gpuScore(asked, criteria.gpus, capacity >> 124);
+                if (score < smallest || score == NOT_VALID) smallest = score;
+            }
         }
     }
 
     /// @dev The first entry of an acceptable model with enough free serves: id 8 at 24 | total 12 at 12 | free 12 at 0.
-    function _gpuHeadroom(Criteria memory criteria, uint256 entries) private pure returns (uint256, uint256) {
-        unchecked {
-            for (uint256 index = 0; index < 4; ++index) {
-                if ((criteria.gpus >> ((entries >> 24) & 0xff)) & 1 != 0) {
-                    uint256 score = _headroom(entries & 0xfff, (entries >> 12) & 0xfff, criteria.gpuCount);
-                    if (score != NOT_VALID) return (score, index);
+    function _gpuScore(uint256 asked, uint256 models, uint256 entries)
+        private
+        pure
+        returns (uint256 score, uint256 gpuEntry)
+    {
+        score = NOT_VALID;
+        assembly ("memory-safe") {
+            for {} lt(gpuEntry, 4) { gpuEntry := add(gpuEntry, 1) } {
+                let free := and(entries, 0xfff)
+                let total := and(shr(12, entries), 0xfff)
+                let left := sub(free, asked)
+                let fits := iszero(shr(255, or(left, sub(total, free))))
+                if and(fits, shr(and(shr(24, entries), 0xff), models)) {
+                    score := div(mul(left, FULL_SCORE), total)
+                    break
                 }
-                entries >>= 32;
+                entries := shr(32, entries)
             }
-            return (NOT_VALID, 0);
         }
     }
 
@@ -442,24 +462,28 @@ contract MatchingRule is IMatchingRule {
 
     /// @dev Whether the list ascends strictly; if so, it is ready to be searched.
     function _readList(Suppliers memory list, uint32[] calldata suppliers) private pure returns (bool ascends) {
-        uint256 bitmap = 0;
-        uint256 offset;
-        ascends = true;
-        assembly ("memory-safe") {
-            offset := suppliers.offset
-            let end := add(offset, shl(5, suppliers.length))
-            // So that the first is above it, even zero.
-            let previous := not(0)
-            for { let at := offset } lt(at, end) { at := add(at, 0x20) } {
-                let supplier := calldataload(at)
-                ascends := and(ascends, gt(add(supplier, 1), add(previous, 1)))
-                previous := supplier
-                bitmap := or(bitmap, shl(and(supplier, 0xff), 1))
+        unchecked {
+            if (suppliers.length == 0) return true;
+            uint256[] memory ids = new uint256[]((suppliers.length + LIST_CHUNK - 1) / LIST_CHUNK * LIST_CHUNK);
+            uint256 bitmap = 0;
+            ascends = true;
+            assembly ("memory-safe") {
+                let size := shl(5, suppliers.length)
+                calldatacopy(sub(add(add(ids, 0x20), shl(5, mload(ids))), size), suppliers.offset, size)
+                // So that the first is above it, even zero.
+                let previous := not(0)
+                let end := add(suppliers.offset, size)
+                for { let at := suppliers.offset } lt(at, end) { at := add(at, 0x20) } {
+                    let supplier := calldataload(at)
+                    ascends := and(ascends, gt(add(supplier, 1), add(previous, 1)))
+                    previous := supplier
+                    bitmap := or(bitmap, shl(and(supplier, 0xff), 1))
+                }
             }
+            list.bitmap = bitmap;
+            list.holdsZero = suppliers[0] == 0;
+            list.ids = ids;
         }
-        list.bitmap = bitmap;
-        list.offset = offset;
-        list.length = suppliers.length;
     }
 
     /// @dev Token ids end at 31; of an order with another token, the card is asked for a bit that the mask takes away.
