@@ -337,21 +337,20 @@ contract MatchingTaskManager is IMatchingTaskManager, AccessManaged {
     /// @dev Opens leases and reports their worth to the verifier, which reverts if what stands behind the answer does not cover
     /// them.
     function _openCapped(address verifier, uint32 closeBlock, uint256[] calldata matches) private {
-        uint64[] memory open = _openOrders(closeBlock, matches);
+        uint64[] memory open = _openOrders(matches);
         _orderBook.openLeases(closeBlock, matches, msg.sender);
         ISingleMatchmaker(verifier).hold(_valuesOf(open));
     }
 
-    /// @dev Orders of an answer that it can open leases for. Matches that are malformed are left to the order book to refuse.
-    function _openOrders(uint32 closeBlock, uint256[] calldata matches) private view returns (uint64[] memory open) {
+    /// @dev Orders of an answer that are no leases yet. Matches that are malformed are left to the order book to refuse.
+    function _openOrders(uint256[] calldata matches) private view returns (uint64[] memory open) {
         open = new uint64[](matches.length);
         uint256 count = 0;
         uint256 cursor = 0;
         while (cursor < matches.length) {
             uint256 ranks = uint8(matches[cursor]);
             uint64 orderId = uint64(matches[cursor] >> 8);
-            (uint256 word,,) = _orderBook.orderRecord(orderId);
-            if (word.state() == OrderState.Open && word.closeBlock() == closeBlock) open[count++] = orderId;
+            if (_isOpen(orderId)) open[count++] = orderId;
             cursor += ranks == 0 ? 1 : 3 + ranks;
         }
         assembly ("memory-safe") {

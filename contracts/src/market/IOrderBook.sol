@@ -12,7 +12,7 @@ interface IOrderBook {
     /// @param maximumBidWindow Longest bid window an order may ask for, in blocks.
     /// @param responseWindow Blocks after the close block in which a response is taken; at most 256.
     /// @param matchWindow Blocks after the response window in which anyone may run the rule on chain for an order that nobody
-    /// answered. Only then may anyone expire it.
+    /// answered. Only then may anyone expire it. With the response window at most 8191: so far back block hashes reach.
     /// @param challengeWindow Seconds after a lease's start in which nothing is paid out.
     /// @param bidLimit Bids an order takes.
     /// @param paramsVersion Version of the matching parameters new orders must name.

@@ -198,6 +198,35 @@ contract MatchOrderTest is TaskManagerTest {
         _refused(orderId, abi.encodeWithSelector(IMatchingTaskManager.OrderNotOpen.selector, orderId));
     }
 
+    // ---------------------------------------------------------------------- gas
+
+    function test_matchOrder_1() public {
+        assertLe(_gasOf(1, "matchOrder.1"), 250_000, "one bid");
+    }
+
+    /// @dev As many bids as an order takes, every one of another provider.
+    function test_matchOrder_512() public {
+        assertLe(_gasOf(BID_LIMIT, "matchOrder.512"), 16_777_216 / 2, "half of what a transaction may use");
+    }
+
+    function _gasOf(uint256 count, string memory name) private returns (uint256 gas) {
+        uint64 orderId = _createOrder();
+        for (uint256 index = 0; index < count; ++index) {
+            (address owner,) = _addProvider(string.concat("bidder", vm.toString(index)));
+            _noteBid(owner, orderId, uint96(50e18 + (index * 7_919) % 512));
+        }
+        uint256 closeBlock = book.order(orderId).closeBlock;
+        uint256[] memory bids = _bidsOf(orderId);
+        bytes memory data =
+            abi.encodeCall(IMatchingTaskManager.matchOrder, (orderId, _terms(), bids, _bidOrderOf(bids)));
+        _roll(closeBlock + RESPONSE_WINDOW + 1, closeBlock);
+        vm.prank(responder);
+        (bool success,) = address(tasks).call(data);
+        gas = vm.snapshotGasLastCall("Market", name);
+        assertTrue(success, "matched");
+        assertState(orderId, OrderState.Leased);
+    }
+
     // ------------------------------------------------------------------ refused
 
     function test_matchOrder_tooEarlyAndTooLate() public {
