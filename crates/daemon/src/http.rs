@@ -1,23 +1,24 @@
 //! The operations endpoint: `/metrics`, `/healthz`, `/readyz`, and listeners that name what they could not bind.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::extract::{ConnectInfo, State};
+use axum::http::{Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::Service;
 
+use crate::connections::Connections;
 use crate::{Health, Metrics};
 
 /// `/metrics`, `/healthz` and `/readyz`, to merge into a binary's own router or to serve alone.
@@ -94,7 +95,7 @@ pub async fn bind(address: SocketAddr, purpose: &'static str) -> Result<(TcpList
 pub struct ConnectionLimits {
     /// Connections at once: well below the usual 1 024 file descriptors of a process.
     pub connections: usize,
-    /// Connections at once from one address.
+    /// Connections at once from one IPv4 address or IPv6 /64.
     pub connections_per_address: usize,
     /// For a request's header, and the longest time that a connection may be idle between two requests.
     pub header_timeout: Duration,
@@ -118,8 +119,9 @@ const LAST_REQUEST: Duration = Duration::from_secs(30);
 /// Wait after the operating system refused to accept: a busy loop helps nobody.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `router` until `stop` is cancelled, then lets the requests in flight finish. Run it through
-/// [`crate::Shutdown::spawn_critical`], whose deadline ends connections that do not.
+/// Serves `router` until `stop` is cancelled, then lets the requests in flight finish. Handlers may take
+/// `ConnectInfo<SocketAddr>`. Run it through [`crate::Shutdown::spawn_critical`], whose deadline ends connections that do
+/// not.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> std::io::Result<()> {
     serve_within(listener, router, stop, ConnectionLimits::default()).await
 }
@@ -131,7 +133,7 @@ pub async fn serve_within(
     stop: CancellationToken,
     limits: ConnectionLimits,
 ) -> std::io::Result<()> {
-    let places = Places::new(limits);
+    let places = Connections::new(limits.connections, limits.connections_per_address);
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -146,13 +148,13 @@ pub async fn serve_within(
                 continue;
             }
         };
-        let Some(place) = places.take(address.ip()) else {
+        let Ok(place) = places.take(address.ip()) else {
             tracing::debug!(%address, "too many connections");
             continue;
         };
         let (router, stop) = (router.clone(), stop.clone());
         connections.spawn(async move {
-            connection(stream, router, stop, limits).await;
+            connection(stream, address, router, stop, limits).await;
             drop(place);
         });
     }
@@ -162,11 +164,24 @@ pub async fn serve_within(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken, limits: ConnectionLimits) {
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    router: Router,
+    stop: CancellationToken,
+    limits: ConnectionLimits,
+) {
+    // Answers are small and whole: holding them back for more gains nothing.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(address));
+        // A router is always ready.
+        router.clone().call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     tokio::select! {
         // Clients that go in the middle are no event.
@@ -179,55 +194,6 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken, 
         () = tokio::time::sleep(limits.lifetime) => connection.as_mut().graceful_shutdown(),
     }
     let _ = tokio::time::timeout(LAST_REQUEST, connection).await;
-}
-
-/// Who holds how many connections.
-#[derive(Debug)]
-struct Places {
-    limits: ConnectionLimits,
-    open: Mutex<BTreeMap<IpAddr, usize>>,
-}
-
-/// One connection's place; given back when dropped.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-}
-
-impl Places {
-    fn new(limits: ConnectionLimits) -> Arc<Self> {
-        Arc::new(Self {
-            limits,
-            open: Mutex::default(),
-        })
-    }
-
-    fn take(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
-        let address = address.to_canonical();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = open.get(&address).copied().unwrap_or(0);
-        if own >= self.limits.connections_per_address || open.values().sum::<usize>() >= self.limits.connections {
-            return None;
-        }
-        open.insert(address, own + 1);
-        Some(Place {
-            places: self.clone(),
-            address,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.places.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = open.get_mut(&self.address) {
-            *own -= 1;
-            if *own == 0 {
-                open.remove(&self.address);
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -349,22 +315,5 @@ mod tests {
         assert!(ended.is_ok(), "kept open for {PATIENCE:?}");
         assert!(answer.starts_with(b"HTTP/1.1 200"), "answered before");
         stop.cancel();
-    }
-
-    #[test]
-    fn one_address_leaves_places_for_others() {
-        let places = Places::new(ConnectionLimits {
-            connections: 3,
-            connections_per_address: 2,
-            ..ConnectionLimits::default()
-        });
-        let (one, other) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        let first = places.take(one).expect("first");
-        let _second = places.take(one).expect("second");
-        assert!(places.take(one).is_none(), "a third of one address");
-        let _third = places.take(other).expect("another address");
-        assert!(places.take(other).is_none(), "a fourth in all");
-        drop(first);
-        places.take(one).expect("came back");
     }
 }

@@ -6,6 +6,7 @@
 //! drain.
 
 pub mod config;
+pub mod connections;
 pub mod directory_lock;
 pub mod health;
 pub mod http;

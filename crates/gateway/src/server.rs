@@ -6,7 +6,6 @@
 //! runs.
 
 mod body;
-mod connections;
 mod guard;
 mod metrics;
 
@@ -21,6 +20,7 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use daemon::connections::{Connections, Place};
 use http::Request;
 use http::request::Parts;
 use hyper::body::Incoming;
@@ -38,7 +38,6 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use self::body::Bodies;
-use self::connections::{Connections, Place};
 use self::guard::GuardedStream;
 pub use self::metrics::ServerMetrics;
 use crate::wire::{ErrorBody, ErrorCode, LARGEST_MANIFEST_BYTES};

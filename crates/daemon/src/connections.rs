@@ -1,4 +1,4 @@
-//! Who holds how many connections.
+//! Who holds how many connections: what every server that strangers may reach asks before it takes one.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts connections in all and per address, within limits.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub struct Connections {
     most: usize,
     most_per_address: usize,
     open: Mutex<Open>,
@@ -20,17 +20,18 @@ struct Open {
 
 /// One connection's place; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     connections: Arc<Connections>,
     address: IpAddr,
 }
 
 /// There is no place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Full;
+pub struct Full;
 
 impl Connections {
-    pub(super) fn new(most: usize, most_per_address: usize) -> Arc<Self> {
+    /// `most` in all, `most_per_address` from one IPv4 address or IPv6 /64.
+    pub fn new(most: usize, most_per_address: usize) -> Arc<Self> {
         Arc::new(Self {
             most,
             most_per_address,
@@ -38,7 +39,11 @@ impl Connections {
         })
     }
 
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
+    /// A place for a connection from `address`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn take(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
         let address = network_of(address);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_address = open.by_address.get(&address).copied().unwrap_or(0);
@@ -67,8 +72,9 @@ impl Drop for Place {
     }
 }
 
-/// A household has one IPv4 address or one IPv6 /64: within it addresses are free.
-fn network_of(address: IpAddr) -> IpAddr {
+/// What one client can have many of at no cost, as one: a household has one IPv4 address or one IPv6 /64, and within that
+/// addresses are free.
+pub fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();
