@@ -8,6 +8,6 @@ mod aggregate;
 mod key;
 mod point;
 
-pub use aggregate::{Aggregate, SignedBy, find_invalid};
+pub use aggregate::{Aggregate, SignedBy, find_invalid, sum_keys};
 pub use key::{KeyError, PublicKey, SecretKey, Signature};
 pub use point::{G1Point, G2Point, PointError, hash_to_g1, hash_to_g1_roots, sum_g1};

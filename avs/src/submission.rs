@@ -82,6 +82,8 @@ pub enum RefusalCode {
     UnknownOperator,
     /// 404: the aggregator does not know this close block under this hash; it may be behind, so send again.
     UnknownBlock,
+    /// 409: one matchmaker answers the tasks of this close block, without a quorum.
+    NoQuorum,
     /// 409: the operator signed another answer to this task before.
     Equivocation,
     /// 410: the response window is over.

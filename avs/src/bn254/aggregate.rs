@@ -65,6 +65,22 @@ impl Aggregate {
     }
 }
 
+/// Sum of keys, each as often as it counts; nothing for no key at all. With all operators' keys this is the key that every
+/// answer signed by all of them carries.
+pub fn sum_keys<'a>(keys: impl IntoIterator<Item = (&'a PublicKey, u8)>) -> Option<PublicKey> {
+    let (mut g1, mut g2) = (G1Projective::ZERO, G2Projective::ZERO);
+    for (key, multiplicity) in keys {
+        for _ in 0..multiplicity {
+            g1 += key.g1;
+            g2 += key.g2;
+        }
+    }
+    (!g2.is_zero()).then(|| PublicKey {
+        g1: g1.into_affine(),
+        g2: g2.into_affine(),
+    })
+}
+
 /// Indices of the signatures over one digest that are not their key's: one check when all are good, and about
 /// `2 * k * log2(n)` checks to name k culprits among n.
 ///
