@@ -2,28 +2,34 @@
 
 use std::collections::BTreeMap;
 
-use alloy::providers::RootProvider;
+use alloy::providers::{Provider, RootProvider};
 use alloy::rpc::types::Log;
 use alloy::sol_types::SolEvent;
 use alloy_primitives::{Address, B256};
 use avs::quorum::{Quorum, QuorumError, Quorums};
-use bindings::{IBlsQuorumVerifier, IMatchingTaskManager};
+use bindings::{IBlsQuorumVerifier, IMatchingTaskManager, IQuorumVerifier};
 use chain::network::Network;
 use chain::{BlockReference, Transactions};
 use eigenlayer::registration::Addresses;
 use eigenlayer::registry::{OperatorState, Registry, RegistryError};
 use tokio::sync::Mutex;
 
-use crate::collect::{AnsweredOnChain, BlockState, Member, Response, ResponseOutcome, TaskId};
+use crate::collect::{AnsweredOnChain, BlockState, Member, Response, ResponseOutcome, StateRead, TaskId};
 use crate::respond::{Responder, describe};
 
 /// Verifiers whose quorums are remembered; governance names a new one rarely.
 const VERIFIER_LIMIT: usize = 16;
 
 /// What the service asks of the chain.
-pub(crate) trait ChainAccess: Send + Sync + 'static {
-    /// Quorums and operators as of a block, or nothing if they cannot be read now.
-    fn read_state(&self, block: BlockReference) -> impl Future<Output = Option<BlockState>> + Send;
+pub trait ChainAccess: Send + Sync + 'static {
+    /// Quorums and operators as of a block.
+    fn read_state(&self, block: BlockReference) -> impl Future<Output = StateRead> + Send;
+
+    /// The canonical hash of a block far below the head, or nothing if it cannot be read now.
+    fn read_block(&self, number: u64) -> impl Future<Output = Option<B256>> + Send;
+
+    /// Takes back a response that is on its way.
+    fn abandon(&self, task: TaskId) -> impl Future<Output = ()> + Send;
 
     /// Posts a response and waits until it is in a block, or somebody else's is.
     fn respond(&self, response: &Response) -> impl Future<Output = ResponseOutcome> + Send;
@@ -32,6 +38,7 @@ pub(crate) trait ChainAccess: Send + Sync + 'static {
 /// The network's contracts.
 #[derive(Debug)]
 pub(crate) struct NetworkAccess {
+    provider: RootProvider,
     reader: Mutex<StateReader>,
     responder: Responder,
 }
@@ -45,24 +52,39 @@ impl NetworkAccess {
     ) -> Self {
         Self {
             reader: Mutex::new(StateReader::new(provider.clone(), network)),
-            responder: Responder::new(provider, transactions, network, response_window),
+            responder: Responder::new(provider.clone(), transactions, network, response_window),
+            provider,
         }
     }
 }
 
 impl ChainAccess for NetworkAccess {
-    async fn read_state(&self, block: BlockReference) -> Option<BlockState> {
+    async fn read_state(&self, block: BlockReference) -> StateRead {
         match self.reader.lock().await.read(block).await {
-            Ok(state) => Some(state),
+            Ok(read) => read,
             Err(error) => {
                 let reason = describe(&error);
                 tracing::warn!(
                     block = block.number,
                     "cannot read the operators' stakes: {reason}; trying again"
                 );
+                StateRead::Unavailable
+            }
+        }
+    }
+
+    async fn read_block(&self, number: u64) -> Option<B256> {
+        match self.provider.get_block_by_number(number.into()).await {
+            Ok(block) => block.map(|block| block.header.hash),
+            Err(error) => {
+                tracing::warn!(number, "cannot read a block: {}; trying again", describe(&error));
                 None
             }
         }
+    }
+
+    async fn abandon(&self, task: TaskId) {
+        self.responder.abandon(task).await;
     }
 
     async fn respond(&self, response: &Response) -> ResponseOutcome {
@@ -106,8 +128,8 @@ struct StateReader {
     provider: RootProvider,
     task_manager: Address,
     registry: Registry<RootProvider>,
-    /// Numbers and thresholds by verifier: a verifier has no storage, so they never change.
-    quorums: BTreeMap<Address, Vec<(u8, u8)>>,
+    /// Numbers and thresholds by verifier, or nothing where it has no quorums: neither ever changes.
+    quorums: BTreeMap<Address, Option<Vec<(u8, u8)>>>,
 }
 
 impl StateReader {
@@ -120,26 +142,36 @@ impl StateReader {
         }
     }
 
-    /// Three calls at most: the verifier, its quorums the first time, the operators.
-    async fn read(&mut self, block: BlockReference) -> Result<BlockState, StateError> {
+    /// Four calls at most: the verifier, what it is and its quorums the first time, the operators.
+    async fn read(&mut self, block: BlockReference) -> Result<StateRead, StateError> {
         let number = block.number as u32;
         let manager = IMatchingTaskManager::new(self.task_manager, &self.provider);
         let verifier = manager.quorumVerifierAt(number).call().await?;
         if !self.quorums.contains_key(&verifier) {
-            let found = IBlsQuorumVerifier::new(verifier, &self.provider)
-                .quorums()
-                .call()
-                .await?;
+            let found = self.quorums_of(verifier).await?;
             if self.quorums.len() >= VERIFIER_LIMIT {
                 self.quorums.clear();
             }
-            let pairs = found.numbers.into_iter().zip(found.thresholds);
-            self.quorums.insert(verifier, pairs.collect());
+            self.quorums.insert(verifier, found);
         }
-        let quorums = &self.quorums[&verifier];
+        let Some(quorums) = &self.quorums[&verifier] else {
+            return Ok(StateRead::SingleMatchmaker);
+        };
         let numbers: Vec<u8> = quorums.iter().map(|(number, _)| *number).collect();
         let state = self.registry.operator_state(number, &numbers).await?;
-        block_state(block, quorums, state).map_err(|source| StateError::Quorums { verifier, source })
+        let state = block_state(block, quorums, state).map_err(|source| StateError::Quorums { verifier, source })?;
+        Ok(StateRead::Quorums(Box::new(state)))
+    }
+
+    async fn quorums_of(&self, verifier: Address) -> Result<Option<Vec<(u8, u8)>>, StateError> {
+        if IQuorumVerifier::new(verifier, &self.provider).capped().call().await? {
+            return Ok(None);
+        }
+        let found = IBlsQuorumVerifier::new(verifier, &self.provider)
+            .quorums()
+            .call()
+            .await?;
+        Ok(Some(found.numbers.into_iter().zip(found.thresholds).collect()))
     }
 }
 

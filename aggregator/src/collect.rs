@@ -6,11 +6,19 @@
 //! the collector keep anything), and one that contradicts what is held in the same operator's name (so that nobody can
 //! keep an operator from being counted by sending rubbish before it). An operator counts once per task, for what it
 //! validly signed first; a second answer signed by it is equivocation and changes nothing.
+//!
+//! Everything an outsider can make wait is bounded, and done in turns: source by source, and behind one source operator by
+//! operator ([`turns`]). A source that sent a signature that does not verify is not believed unchecked for a while.
 
 mod block;
+mod checks;
+mod following;
 mod message;
+mod stragglers;
 mod submissions;
 mod task;
+mod turns;
+mod waiting;
 
 #[cfg(test)]
 mod cases;
@@ -19,23 +27,27 @@ mod cluster;
 #[cfg(test)]
 pub(crate) mod fixture;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
 use avs::bn254::{self, SignedBy};
 use avs::quorum::OperatorId;
-use avs::response;
-use avs::submission::{RefusalCode, SubmissionStatus};
+use avs::submission::SubmissionStatus;
 use chain::BlockReference;
 
 pub use block::{BlockState, Member};
 pub use message::{
-    Action, AnsweredOnChain, Claim, Moment, Note, Record, Refusal, Response, ResponseOutcome, Submission, TallyView,
-    TaskId, TaskView, Ticket,
+    Action, AnsweredOnChain, Claim, Moment, Note, Record, Refusal, Response, ResponseOutcome, Source, StateRead,
+    Submission, TallyView, TaskId, TaskView, Ticket,
 };
+pub use stragglers::StragglerSettings;
+
+use checks::{Introduction, Job, QueuedCheck};
+use following::{Block, Finished, Skipped, StateSlot};
+use stragglers::Attendance;
 use task::{Phase, Step, Task};
+use turns::Turns;
 
 /// Blocks that an operator may be ahead of us.
 const BLOCKS_AHEAD: u64 = 2;
@@ -45,8 +57,12 @@ const STATE_RETRY: Duration = Duration::from_millis(250);
 const WAITING_LIMIT: usize = 1_024;
 /// Match words of all waiting submissions together.
 const WAITING_BYTES: usize = 8 << 20;
-/// Checks under way that no response waits for: about 50 ms of work, and a task needs one of them.
-const CHECK_LIMIT: usize = 64;
+/// Checks that wait for their turn and that no response waits for: about 200 ms of work, and a task needs one of them.
+const CHECK_LIMIT: usize = 256;
+/// Sources that are not believed unchecked.
+const SUSPECT_LIMIT: usize = 4_096;
+/// Blocks for which a source is not believed unchecked.
+const SUSPICION: u64 = 64;
 /// Match words of all tasks together.
 const HELD_BYTES: usize = 256 << 20;
 /// Finished tasks that are remembered, to say so.
@@ -57,56 +73,24 @@ const ANSWER_DEPTH: u64 = 12;
 /// What the deciding depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CollectorSettings {
-    /// Wait for further signers once the quorum is there.
-    pub straggler_wait: Duration,
+    /// How long further signers are waited for once the quorum is there.
+    pub stragglers: StragglerSettings,
     /// Blocks after the close block in which a response is taken.
     pub response_window: u64,
     /// How long a submission waits for its close block or for the operators' stakes to be read.
     pub block_patience: Duration,
-}
-
-#[derive(Debug)]
-struct Block {
-    hash: B256,
-    /// Orders with a bid that close in it, and so the most chunks it can have.
-    closing_orders: u32,
-    state: StateSlot,
-}
-
-#[derive(Debug)]
-enum StateSlot {
-    Missing,
-    Reading,
-    Ready(Arc<BlockState>),
-    Failed { again: Moment },
+    /// Checks that outsiders can cause and that run at the same time. Those a response waits for run beside them.
+    pub checks_at_once: usize,
 }
 
 #[derive(Debug, Clone)]
 struct Pending {
     /// Who waits for an answer; nobody for what was stored before a restart.
     ticket: Option<Ticket>,
+    source: Source,
     submission: Submission,
     /// The signature was checked and is the operator's.
     checked: bool,
-}
-
-#[derive(Debug)]
-struct Job {
-    claims: Vec<Claim>,
-    purpose: Purpose,
-}
-
-#[derive(Debug)]
-enum Purpose {
-    Quorum(TaskId),
-    /// The first claim is this submission's, a second one what is held in the same name.
-    Submission(Box<Pending>),
-}
-
-#[derive(Debug, Clone)]
-struct Finished {
-    block: u64,
-    view: TaskView,
 }
 
 /// Collects signatures of all tasks.
@@ -115,15 +99,25 @@ pub struct Collector {
     settings: CollectorSettings,
     head: Option<BlockReference>,
     blocks: BTreeMap<u64, Block>,
+    /// Blocks below the head that close orders, and that the follower left out because it was far behind.
+    skipped: BTreeMap<u64, Skipped>,
     tasks: BTreeMap<TaskId, Task>,
     recent: BTreeMap<TaskId, Finished>,
+    attendance: Attendance,
     waiting: Vec<(Moment, Pending)>,
     jobs: BTreeMap<u64, Job>,
     next_job: u64,
-    /// Operators one of whose submissions is being checked: one at a time.
-    in_check: BTreeSet<(TaskId, OperatorId)>,
-    /// Submissions of an answer that is being checked for the first time.
-    introductions: BTreeMap<(TaskId, B256), Vec<Pending>>,
+    queue: Turns<QueuedCheck>,
+    /// Checks of single submissions under way.
+    running: usize,
+    /// Submissions that are being checked or wait for it: one of a source and operator for each task.
+    in_check: BTreeSet<(TaskId, OperatorId, Source)>,
+    /// Answers that are being checked for the first time.
+    introductions: BTreeMap<(TaskId, B256), Introduction>,
+    /// To be considered again.
+    again: VecDeque<Pending>,
+    /// Sources that sent a signature that does not verify, and the block until which they are not believed.
+    suspects: BTreeMap<Source, u64>,
     timers: BTreeSet<(Moment, TaskId)>,
     held_bytes: usize,
     waiting_bytes: usize,
@@ -136,13 +130,19 @@ impl Collector {
             settings,
             head: None,
             blocks: BTreeMap::new(),
+            skipped: BTreeMap::new(),
             tasks: BTreeMap::new(),
             recent: BTreeMap::new(),
+            attendance: Attendance::default(),
             waiting: Vec::new(),
             jobs: BTreeMap::new(),
             next_job: 0,
+            queue: Turns::new(CHECK_LIMIT),
+            running: 0,
             in_check: BTreeSet::new(),
             introductions: BTreeMap::new(),
+            again: VecDeque::new(),
+            suspects: BTreeMap::new(),
             timers: BTreeSet::new(),
             held_bytes: 0,
             waiting_bytes: 0,
@@ -159,11 +159,7 @@ impl Collector {
     pub fn next_deadline(&self) -> Option<Moment> {
         let timer = self.timers.first().map(|(moment, _)| *moment);
         let waiting = self.waiting.iter().map(|(deadline, _)| *deadline).min();
-        let reads = self.blocks.values().filter_map(|block| match block.state {
-            StateSlot::Failed { again } => Some(again),
-            _ => None,
-        });
-        [timer, waiting, reads.min()].into_iter().flatten().min()
+        [timer, waiting, self.next_read()].into_iter().flatten().min()
     }
 
     /// Time passed.
@@ -172,227 +168,13 @@ impl Collector {
             && moment <= now
         {
             self.timers.pop_first();
+            if let Some(task) = self.tasks.get_mut(&task) {
+                task.timer = None;
+            }
             self.advance(task, now);
         }
-        let again: Vec<u64> = self
-            .blocks
-            .iter()
-            .filter(|(_, block)| matches!(block.state, StateSlot::Failed { again } if again <= now))
-            .map(|(number, _)| *number)
-            .collect();
-        for number in again {
-            self.read_state(number);
-        }
-        for (deadline, pending) in self.take_waiting(|deadline, _| *deadline <= now) {
-            debug_assert!(deadline <= now, "only what is due was taken");
-            let close_block = pending.submission.task.close_block;
-            let refusal = if self.blocks.contains_key(&u64::from(close_block)) {
-                Refusal::new(RefusalCode::Busy, "the operators' stakes cannot be read now")
-            } else {
-                Refusal::new(
-                    RefusalCode::UnknownBlock,
-                    format!("close block {close_block} is not known here yet"),
-                )
-            };
-            self.answer(pending.ticket, Err(refusal));
-        }
-    }
-
-    // ---------------------------------------------------------------- chain
-
-    /// A block became canonical. `closing_orders` counts the orders with a bid that close in it; `chain_head` is the newest
-    /// block known of.
-    pub fn block_applied(
-        &mut self,
-        block: BlockReference,
-        closing_orders: u32,
-        answers: &[AnsweredOnChain],
-        chain_head: u64,
-        now: Moment,
-    ) {
-        self.head = Some(block);
-        self.blocks.insert(
-            block.number,
-            Block {
-                hash: block.hash,
-                closing_orders,
-                state: StateSlot::Missing,
-            },
-        );
-        for answer in answers {
-            self.answered_on_chain(*answer, block.number);
-        }
-        self.retire();
-        // Signatures come within milliseconds: the stakes are read while operators still match.
-        if closing_orders > 0 && block.number + BLOCKS_AHEAD >= chain_head {
-            self.read_state(block.number);
-        }
-        self.reconsider(block.number, now);
-        if block.number >= chain_head {
-            let ids: Vec<TaskId> = self.tasks.keys().copied().collect();
-            for id in ids {
-                self.advance(id, now);
-            }
-        }
-    }
-
-    /// No block above this height is canonical any more.
-    pub fn reverted(&mut self, above: u64) {
-        self.blocks.split_off(&(above + 1));
-        self.head = self.blocks.last_key_value().map(|(number, block)| BlockReference {
-            number: *number,
-            hash: block.hash,
-        });
-        let gone: Vec<TaskId> = self
-            .tasks
-            .keys()
-            .filter(|task| u64::from(task.close_block) > above)
-            .copied()
-            .collect();
-        for task in gone {
-            self.remove(task);
-            self.note(Note::Dropped { task });
-        }
-        for task in self.tasks.values_mut() {
-            if matches!(task.phase, Phase::Answered { block, .. } if block > above) {
-                task.phase = Phase::Collecting;
-            }
-        }
-        self.recent
-            .retain(|task, finished| finished.block <= above && u64::from(task.close_block) <= above);
-    }
-
-    /// The stakes as of a block were read, or could not be.
-    pub fn state_read(&mut self, block: BlockReference, state: Option<BlockState>, now: Moment) {
-        let Some(known) = self
-            .blocks
-            .get_mut(&block.number)
-            .filter(|known| known.hash == block.hash)
-        else {
-            return;
-        };
-        known.state = match state {
-            Some(state) => StateSlot::Ready(Arc::new(state)),
-            None => StateSlot::Failed {
-                again: now + STATE_RETRY,
-            },
-        };
-        self.reconsider(block.number, now);
-    }
-
-    fn read_state(&mut self, number: u64) {
-        let Some(block) = self.blocks.get_mut(&number) else {
-            return;
-        };
-        if matches!(block.state, StateSlot::Reading | StateSlot::Ready(_)) {
-            return;
-        }
-        block.state = StateSlot::Reading;
-        let hash = block.hash;
-        self.actions.push(Action::ReadState(BlockReference { number, hash }));
-    }
-
-    fn answered_on_chain(&mut self, answer: AnsweredOnChain, block: u64) {
-        let AnsweredOnChain {
-            task: id,
-            responder,
-            matches_hash,
-        } = answer;
-        let mut differs = false;
-        match self.tasks.get_mut(&id) {
-            Some(task) => {
-                task.phase = Phase::Answered {
-                    block,
-                    responder: Some(responder),
-                };
-                let ours = task.verified_quorum().and_then(|digest| task.candidates.get(&digest));
-                differs = ours.is_some_and(|candidate| response::matches_hash(&candidate.matches) != matches_hash);
-            }
-            None => {
-                let view = TaskView {
-                    close_block: id.close_block,
-                    chunk: id.chunk,
-                    params_version: None,
-                    digest: None,
-                    signatures: 0,
-                    operators: Vec::new(),
-                    quorum_reached: false,
-                    answered: true,
-                    responded_by: Some(responder),
-                    tally: Vec::new(),
-                };
-                self.remember(id, Finished { block, view });
-            }
-        }
-        self.note(Note::Answered { task: id, responder });
-        if differs {
-            self.note(Note::AnsweredDifferently { task: id, responder });
-        }
-        self.note_minority(id);
-    }
-
-    /// Names those who signed something else than what the quorum signed.
-    fn note_minority(&mut self, id: TaskId) {
-        let Some(task) = self.tasks.get(&id) else { return };
-        let Some(winner) = task.verified_quorum() else { return };
-        let notes: Vec<Note> = task
-            .held
-            .iter()
-            .filter(|(_, held)| held.verified && held.digest != winner)
-            .map(|(operator, held)| Note::Minority {
-                task: id,
-                operator: task.state.address(operator),
-                digest: held.digest,
-            })
-            .collect();
-        self.actions.extend(notes.into_iter().map(Action::Note));
-    }
-
-    /// Lets go of tasks that are over, and of blocks that no task can name any more.
-    fn retire(&mut self) {
-        let Some(head) = self.head.map(|head| head.number) else {
-            return;
-        };
-        let over = |close_block: u64| head >= close_block + self.settings.response_window;
-        let finished: Vec<TaskId> = self
-            .tasks
-            .iter()
-            .filter(|(id, task)| {
-                let deep = matches!(task.phase, Phase::Answered { block, .. } if head >= block + ANSWER_DEPTH);
-                deep || over(u64::from(id.close_block))
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in finished {
-            let Some(task) = self.remove(id) else { continue };
-            let block = match task.phase {
-                Phase::Answered { block, .. } => block,
-                _ => {
-                    let signatures = task.held.len();
-                    self.note(Note::WindowOver { task: id, signatures });
-                    head
-                }
-            };
-            let view = task.view();
-            self.remember(id, Finished { block, view });
-        }
-        let oldest = head.saturating_sub(self.settings.response_window + 1);
-        self.blocks = self.blocks.split_off(&oldest);
-    }
-
-    fn remember(&mut self, id: TaskId, finished: Finished) {
-        self.recent.insert(id, finished);
-        while self.recent.len() > RECENT_LIMIT {
-            self.recent.pop_first();
-        }
-    }
-
-    fn remove(&mut self, id: TaskId) -> Option<Task> {
-        let task = self.tasks.remove(&id)?;
-        self.held_bytes -= task.bytes();
-        self.timers.retain(|(_, timed)| *timed != id);
-        self.actions.push(Action::Finish(id));
-        Some(task)
+        self.read_again(now);
+        self.end_waits(now);
     }
 
     // -------------------------------------------------------------- response
@@ -432,24 +214,35 @@ impl Collector {
             return;
         };
         let Some(task) = self.tasks.get_mut(&id) else { return };
-        let step = task.step(now, head, self.settings.straggler_wait);
+        let step = task.step(now, head, &self.settings.stragglers, &self.attendance);
         if let Step::Check(_) = step {
             task.checking = true;
         }
         if let Some((digest, signatures)) = task.newly_reached() {
-            self.note(Note::QuorumReached {
+            self.actions.push(Action::Note(Note::QuorumReached {
                 task: id,
                 digest,
                 signatures,
-            });
+            }));
         }
         match step {
             Step::Nothing => {}
             Step::Wait(until) => {
+                if let Some(earlier) = task.timer.replace(until) {
+                    self.timers.remove(&(earlier, id));
+                }
                 self.timers.insert((until, id));
             }
-            Step::Check(claims) => self.start_job(claims, Purpose::Quorum(id), true),
-            Step::Respond(response) => self.actions.push(Action::Respond(response)),
+            Step::Check(claims) => self.check_quorum(id, claims),
+            Step::Respond(response) => {
+                if task.failures == 0 {
+                    let absent: BTreeSet<&OperatorId> = response.non_signers.iter().collect();
+                    let members = response.state.operators.keys();
+                    let signers = members.filter(|operator| !absent.contains(operator));
+                    self.attendance.record(signers, response.non_signers.iter());
+                }
+                self.actions.push(Action::Respond(response));
+            }
         }
     }
 
@@ -470,8 +263,11 @@ impl Collector {
 
     /// Tasks in memory, and submissions that wait.
     pub fn sizes(&self) -> (usize, usize) {
-        let behind: usize = self.introductions.values().map(Vec::len).sum();
-        (self.tasks.len(), self.waiting.len() + self.jobs.len() + behind)
+        let behind: usize = self.introductions.values().map(Introduction::behind).sum();
+        (
+            self.tasks.len(),
+            self.waiting.len() + self.jobs.len() + self.queue.len() + behind,
+        )
     }
 
     // --------------------------------------------------------------- private
@@ -486,8 +282,21 @@ impl Collector {
         self.actions.push(Action::Note(note));
     }
 
-    fn note_invalid(&mut self, task: TaskId, operator: Address, digest: B256) {
-        self.note(Note::InvalidSignature { task, operator, digest });
+    /// A signature in the operator's name that is not its key's: whoever sent it is not believed unchecked for a while.
+    fn note_invalid(&mut self, task: TaskId, operator: Address, digest: B256, source: Source) {
+        if source != Source::STORE {
+            let until = self.head.map_or(0, |head| head.number) + SUSPICION;
+            if self.suspects.len() >= SUSPECT_LIMIT && !self.suspects.contains_key(&source) {
+                self.suspects.pop_first();
+            }
+            self.suspects.insert(source, until);
+        }
+        self.note(Note::InvalidSignature {
+            task,
+            operator,
+            digest,
+            source,
+        });
     }
 
     fn address_of(&self, submission: &Submission) -> Address {

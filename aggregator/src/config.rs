@@ -13,6 +13,8 @@ use daemon::config::{Problems, Validate};
 use daemon::secret::SecretError;
 use url::Url;
 
+use crate::collect::StragglerSettings;
+
 /// Environment variables that override the file start with this.
 pub const ENVIRONMENT_PREFIX: &str = "SPHERON_AGGREGATOR";
 
@@ -34,6 +36,10 @@ daemon::section! {
         pub collect: CollectSettings,
         /// Orders that nobody will answer any more.
         pub expire: ExpireSettings,
+        /// Stakes that have to be fresh for an answer to be taken.
+        pub refresh: RefreshSettings,
+        /// The aggregate key of all operators.
+        pub prove_key: ProveKeySettings,
         /// How the chain is read.
         pub chain: ChainSettings,
         /// How transactions are sent.
@@ -65,13 +71,21 @@ daemon::section! {
     /// How signatures are collected.
     #[derive(PartialEq)]
     pub struct CollectSettings {
-        /// Milliseconds to wait for further signers once the quorum is there. Each one missing costs about 17000 gas, and
-        /// waiting longer than the block takes costs a block.
+        /// Longest wait in milliseconds for further signers once the quorum is there. Nobody is waited for when all signed,
+        /// nor those who missed the last tasks.
         pub straggler_wait_ms: u64 = 50,
+        /// What a millisecond of delay is worth, in gas: each operator that is missing costs 16300 gas, and is waited for
+        /// only while the wait costs less. 0: as long as allowed.
+        pub delay_gas_per_ms: u64 = 1000,
         /// Submissions that may wait for the collector before senders are told to come again.
         pub queue_length: usize = 4096,
         /// Megabytes that submissions may take together until they are answered; senders beyond that come again later.
         pub receive_megabytes: usize = 32,
+        /// Submissions that one address (IPv4 address or IPv6 /64) may have unanswered; it may also take no more than a
+        /// quarter of the megabytes. Raise it where operators come through one proxy.
+        pub source_in_flight: usize = 256,
+        /// Those of them in one operator's name.
+        pub operator_in_flight: usize = 64,
     }
 }
 
@@ -83,6 +97,31 @@ daemon::section! {
         pub enabled: bool = true,
         /// Most orders in one transaction.
         pub batch: usize = 50,
+    }
+}
+
+daemon::section! {
+    /// Refreshing the operators' stakes, without which a quorum verifier with an age limit takes no answer. Costs gas and
+    /// earns nothing by itself; aggregators take turns.
+    #[derive(PartialEq)]
+    pub struct RefreshSettings {
+        /// Whether to do it.
+        pub enabled: bool = true,
+        /// Age from which stakes are refreshed, in percent of the oldest that is taken. Each aggregator adds up to half of
+        /// what is left, by its address.
+        pub at_percent: u64 = 50,
+    }
+}
+
+daemon::section! {
+    /// Proving on chain, once for every change of the operators, that the aggregate key of all of them is one key: every
+    /// answer that all sign then costs about 10000 gas less.
+    #[derive(PartialEq)]
+    pub struct ProveKeySettings {
+        /// Whether to do it.
+        pub enabled: bool = true,
+        /// Blocks for which the operators must have been the same.
+        pub settle_blocks: u64 = 16,
     }
 }
 
@@ -148,8 +187,33 @@ impl Validate for CollectSettings {
         if !(2..=4_096).contains(&self.receive_megabytes) {
             problems.invalid("receive_megabytes", "must be 2 to 4096");
         }
+        if self.source_in_flight == 0 {
+            problems.invalid("source_in_flight", "must be at least 1");
+        }
+        if self.operator_in_flight == 0 {
+            problems.invalid("operator_in_flight", "must be at least 1");
+        }
     }
 }
+
+impl CollectSettings {
+    pub(crate) fn stragglers(&self) -> StragglerSettings {
+        StragglerSettings {
+            longest_wait: Duration::from_millis(self.straggler_wait_ms),
+            delay_gas_per_millisecond: self.delay_gas_per_ms,
+        }
+    }
+}
+
+impl Validate for RefreshSettings {
+    fn problems(&self, problems: &mut Problems) {
+        if !(1..=90).contains(&self.at_percent) {
+            problems.invalid("at_percent", "must be 1 to 90");
+        }
+    }
+}
+
+impl Validate for ProveKeySettings {}
 
 impl Validate for ExpireSettings {
     fn problems(&self, problems: &mut Problems) {
@@ -234,7 +298,7 @@ mod tests {
     #[test]
     fn every_problem_is_in_one_report() {
         let text = "network = \"absent.json\"\n[keys]\necdsa = \"absent.key\"\n[collect]\nqueue_length = 0\n\
-                    [expire]\nbatch = 0\n[chain]\npoll_interval = \"1ms\"\nunknown = 1\n";
+                    [expire]\nbatch = 0\n[refresh]\nat_percent = 95\n[chain]\npoll_interval = \"1ms\"\nunknown = 1\n";
         let report = daemon::config::parse::<Config>("aggregator.toml", text, ENVIRONMENT_PREFIX, &[])
             .expect_err("nothing in it is right");
         let text = report.to_string();
@@ -242,6 +306,7 @@ mod tests {
             "keys.ecdsa",
             "collect.queue_length",
             "expire.batch",
+            "refresh.at_percent",
             "chain.poll_interval",
             "chain.unknown",
             "network",
@@ -253,7 +318,16 @@ mod tests {
     #[test]
     fn the_example_names_every_section() {
         let example = daemon::config::example::<Config>();
-        for section in ["[http]", "[keys]", "[collect]", "[expire]", "[chain]", "[transactions]"] {
+        for section in [
+            "[http]",
+            "[keys]",
+            "[collect]",
+            "[expire]",
+            "[refresh]",
+            "[prove_key]",
+            "[chain]",
+            "[transactions]",
+        ] {
             assert!(example.contains(section), "{section} is missing:\n{example}");
         }
         assert!(example.contains("straggler_wait_ms = 50"), "{example}");

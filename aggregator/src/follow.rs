@@ -1,5 +1,6 @@
 //! Follows the chain: keeps checkpoint and open orders in one transaction, and tells the collector afterwards.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use alloy_primitives::Address;
@@ -19,7 +20,7 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// What the collector is told of the chain.
 #[derive(Debug)]
-pub(crate) enum ChainChange {
+pub enum ChainChange {
     Applied {
         block: BlockReference,
         /// Orders with a bid that close in it.
@@ -29,13 +30,21 @@ pub(crate) enum ChainChange {
     Reverted {
         above: u64,
     },
+    /// Blocks that were left out far behind the head and that close orders, each with how many.
+    Skipped {
+        closing: Vec<(u64, u32)>,
+    },
 }
 
+/// Changes that belong together.
 #[derive(Debug)]
-pub(crate) struct ChainNews {
-    pub(crate) changes: Vec<ChainChange>,
-    pub(crate) head: BlockReference,
-    pub(crate) caught_up: bool,
+pub struct ChainNews {
+    /// In order.
+    pub changes: Vec<ChainChange>,
+    /// The newest block known of.
+    pub head: BlockReference,
+    /// Whether the last change is that block.
+    pub caught_up: bool,
 }
 
 /// The blocks applied before a restart, oldest first, each with the orders that closed in it.
@@ -44,6 +53,21 @@ pub(crate) fn history(connection: &Connection) -> rusqlite::Result<Vec<(BlockRef
         .into_iter()
         .map(|block| Ok((block, orders::closing(connection, block.number)?)))
         .collect()
+}
+
+/// Close blocks that a task can still name and that are not among the blocks applied before a restart.
+pub(crate) fn skipped_before(
+    connection: &Connection,
+    history: &[(BlockReference, u32)],
+    response_window: u64,
+) -> rusqlite::Result<Vec<(u64, u32)>> {
+    let Some((tip, _)) = history.last() else {
+        return Ok(Vec::new());
+    };
+    let oldest = tip.number.saturating_sub(response_window);
+    let mut closing = orders::closing_between(connection, oldest, tip.number)?;
+    closing.retain(|(number, _)| !history.iter().any(|(block, _)| block.number == *number));
+    Ok(closing)
 }
 
 #[derive(Debug)]
@@ -135,7 +159,19 @@ pub(crate) fn take_over(
     followed: Followed,
 ) -> rusqlite::Result<Vec<ChainChange>> {
     let mut changes = Vec::with_capacity(events.len());
+    // The newest block before, as far as it is still canonical, and the newest after.
+    let mut before = checkpoint::load_history(transaction)?.last().map(|block| block.number);
+    let mut applied = BTreeSet::new();
     for event in events {
+        match &event {
+            Event::Applied(block) => {
+                applied.insert(block.number);
+            }
+            Event::Reverted { above } => {
+                before = before.map(|before| before.min(*above));
+                applied.retain(|number| number <= above);
+            }
+        }
         checkpoint::save(transaction, &event)?;
         orders::apply(transaction, followed.order_book, &event)?;
         changes.push(match event {
@@ -153,6 +189,17 @@ pub(crate) fn take_over(
             }
             Event::Reverted { above } => ChainChange::Reverted { above },
         });
+    }
+    if let Some(&tip) = applied.last() {
+        let oldest = tip.saturating_sub(followed.response_window);
+        let first = before.map_or(oldest, |before| oldest.max(before + 1));
+        if applied.range(first..).count() as u64 <= tip.saturating_sub(first) {
+            let mut closing = orders::closing_between(transaction, first, tip)?;
+            closing.retain(|(number, _)| !applied.contains(number));
+            if !closing.is_empty() {
+                changes.push(ChainChange::Skipped { closing });
+            }
+        }
     }
     Ok(changes)
 }

@@ -1,18 +1,23 @@
 //! Collects operators' signatures, checks the quorum, posts the response.
 //!
-//! Deciding: [`collect`]. Around it: `api` receives, `follow` and `chain` read, `respond` and `expire` send, `store`
-//! keeps, and [`service`] joins them. Holds no privilege: anyone may run one, and the first to land wins the match fee.
+//! Deciding: [`collect`]. Around it: [`api`] receives (within what `sources` allows), [`follow`] and [`chain`] read,
+//! `respond` sends, `store` keeps, and [`service`] joins them. Beside it, jobs that nothing waits for: `expire`, `refresh`,
+//! `prove_key`. Holds no privilege: anyone may run one, and the first to land wins the match fee.
 
-mod api;
-mod chain;
+pub mod api;
+pub mod chain;
 pub mod collect;
 pub mod config;
 mod expire;
-mod follow;
+pub mod follow;
 pub mod metrics;
 mod orders;
+mod prove_key;
+mod refresh;
 mod respond;
 pub mod service;
+mod sources;
 pub mod store;
+mod verifiers;
 
 pub use config::Config;

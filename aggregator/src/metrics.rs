@@ -21,6 +21,11 @@ pub(crate) struct ReasonLabel {
     reason: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct QuorumLabel {
+    pub(crate) quorum: u8,
+}
+
 /// Operators are labels only once the chain named them as members, so that nobody can make up labels.
 #[derive(Debug, Clone)]
 pub struct AggregatorMetrics {
@@ -50,6 +55,12 @@ pub struct AggregatorMetrics {
     unanswered: Counter,
     /// Orders this aggregator expired
     pub(crate) expired: Counter,
+    /// Blocks since the last refresh of a quorum's stakes that counts
+    pub(crate) stake_age: Family<QuorumLabel, Gauge>,
+    /// Refreshes of a quorum's stakes by this aggregator
+    pub(crate) refreshed: Counter,
+    /// Aggregate keys this aggregator proved on chain
+    pub(crate) keys_proven: Counter,
     /// Tasks in memory
     pub(crate) tasks: Gauge,
     /// Submissions that wait for a block or a check
@@ -74,6 +85,9 @@ impl Default for AggregatorMetrics {
             failed: Counter::default(),
             unanswered: Counter::default(),
             expired: Counter::default(),
+            stake_age: Family::default(),
+            refreshed: Counter::default(),
+            keys_proven: Counter::default(),
             tasks: Gauge::default(),
             waiting: Gauge::default(),
             latency: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
@@ -128,6 +142,21 @@ impl AggregatorMetrics {
             self.unanswered.clone(),
         );
         registry.register("orders_expired", "Orders this aggregator expired", self.expired.clone());
+        registry.register(
+            "stake_age_blocks",
+            "Blocks since the last refresh of a quorum's stakes that counts",
+            self.stake_age.clone(),
+        );
+        registry.register(
+            "stake_refreshes",
+            "Refreshes of a quorum's stakes by this aggregator",
+            self.refreshed.clone(),
+        );
+        registry.register(
+            "keys_proven",
+            "Aggregate keys this aggregator proved on chain",
+            self.keys_proven.clone(),
+        );
         registry.register("tasks", "Tasks in memory", self.tasks.clone());
         registry.register(
             "waiting",
@@ -159,9 +188,14 @@ impl AggregatorMetrics {
                 self.accepted.inc();
                 tracing::debug!(%task, %operator, "signature taken");
             }
-            Note::InvalidSignature { task, operator, digest } => {
+            Note::InvalidSignature {
+                task,
+                operator,
+                digest,
+                source,
+            } => {
                 self.invalid.get_or_create(&label(operator)).inc();
-                tracing::warn!(%task, %operator, %digest, "refused a signature in the operator's name: it does not verify");
+                tracing::warn!(%task, %operator, %digest, %source, "refused a signature in the operator's name: it does not verify");
             }
             Note::Equivocation {
                 task,

@@ -115,6 +115,27 @@ pub(crate) fn closing(connection: &Connection, block: u64) -> rusqlite::Result<u
         .query_row([block as i64], |row| row.get(0))
 }
 
+/// Blocks of a range that close orders with a bid, each with how many.
+pub(crate) fn closing_between(connection: &Connection, first: u64, last: u64) -> rusqlite::Result<Vec<(u64, u32)>> {
+    let numbers: Vec<u64> = connection
+        .prepare_cached(
+            "SELECT close_block FROM orders WHERE close_block BETWEEN ?1 AND ?2
+             UNION SELECT requeued_close_block FROM orders WHERE requeued_close_block BETWEEN ?1 AND ?2",
+        )?
+        .query_map((first as i64, last as i64), |row| {
+            row.get::<_, i64>(0).map(|number| number as u64)
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    let mut found = Vec::new();
+    for number in numbers {
+        let count = closing(connection, number)?;
+        if count > 0 {
+            found.push((number, count));
+        }
+    }
+    Ok(found)
+}
+
 /// Open orders that anyone may expire in block `block`: without a bid from the close block on, with one when the response
 /// window is over. Oldest first, at most `limit`.
 pub(crate) fn expirable(
@@ -230,6 +251,8 @@ mod tests {
         assert_eq!(index.expirable(15), [ID]);
         assert_eq!(index.expirable(16), [ID, 7]);
         assert_eq!((index.closing(5), index.closing(6)), (1, 0));
+        assert_eq!(closing_between(&index.0, 1, 9).expect("query"), [(5, 1)]);
+        assert_eq!(closing_between(&index.0, 6, 9).expect("query"), []);
         index.apply(&block(6, vec![log(&IOrderBook::OrderExpired { orderId: ID })]));
         assert_eq!(index.expirable(16), [7]);
     }

@@ -10,7 +10,7 @@ use chain::{Call, SubmitError, Transactions};
 use eigenlayer::registration::Addresses;
 use eigenlayer::registry::{ProofIndices, Registry, RegistryError};
 
-use crate::collect::{Response, ResponseOutcome};
+use crate::collect::{Response, ResponseOutcome, TaskId};
 
 /// Why a response could not be posted.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,11 @@ impl Responder {
         ResponseOutcome::AnsweredAlready { block }
     }
 
+    /// Takes back a response that is not in a block yet: reverting would cost more.
+    pub(crate) async fn abandon(&self, task: TaskId) {
+        self.transactions.cancel(&label(task)).await;
+    }
+
     async fn post(&self, response: &Response) -> Result<chain::Included, RespondError> {
         let block = response.state.block.number as u32;
         let indices = Registry::new(&self.provider, self.addresses.clone())
@@ -88,12 +93,8 @@ impl Responder {
             proof: encode_bls_proof(&proof(response, indices)?, &hash_to_g1_roots(response.digest)).into(),
         };
         // Estimated, and so tried, at the pending block: an answer that is already there costs nothing.
-        let call = Call::new(
-            format!("respond/{}", response.task),
-            self.task_manager,
-            call.abi_encode(),
-        )
-        .valid_until(u64::from(response.task.close_block) + self.response_window);
+        let call = Call::new(label(response.task), self.task_manager, call.abi_encode())
+            .valid_until(u64::from(response.task.close_block) + self.response_window);
         Ok(self.transactions.submit(call).await?)
     }
 
@@ -104,6 +105,10 @@ impl Responder {
         let block = answered.call().await.ok()?;
         (block != 0).then_some(u64::from(block))
     }
+}
+
+fn label(task: TaskId) -> String {
+    format!("respond/{task}")
 }
 
 /// Whether the trial at the pending block found an answer, perhaps of a transaction that is not in a block yet.
@@ -146,10 +151,10 @@ pub(crate) fn proof(response: &Response, indices: ProofIndices) -> Result<IBlsQu
     })
 }
 
-fn g1(point: G1Point) -> IBlsQuorumVerifier::G1Point {
+pub(crate) fn g1(point: G1Point) -> IBlsQuorumVerifier::G1Point {
     IBlsQuorumVerifier::G1Point { X: point.x, Y: point.y }
 }
 
-fn g2(point: G2Point) -> IBlsQuorumVerifier::G2Point {
+pub(crate) fn g2(point: G2Point) -> IBlsQuorumVerifier::G2Point {
     IBlsQuorumVerifier::G2Point { X: point.x, Y: point.y }
 }

@@ -6,27 +6,32 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, B256};
 use avs::response::Domain;
 use avs::submission::{RefusalCode, SubmissionStatus};
 use chain::network::Network;
 use chain::{BlockReference, Endpoints, Transactions};
 use daemon::health::{Component, Gate};
 use daemon::{DirectoryLock, Health, Metrics, Shutdown, Store, StoreError};
+use eigenlayer::registration::Addresses;
 use eyre::WrapErr;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, BODY_DEADLINE, Budget, Inquiry, TasksAnswer};
+use crate::api::{Api, Budget, Inquiry, TasksAnswer};
 use crate::chain::{ChainAccess, NetworkAccess};
 use crate::collect::{
-    self, Action, BlockState, Collector, CollectorSettings, Moment, Refusal, Response, ResponseOutcome, TaskId, Ticket,
+    self, Action, BlockState, Collector, CollectorSettings, Moment, Refusal, Response, ResponseOutcome, StateRead,
+    TaskId, Ticket,
 };
 use crate::config::Config;
 use crate::expire::Expirer;
 use crate::follow::{self, ChainChange, ChainNews};
 use crate::metrics::AggregatorMetrics;
+use crate::prove_key::KeyProver;
+use crate::refresh::Refresher;
 use crate::store::{self, Change};
+use crate::verifiers::Verifiers;
 
 /// Inquiries taken at once, and so the most signatures in one commit.
 const BATCH: usize = 256;
@@ -82,17 +87,11 @@ pub async fn start(config: Config, shutdown: Shutdown) -> eyre::Result<()> {
     metrics.register("aggregator", |registry| counts.register(registry));
     metrics.register("transactions", |registry| transactions.register_metrics(registry));
 
-    let (inquiries, inbox) = mpsc::channel(config.collect.queue_length);
-    let api = Api {
-        domain: Domain {
-            chain_id: network.chain_id,
-            task_manager: network.contracts.task_manager,
-        },
-        inquiries,
-        receiving: Arc::new(Semaphore::new(config.collect.receive_megabytes << 10)),
-        metrics: counts.clone(),
-        body_deadline: BODY_DEADLINE,
+    let domain = Domain {
+        chain_id: network.chain_id,
+        task_manager: network.contracts.task_manager,
     };
+    let (api, inbox) = Api::new(domain, &config.collect, counts.clone());
     let router = api
         .router()
         .merge(daemon::http::operations_router(health.clone(), metrics.clone()));
@@ -155,9 +154,10 @@ impl Parts {
     async fn into_service(self) -> eyre::Result<Service<NetworkAccess>> {
         let (window, match_window) = self.windows().await;
         let settings = CollectorSettings {
-            straggler_wait: Duration::from_millis(self.config.collect.straggler_wait_ms),
+            stragglers: self.config.collect.stragglers(),
             response_window: window,
             block_patience: BLOCK_PATIENCE,
+            checks_at_once: CHECKS_AT_ONCE,
         };
         let clock = Instant::now();
         let (history, collector) = collector_from(&self.store, settings, clock).await?;
@@ -180,21 +180,8 @@ impl Parts {
         });
 
         let provider = self.endpoints.provider();
-        let (head, head_seen) = watch::channel(None);
-        if self.config.expire.enabled {
-            let expirer = Expirer {
-                provider: provider.clone(),
-                transactions: self.transactions.clone(),
-                store: self.store.clone(),
-                order_book: self.network.contracts.order_book,
-                // After the operators' window anyone may still run the rule on chain.
-                response_window: window + match_window,
-                settings: self.config.expire.clone(),
-                metrics: self.counts.clone(),
-            };
-            self.shutdown
-                .spawn("expiring orders", expirer.run(head_seen, self.shutdown.token()));
-        }
+        let signals = Signals::default();
+        self.spawn_jobs(&signals, window + match_window);
         let access = NetworkAccess::new(provider, self.transactions.clone(), &self.network, window);
         let surroundings = Surroundings {
             own_address: self.transactions.sender(),
@@ -204,9 +191,56 @@ impl Parts {
             responses: self.responses,
             shutdown: self.shutdown,
             news,
-            head,
+            signals,
         };
         Ok(Service::new(access, collector, clock, surroundings))
+    }
+
+    /// What is done beside collecting; nothing waits for any of it. `expire_after` is in blocks after a close block.
+    fn spawn_jobs(&self, signals: &Signals, expire_after: u64) {
+        let provider = self.endpoints.provider();
+        if self.config.expire.enabled {
+            let expirer = Expirer {
+                provider: provider.clone(),
+                transactions: self.transactions.clone(),
+                store: self.store.clone(),
+                order_book: self.network.contracts.order_book,
+                // After the operators' window anyone may still run the rule on chain.
+                response_window: expire_after,
+                settings: self.config.expire.clone(),
+                metrics: self.counts.clone(),
+            };
+            let job = expirer.run(signals.head.subscribe(), self.shutdown.token());
+            self.shutdown.spawn("expiring orders", job);
+        }
+        let verifiers = Verifiers::new(provider.clone(), self.network.contracts.task_manager);
+        if self.config.refresh.enabled {
+            let refresher = Refresher {
+                provider,
+                transactions: self.transactions.clone(),
+                verifiers: verifiers.clone(),
+                addresses: Addresses::from(&self.network),
+                settings: self.config.refresh.clone(),
+                metrics: self.counts.clone(),
+            };
+            let job = refresher.run(signals.head.subscribe(), self.shutdown.token());
+            self.shutdown.spawn("refreshing stakes", job);
+        }
+        if self.config.prove_key.enabled {
+            let prover = KeyProver::new(
+                verifiers,
+                self.transactions.clone(),
+                &self.config.prove_key,
+                self.counts.clone(),
+            );
+            let job = prover.run(
+                signals.head.subscribe(),
+                signals.state.subscribe(),
+                signals.responding.subscribe(),
+                self.shutdown.token(),
+            );
+            self.shutdown.spawn("proving the aggregate key", job);
+        }
     }
 
     /// The response window and the match window after it, in blocks.
@@ -225,19 +259,28 @@ impl Parts {
 }
 
 /// The collector as the last process left it, and the blocks that process had applied.
-async fn collector_from(
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn collector_from(
     store: &Store,
     settings: CollectorSettings,
     clock: Instant,
 ) -> Result<(Vec<BlockReference>, Collector), StoreError> {
-    let (history, records) = store
-        .read(|connection| Ok((follow::history(connection)?, store::load(connection)?)))
+    let window = settings.response_window;
+    let (history, skipped, records) = store
+        .read(move |connection| {
+            let history = follow::history(connection)?;
+            let skipped = follow::skipped_before(connection, &history, window)?;
+            Ok((history, skipped, store::load(connection)?))
+        })
         .await?;
     let mut collector = Collector::new(settings);
     for (block, closing_orders) in &history {
         // Only what signatures name is read again: no block of the past is "now".
         collector.block_applied(*block, *closing_orders, &[], u64::MAX, clock.elapsed());
     }
+    collector.blocks_skipped(&skipped, clock.elapsed());
     if !records.is_empty() {
         tracing::info!(signatures = records.len(), "taking up what was collected before");
     }
@@ -250,40 +293,47 @@ async fn collector_from(
 /// What work in the background found.
 #[derive(Debug)]
 enum Finding {
-    Checked {
-        job: u64,
-        invalid: Vec<usize>,
-    },
-    StateRead {
-        block: BlockReference,
-        state: Option<Box<BlockState>>,
-    },
-    Responded {
-        task: TaskId,
-        outcome: ResponseOutcome,
-    },
+    Checked { job: u64, invalid: Vec<usize> },
+    StateRead { block: BlockReference, read: StateRead },
+    BlockRead { number: u64, hash: Option<B256> },
+    Responded { task: TaskId, outcome: ResponseOutcome },
 }
 
 type Reply = oneshot::Sender<Result<SubmissionStatus, Refusal>>;
 
-/// What the service works with beside the chain.
-struct Surroundings {
-    own_address: Address,
-    store: Store,
-    counts: AggregatorMetrics,
-    ready: Component,
-    responses: Component,
-    shutdown: Shutdown,
-    news: mpsc::Receiver<ChainNews>,
-    head: watch::Sender<Option<u64>>,
+/// What the jobs beside collecting are told.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// The newest block, once everything before it was taken in.
+    pub head: watch::Sender<Option<u64>>,
+    /// Quorums and operators as they were read last.
+    pub state: watch::Sender<Option<Arc<BlockState>>>,
+    /// Responses on their way.
+    pub responding: watch::Sender<usize>,
 }
 
-struct Service<C> {
+/// What the service works with beside the chain.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Responses are sent from it.
+    pub own_address: Address,
+    pub store: Store,
+    pub counts: AggregatorMetrics,
+    pub ready: Component,
+    pub responses: Component,
+    pub shutdown: Shutdown,
+    /// What the follower found.
+    pub news: mpsc::Receiver<ChainNews>,
+    pub signals: Signals,
+}
+
+/// The collector, the store and the way to the chain; operators come through the [`Api`].
+#[derive(Debug)]
+pub struct Service<C> {
     access: Arc<C>,
     collector: Collector,
     clock: Instant,
     surroundings: Surroundings,
-    checks: Arc<Semaphore>,
     results: mpsc::Receiver<Finding>,
     results_sender: mpsc::Sender<Finding>,
     /// Who waits, and the part of the budget for bodies that is taken until the answer: whether or not the sender is still
@@ -293,14 +343,14 @@ struct Service<C> {
 }
 
 impl<C: ChainAccess> Service<C> {
-    fn new(access: C, collector: Collector, clock: Instant, surroundings: Surroundings) -> Self {
+    /// `clock` is the one the collector was made with.
+    pub fn new(access: C, collector: Collector, clock: Instant, surroundings: Surroundings) -> Self {
         let (results_sender, results) = mpsc::channel(RESULTS);
         Self {
             access: Arc::new(access),
             collector,
             clock,
             surroundings,
-            checks: Arc::new(Semaphore::new(CHECKS_AT_ONCE)),
             results,
             results_sender,
             tickets: BTreeMap::new(),
@@ -308,7 +358,8 @@ impl<C: ChainAccess> Service<C> {
         }
     }
 
-    async fn run(mut self, mut inbox: mpsc::Receiver<Inquiry>, stop: CancellationToken) {
+    /// Until `stop`, or until nobody can ask any more.
+    pub async fn run(mut self, mut inbox: mpsc::Receiver<Inquiry>, stop: CancellationToken) {
         let mut inquiries = Vec::with_capacity(BATCH);
         loop {
             self.perform().await;
@@ -339,6 +390,7 @@ impl<C: ChainAccess> Service<C> {
     fn inquire(&mut self, inquiry: Inquiry) {
         match inquiry {
             Inquiry::Submit {
+                source,
                 submission,
                 reply,
                 budget,
@@ -346,7 +398,7 @@ impl<C: ChainAccess> Service<C> {
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 self.tickets.insert(ticket, (reply, budget));
-                self.collector.submit(ticket, *submission, self.clock.elapsed());
+                self.collector.submit(ticket, source, *submission, self.clock.elapsed());
             }
             Inquiry::Tasks {
                 close_block,
@@ -373,11 +425,12 @@ impl<C: ChainAccess> Service<C> {
                     .collector
                     .block_applied(block, closing_orders, &answers, news.head.number, now),
                 ChainChange::Reverted { above } => self.collector.reverted(above),
+                ChainChange::Skipped { closing } => self.collector.blocks_skipped(&closing, now),
             }
         }
         if news.caught_up {
             self.surroundings.ready.ok();
-            self.surroundings.head.send_replace(Some(news.head.number));
+            self.surroundings.signals.head.send_replace(Some(news.head.number));
         }
         let (tasks, waiting) = self.collector.sizes();
         self.surroundings.counts.tasks.set(tasks as i64);
@@ -388,8 +441,16 @@ impl<C: ChainAccess> Service<C> {
         let now = self.clock.elapsed();
         match finding {
             Finding::Checked { job, invalid } => self.collector.checked(job, &invalid, now),
-            Finding::StateRead { block, state } => self.collector.state_read(block, state.map(|state| *state), now),
+            Finding::StateRead { block, read } => {
+                if let StateRead::Quorums(state) = &read {
+                    let state = Arc::new(BlockState::clone(state));
+                    self.surroundings.signals.state.send_replace(Some(state));
+                }
+                self.collector.state_read(block, read, now);
+            }
+            Finding::BlockRead { number, hash } => self.collector.block_read(number, hash, now),
             Finding::Responded { task, outcome } => {
+                self.surroundings.signals.responding.send_modify(|count| *count -= 1);
                 match &outcome {
                     ResponseOutcome::Included => self.surroundings.responses.ok(),
                     ResponseOutcome::AnsweredAlready { .. } => {
@@ -416,7 +477,9 @@ impl<C: ChainAccess> Service<C> {
                 Action::Discard { task, operator } => changes.push(Change::Discard { task, operator }),
                 Action::Finish(task) => changes.push(Change::Finish(task)),
                 Action::ReadState(block) => self.read_state(block),
-                Action::Check { job, claims, urgent } => self.check(job, claims, urgent),
+                Action::ReadBlock(number) => self.read_block(number),
+                Action::Abandon { task, responder } => self.abandon(task, responder),
+                Action::Check { job, claims, .. } => self.check(job, claims),
                 Action::Respond(response) => self.respond(*response),
                 Action::Note(note) => self.surroundings.counts.note(&note, self.surroundings.own_address),
             }
@@ -461,21 +524,35 @@ impl<C: ChainAccess> Service<C> {
     fn read_state(&self, block: BlockReference) {
         let access = self.access.clone();
         self.in_background("reading stakes", async move {
-            let state = access.read_state(block).await.map(Box::new);
-            Finding::StateRead { block, state }
+            let read = access.read_state(block).await;
+            Finding::StateRead { block, read }
         });
     }
 
-    fn check(&self, job: u64, claims: Vec<collect::Claim>, urgent: bool) {
-        let checks = self.checks.clone();
+    fn read_block(&self, number: u64) {
+        let access = self.access.clone();
+        self.in_background("reading a block", async move {
+            let hash = access.read_block(number).await;
+            Finding::BlockRead { number, hash }
+        });
+    }
+
+    /// Ours is not needed any more, if the answer is somebody else's.
+    fn abandon(&self, task: TaskId, responder: Address) {
+        if responder == self.surroundings.own_address {
+            return;
+        }
+        let access = self.access.clone();
+        self.surroundings
+            .shutdown
+            .spawn("giving up a response", async move { access.abandon(task).await });
+    }
+
+    /// The collector says how many may run at the same time.
+    fn check(&self, job: u64, claims: Vec<collect::Claim>) {
         self.in_background("checking signatures", async move {
-            let permit = match urgent {
-                true => None,
-                false => checks.acquire_owned().await.ok(),
-            };
             let all: Vec<usize> = (0..claims.len()).collect();
             let invalid = tokio::task::spawn_blocking(move || collect::find_invalid(&claims)).await;
-            drop(permit);
             // What could not be checked does not count.
             let invalid = invalid.unwrap_or(all);
             Finding::Checked { job, invalid }
@@ -484,6 +561,7 @@ impl<C: ChainAccess> Service<C> {
 
     fn respond(&self, response: Response) {
         let access = self.access.clone();
+        self.surroundings.signals.responding.send_modify(|count| *count += 1);
         self.in_background("responding", async move {
             let outcome = access.respond(&response).await;
             Finding::Responded {

@@ -37,7 +37,7 @@ const SIGNATURES: &str = "
 
 /// A change of what is kept of tasks.
 #[derive(Debug)]
-pub(crate) enum Change {
+pub enum Change {
     Store(Record),
     Discard { task: TaskId, operator: OperatorId },
     Finish(TaskId),
@@ -57,7 +57,11 @@ pub fn open(directory: &Path) -> Result<Store, StoreError> {
     Store::open(&directory.join("aggregator.sqlite"), &migrations)
 }
 
-pub(crate) fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
+/// Writes changes, in order.
+///
+/// # Errors
+/// When SQLite refuses.
+pub fn apply(transaction: &Transaction<'_>, changes: &[Change]) -> rusqlite::Result<()> {
     for change in changes {
         match change {
             Change::Store(record) => insert(transaction, &record.submission)?,

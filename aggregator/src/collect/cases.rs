@@ -1,9 +1,11 @@
 //! Single cases of collecting, each with its own small cluster.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
+use avs::response;
 use avs::submission::{RefusalCode, SubmissionStatus};
 
 use super::fixture::{self, DOMAIN, Operator};
@@ -13,6 +15,10 @@ const WINDOW: u64 = 20;
 const CLOSE_BLOCK: u64 = 10;
 const STRAGGLER_WAIT: Duration = Duration::from_millis(50);
 const BLOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+fn source(number: u8) -> Source {
+    Source::from(IpAddr::from([192, 0, 2, number]))
+}
 
 /// Three operators of equal stake, threshold two thirds; checks and reads are done at once.
 struct Direct {
@@ -26,15 +32,26 @@ struct Direct {
     notes: Vec<Note>,
     finished: Vec<TaskId>,
     records: Vec<Record>,
+    source: Source,
+    /// Checks are done at once, unless a test holds them back.
+    hold_checks: bool,
+    checks: VecDeque<(u64, Vec<Claim>)>,
+    reads: Vec<u64>,
+    abandoned: Vec<TaskId>,
+    single_matchmaker: bool,
 }
 
 impl Direct {
     fn new() -> Self {
         let mut direct = Self {
             collector: Collector::new(CollectorSettings {
-                straggler_wait: STRAGGLER_WAIT,
+                stragglers: StragglerSettings {
+                    longest_wait: STRAGGLER_WAIT,
+                    delay_gas_per_millisecond: 0,
+                },
                 response_window: WINDOW,
                 block_patience: BLOCK_PATIENCE,
+                checks_at_once: 2,
             }),
             operators: Operator::many(3),
             block: fixture::block(CLOSE_BLOCK, 0),
@@ -45,6 +62,12 @@ impl Direct {
             notes: Vec::new(),
             finished: Vec::new(),
             records: Vec::new(),
+            source: source(1),
+            hold_checks: false,
+            checks: VecDeque::new(),
+            reads: Vec::new(),
+            abandoned: Vec::new(),
+            single_matchmaker: false,
         };
         for number in 1..=CLOSE_BLOCK {
             direct.apply(number, 1, &[]);
@@ -73,8 +96,15 @@ impl Direct {
                     Action::ReadState(block) => {
                         let stakes = vec![Some(1); self.operators.len()];
                         let state = fixture::state(block, &self.operators, &[(66, stakes.clone()), (66, stakes)]);
-                        self.collector.state_read(block, Some(state), self.clock);
+                        let read = match self.single_matchmaker {
+                            true => StateRead::SingleMatchmaker,
+                            false => StateRead::Quorums(Box::new(state)),
+                        };
+                        self.collector.state_read(block, read, self.clock);
                     }
+                    Action::ReadBlock(number) => self.reads.push(number),
+                    Action::Abandon { task, .. } => self.abandoned.push(task),
+                    Action::Check { job, claims, .. } if self.hold_checks => self.checks.push_back((job, claims)),
                     Action::Check { job, claims, .. } => {
                         self.collector.checked(job, &find_invalid(&claims), self.clock)
                     }
@@ -97,7 +127,7 @@ impl Direct {
     fn send(&mut self, submission: Submission) -> Ticket {
         let ticket = Ticket(self.tickets);
         self.tickets += 1;
-        self.collector.submit(ticket, submission, self.clock);
+        self.collector.submit(ticket, self.source, submission, self.clock);
         self.perform();
         ticket
     }
@@ -116,6 +146,13 @@ impl Direct {
     fn answer(&mut self, operator: usize, signer: usize, provider: u32) -> Result<SubmissionStatus, RefusalCode> {
         let ticket = self.send(self.signed(operator, signer, provider));
         self.answers[&ticket].clone().map_err(|refusal| refusal.code)
+    }
+
+    /// Does the check that was held back longest.
+    fn check_one(&mut self) {
+        let (job, claims) = self.checks.pop_front().expect("a check is under way");
+        self.collector.checked(job, &find_invalid(&claims), self.clock);
+        self.perform();
     }
 
     fn task(&self) -> TaskId {
@@ -159,8 +196,15 @@ fn rubbish_in_an_operators_name_does_not_keep_it_from_being_counted() {
             task: direct.task(),
             operator: direct.operators[1].member.address,
             digest: direct.signed(0, 0, 1).digest,
+            source: direct.source,
         })
     );
+    // Its source is not believed any more: what it sends is checked before it counts.
+    direct.hold_checks = true;
+    direct.send(direct.signed(2, 0, 1));
+    assert_eq!(direct.checks.len(), 1);
+    direct.check_one();
+    direct.hold_checks = false;
     assert_eq!(direct.answer(1, 1, 1), Ok(SubmissionStatus::Accepted));
     direct.pass(STRAGGLER_WAIT);
     assert_eq!(direct.responses.len(), 1);
@@ -346,4 +390,173 @@ fn a_task_answered_before_this_process_followed_is_not_tried_for_ever() {
     }
     assert_eq!(direct.responses.len(), 2);
     assert_eq!(direct.answer(0, 0, 1), Ok(SubmissionStatus::Answered));
+}
+
+#[test]
+fn nobody_is_waited_for_longer_than_its_absence_costs_or_who_stays_away() {
+    let mut direct = Direct::new();
+    direct.collector.settings.stragglers.delay_gas_per_millisecond = 1_630;
+    for (number, awaited) in [(11, true), (12, true), (13, true), (14, false)] {
+        direct.apply(number, 1, &[]);
+        direct.block = fixture::block(number, 0);
+        let before = direct.responses.len();
+        for operator in 0..2 {
+            direct.answer(operator, operator, 1).expect("accepted");
+        }
+        assert_eq!(direct.responses.len() == before, awaited, "block {number}");
+        direct.pass(Duration::from_millis(9));
+        assert_eq!(
+            direct.responses.len() == before,
+            awaited,
+            "block {number}: one millisecond is left"
+        );
+        direct.pass(Duration::from_millis(1));
+        assert_eq!(direct.responses.len(), before + 1, "block {number}");
+    }
+    // It is back in time once, and expected again.
+    direct.apply(15, 1, &[]);
+    direct.block = fixture::block(15, 0);
+    for operator in [2, 0, 1] {
+        direct.answer(operator, operator, 1).expect("accepted");
+    }
+    direct.apply(16, 1, &[]);
+    direct.block = fixture::block(16, 0);
+    let before = direct.responses.len();
+    for operator in 0..2 {
+        direct.answer(operator, operator, 1).expect("accepted");
+    }
+    assert_eq!(direct.responses.len(), before);
+}
+
+#[test]
+fn blocks_skipped_in_an_outage_are_looked_up_when_a_signature_names_them() {
+    let mut direct = Direct::new();
+    let skipped = fixture::block(CLOSE_BLOCK + 5, 0);
+    direct.apply(CLOSE_BLOCK + 12, 0, &[]);
+    direct.collector.blocks_skipped(&[(skipped.number, 1)], direct.clock);
+    direct.perform();
+    assert!(direct.reads.is_empty(), "nobody asked");
+    direct.block = skipped;
+    let waiting: Vec<Ticket> = (0..3)
+        .map(|operator| direct.send(direct.signed(operator, operator, 1)))
+        .collect();
+    assert_eq!(direct.reads, [skipped.number], "asked once");
+    direct.collector.block_read(skipped.number, None, direct.clock);
+    direct.pass(STATE_RETRY);
+    assert_eq!(direct.reads, [skipped.number; 2], "asked again");
+    direct
+        .collector
+        .block_read(skipped.number, Some(skipped.hash), direct.clock);
+    direct.perform();
+    for ticket in waiting {
+        assert_eq!(direct.answers[&ticket], Ok(SubmissionStatus::Accepted));
+    }
+    assert_eq!(direct.responses.len(), 1);
+    // One that closes nothing is not asked for.
+    direct.block = fixture::block(CLOSE_BLOCK + 6, 0);
+    assert_eq!(direct.answer(0, 0, 1), Err(RefusalCode::UnknownBlock));
+    assert_eq!(direct.reads.len(), 2);
+}
+
+#[test]
+fn a_single_matchmakers_close_block_takes_no_signatures() {
+    let mut direct = Direct::new();
+    direct.single_matchmaker = true;
+    direct.apply(CLOSE_BLOCK + 1, 1, &[]);
+    direct.block = fixture::block(CLOSE_BLOCK + 1, 0);
+    let ticket = direct.send(direct.signed(0, 0, 1));
+    let refusal = direct.answers[&ticket].clone().expect_err("there is no quorum");
+    assert_eq!(refusal.code, RefusalCode::NoQuorum);
+    assert!(!refusal.code.is_passing() && refusal.message.contains("matchmaker"));
+    assert!(direct.records.is_empty());
+}
+
+#[test]
+fn a_response_that_came_second_is_taken_back() {
+    let mut direct = Direct::new();
+    for operator in 0..3 {
+        direct.answer(operator, operator, 1).expect("accepted");
+    }
+    let answered = AnsweredOnChain {
+        task: direct.task(),
+        responder: Address::repeat_byte(9),
+        matches_hash: B256::ZERO,
+    };
+    direct.apply(CLOSE_BLOCK + 1, 0, &[answered]);
+    assert_eq!(direct.abandoned, [direct.task()]);
+    let lost = ResponseOutcome::AnsweredAlready {
+        block: Some(CLOSE_BLOCK + 1),
+    };
+    direct.collector.responded(direct.task(), lost, direct.clock);
+    for number in CLOSE_BLOCK + 2..CLOSE_BLOCK + 9 {
+        direct.apply(number, 0, &[]);
+    }
+    assert_eq!(
+        (direct.responses.len(), direct.abandoned.len()),
+        (1, 1),
+        "nothing more is sent"
+    );
+}
+
+#[test]
+fn who_floods_with_forgeries_keeps_nobody_else_out() {
+    let mut direct = Direct::new();
+    direct.hold_checks = true;
+    direct.source = source(66);
+    let mut refused = 0;
+    for provider in 10..10 + 2 * CHECK_LIMIT as u32 {
+        for operator in 0..3 {
+            direct.send(direct.signed(operator, (operator + 1) % 3, provider));
+            refused = direct.answers.len();
+        }
+    }
+    assert!(direct.collector.queue.len() <= CHECK_LIMIT, "what waits is bounded");
+    assert!(refused >= CHECK_LIMIT, "what is too much is refused: {refused}");
+    // The flood even claims the right answer before anybody honest does.
+    direct.send(direct.signed(0, 1, 1));
+    let honest: Vec<Ticket> = (0..3)
+        .map(|operator| {
+            direct.source = source(operator as u8);
+            direct.send(direct.signed(operator, operator, 1))
+        })
+        .collect();
+    // Two checks were under way before they came; after those they take turns with the flood.
+    let mut checks = 0;
+    while direct.responses.is_empty() {
+        direct.check_one();
+        checks += 1;
+        assert!(checks < 12, "the honest are still not heard");
+    }
+    for ticket in honest {
+        assert_eq!(direct.answers[&ticket], Ok(SubmissionStatus::Accepted));
+    }
+}
+
+#[test]
+fn many_heavy_liars_do_not_keep_an_answer_out_that_outweighs_each_of_them() {
+    let mut direct = Direct::new();
+    direct.operators = Operator::many(60);
+    direct.apply(CLOSE_BLOCK + 1, 1, &[]);
+    direct.block = fixture::block(CLOSE_BLOCK + 1, 0);
+    // Every place is taken by another answer.
+    for liar in 0..18 {
+        let _ = direct.answer(liar, liar, 100 + liar as u32);
+    }
+    let mut again: Vec<usize> = (18..60).collect();
+    for round in 0.. {
+        assert!(round < 3, "{} are still refused", again.len());
+        again.retain(|operator| match direct.answer(*operator, *operator, 1) {
+            Ok(_) => false,
+            Err(code) => {
+                assert_eq!(code, RefusalCode::Busy);
+                true
+            }
+        });
+        if again.is_empty() {
+            break;
+        }
+    }
+    direct.pass(STRAGGLER_WAIT);
+    assert_eq!(direct.responses.len(), 1, "42 of 60 reach 66 %");
+    assert_eq!(direct.responses[0].non_signers.len(), 18);
 }

@@ -1,5 +1,6 @@
 //! What goes into the collector and what comes out of it.
 
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,37 @@ pub type Moment = Duration;
 /// Names a submission whose sender waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
+
+/// Where a submission came from, as far as it can be told apart: an IPv4 address or an IPv6 /64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source(IpAddr);
+
+impl Source {
+    /// What was stored before a restart.
+    pub const STORE: Self = Self(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+}
+
+impl From<IpAddr> for Source {
+    fn from(address: IpAddr) -> Self {
+        Self(daemon::connections::network_of(address))
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// What was read of a close block's operators.
+#[derive(Debug, Clone)]
+pub enum StateRead {
+    Quorums(Box<BlockState>),
+    /// The block's tasks are answered by one matchmaker, without a quorum.
+    SingleMatchmaker,
+    /// Not now; it is tried again.
+    Unavailable,
+}
 
 /// A task as the chain keys its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -187,6 +219,8 @@ pub enum Action {
     Finish(TaskId),
     /// Read quorums and operators as of a block; answered with `Collector::state_read`.
     ReadState(chain::BlockReference),
+    /// Read the canonical hash of a block far below the head; answered with `Collector::block_read`.
+    ReadBlock(u64),
     /// Check signatures; answered with `Collector::checked`.
     Check {
         job: u64,
@@ -195,6 +229,11 @@ pub enum Action {
         urgent: bool,
     },
     Respond(Box<Response>),
+    /// The task was answered while our response is on its way: if it is another's answer, ours would spend gas for nothing.
+    Abandon {
+        task: TaskId,
+        responder: Address,
+    },
     Note(Note),
 }
 
@@ -210,6 +249,7 @@ pub enum Note {
         task: TaskId,
         operator: Address,
         digest: B256,
+        source: Source,
     },
     /// Two valid signatures over different answers to one task.
     Equivocation {

@@ -6,32 +6,42 @@ use avs::quorum::OperatorId;
 use avs::submission::{RefusalCode, SubmissionStatus};
 
 use super::block::BlockState;
-use super::message::{Action, Claim, Moment, Note, Record, Refusal, Submission, TaskId, Ticket};
-use super::task::{Held, Phase, Task};
-use super::{
-    BLOCKS_AHEAD, CHECK_LIMIT, Collector, HELD_BYTES, Job, Pending, Purpose, StateSlot, WAITING_BYTES, WAITING_LIMIT,
-};
+use super::following::StateSlot;
+use super::message::{Action, Moment, Note, Record, Refusal, Source, Submission, TaskId, Ticket};
+use super::task::{Held, NoRoom, Phase, Task};
+use super::{BLOCKS_AHEAD, Collector, HELD_BYTES, Pending};
 use alloy_primitives::B256;
 
 impl Collector {
     /// A signature came. It is answered by an [`Action::Answer`], now or later.
-    pub fn submit(&mut self, ticket: Ticket, submission: Submission, now: Moment) {
+    pub fn submit(&mut self, ticket: Ticket, source: Source, submission: Submission, now: Moment) {
         let pending = Pending {
             ticket: Some(ticket),
+            source,
             submission,
             checked: false,
         };
         self.consider(pending, now);
+        self.consider_again(now);
     }
 
     /// A signature that was stored before a restart.
     pub fn restore(&mut self, record: Record, now: Moment) {
         let pending = Pending {
             ticket: None,
+            source: Source::STORE,
             submission: record.submission,
             checked: false,
         };
         self.consider(pending, now);
+        self.consider_again(now);
+    }
+
+    /// Those whose reason to wait is gone. Each look answers one or finds it a place, so this ends.
+    pub(super) fn consider_again(&mut self, now: Moment) {
+        while let Some(pending) = self.again.pop_front() {
+            self.consider(pending, now);
+        }
     }
 
     /// What could not be stored does not count: its sender was told to come again.
@@ -43,7 +53,7 @@ impl Collector {
         }
     }
 
-    fn consider(&mut self, pending: Pending, now: Moment) {
+    pub(super) fn consider(&mut self, pending: Pending, now: Moment) {
         let id = pending.submission.task;
         let close_block = u64::from(id.close_block);
         let refuse = |code, message: String| Err(Refusal::new(code, message));
@@ -67,6 +77,9 @@ impl Collector {
         if close_block > head {
             return self.wait(pending, now);
         }
+        if self.ask_for_skipped(close_block) {
+            return self.wait(pending, now);
+        }
         let Some(block) = self.blocks.get(&close_block) else {
             let message = format!("close block {close_block} is not known here");
             return self.answer(pending.ticket, refuse(RefusalCode::UnknownBlock, message));
@@ -85,13 +98,19 @@ impl Collector {
             );
             return self.answer(pending.ticket, refuse(RefusalCode::UnknownBlock, message));
         }
-        let StateSlot::Ready(state) = &block.state else {
-            if matches!(block.state, StateSlot::Missing) {
-                self.read_state(close_block);
+        let state = match &block.state {
+            StateSlot::Ready(state) => state.clone(),
+            StateSlot::SingleMatchmaker => {
+                let message =
+                    format!("one matchmaker answers the tasks of close block {close_block}, without a quorum");
+                return self.answer(pending.ticket, refuse(RefusalCode::NoQuorum, message));
             }
-            return self.wait(pending, now);
+            StateSlot::Missing => {
+                self.read_state(close_block);
+                return self.wait(pending, now);
+            }
+            StateSlot::Reading | StateSlot::Failed { .. } => return self.wait(pending, now),
         };
-        let state = state.clone();
         if !state.operators.contains_key(&pending.submission.operator) {
             let message = format!(
                 "operator {} is in no quorum at block {close_block}",
@@ -121,14 +140,20 @@ impl Collector {
         } = pending.submission;
         let task = self.tasks.get(&id);
         let held = task.and_then(|task| task.held.get(&operator)).copied();
+        let known = task.is_some_and(|task| task.candidates.contains_key(&digest));
         let refuse = |code, message: &str| Err(Refusal::new(code, message));
         match held {
-            Some(held) if held.digest == digest && held.signature == signature => {
+            Some(held) if held.digest == digest && held.signature == signature && known => {
                 self.answer(pending.ticket, Ok(SubmissionStatus::Duplicate));
+            }
+            // Its answer had to make way, or found no room, and here are its words again.
+            Some(held) if held.digest == digest && held.signature == signature && held.verified => {
+                let checked = true;
+                self.accept(Pending { checked, ..pending }, state, now);
             }
             // One key makes one signature of one message.
             Some(held) if held.digest == digest && held.verified => {
-                self.note_invalid(id, state.address(&operator), digest);
+                self.note_invalid(id, state.address(&operator), digest, pending.source);
                 let refusal = refuse(
                     RefusalCode::InvalidSignature,
                     "the signature does not verify; a valid one is held",
@@ -150,180 +175,60 @@ impl Collector {
                 });
                 self.answer(pending.ticket, Err(equivocation(held.digest)));
             }
-            Some(held) => self.check(pending, Some(held), state),
-            None if pending.checked || task.is_some_and(|task| task.candidates.contains_key(&digest)) => {
-                self.accept(pending, state, now);
-            }
-            None => self.introduce(pending, state),
+            Some(held) if known || held.digest != digest => self.check(pending, Some(held), state),
+            _ if pending.checked => self.accept(pending, state, now),
+            _ if known && self.suspects.contains_key(&pending.source) => self.check(pending, None, state),
+            _ if known => self.accept(pending, state, now),
+            _ => self.introduce(pending, state),
         }
-    }
-
-    /// The first of an answer is checked; those of the same answer wait for the result.
-    fn introduce(&mut self, pending: Pending, state: &Arc<BlockState>) {
-        let key = (pending.submission.task, pending.submission.digest);
-        let Some(behind) = self.introductions.get_mut(&key) else {
-            self.introductions.insert(key, Vec::new());
-            return self.check(pending, None, state);
-        };
-        let operator = pending.submission.operator;
-        if behind.iter().any(|other| other.submission.operator == operator) {
-            return self.answer(pending.ticket, Err(busy()));
-        }
-        behind.push(pending);
-    }
-
-    fn check(&mut self, pending: Pending, held: Option<Held>, state: &Arc<BlockState>) {
-        let Submission {
-            task,
-            operator,
-            digest,
-            signature,
-            ..
-        } = pending.submission;
-        let Some(member) = state.operators.get(&operator) else {
-            return;
-        };
-        if self.in_check.len() >= CHECK_LIMIT || !self.in_check.insert((task, operator)) {
-            if held.is_none() {
-                self.release_introduction(&pending.submission);
-            }
-            return self.answer(pending.ticket, Err(busy()));
-        }
-        let claim = |digest, signature| Claim {
-            operator,
-            key: member.key,
-            digest,
-            signature,
-        };
-        let mut claims = vec![claim(digest, signature)];
-        claims.extend(
-            held.filter(|held| !held.verified)
-                .map(|held| claim(held.digest, held.signature)),
-        );
-        self.start_job(claims, Purpose::Submission(Box::new(pending)), false);
-    }
-
-    pub(super) fn start_job(&mut self, claims: Vec<Claim>, purpose: Purpose, urgent: bool) {
-        let job = self.next_job;
-        self.next_job += 1;
-        let stored = claims.clone();
-        self.jobs.insert(
-            job,
-            Job {
-                claims: stored,
-                purpose,
-            },
-        );
-        self.actions.push(Action::Check { job, claims, urgent });
-    }
-
-    /// A check ended; `invalid` are indices of its claims.
-    pub fn checked(&mut self, job: u64, invalid: &[usize], now: Moment) {
-        let Some(Job { claims, purpose }) = self.jobs.remove(&job) else {
-            return;
-        };
-        match purpose {
-            Purpose::Quorum(id) => {
-                if let Some(task) = self.tasks.get_mut(&id) {
-                    task.checking = false;
-                }
-                for (index, claim) in claims.iter().enumerate() {
-                    self.settle(id, claim, !invalid.contains(&index));
-                }
-                self.advance(id, now);
-            }
-            Purpose::Submission(mut pending) => {
-                let id = pending.submission.task;
-                self.in_check.remove(&(id, pending.submission.operator));
-                if let Some(claim) = claims.get(1) {
-                    self.settle(id, claim, !invalid.contains(&1));
-                }
-                let behind = self
-                    .introductions
-                    .remove(&(id, pending.submission.digest))
-                    .unwrap_or_default();
-                if invalid.contains(&0) {
-                    let address = self.address_of(&pending.submission);
-                    self.note_invalid(id, address, pending.submission.digest);
-                    let refusal = Refusal::new(RefusalCode::InvalidSignature, "the signature does not verify");
-                    self.answer(pending.ticket, Err(refusal));
-                } else {
-                    pending.checked = true;
-                    self.consider(*pending, now);
-                }
-                for pending in behind {
-                    self.consider(pending, now);
-                }
-            }
-        }
-    }
-
-    /// Takes over the verdict on a signature, if that is still the one held.
-    pub(super) fn settle(&mut self, id: TaskId, claim: &Claim, valid: bool) {
-        let Some(task) = self.tasks.get_mut(&id) else { return };
-        let same = |held: &&Held| held.digest == claim.digest && held.signature == claim.signature;
-        if task.held.get(&claim.operator).filter(same).is_none() {
-            return;
-        }
-        if valid {
-            return task.mark_verified(&claim.operator);
-        }
-        let address = task.state.address(&claim.operator);
-        self.unstored(id, claim.operator);
-        self.actions.push(Action::Discard {
-            task: id,
-            operator: claim.operator,
-        });
-        self.note_invalid(id, address, claim.digest);
     }
 
     fn accept(&mut self, pending: Pending, state: &Arc<BlockState>, now: Moment) {
         let Pending {
             ticket,
+            source,
             submission,
             checked,
         } = pending;
         let (id, operator) = (submission.task, submission.operator);
+        let held = Held {
+            digest: submission.digest,
+            signature: submission.signature,
+            verified: checked,
+            source,
+        };
         let task = self.tasks.entry(id).or_insert_with(|| Task::new(id, state.clone()));
+        let before = task.bytes();
+        if checked && task.held.get(&operator).is_some_and(|old| !old.verified) {
+            task.release(&operator);
+        }
+        self.held_bytes = self.held_bytes + task.bytes() - before;
         if !task.candidates.contains_key(&submission.digest) {
             let before = task.bytes();
             let full = self.held_bytes + submission.matches.len() * 32 > HELD_BYTES;
-            let added = if full {
-                Err(())
-            } else {
-                task.add_candidate(
-                    submission.digest,
-                    submission.params_version,
-                    submission.matches.clone(),
-                    &operator,
-                )
+            let words = submission.matches.clone();
+            let added = match full {
+                true => Err(NoRoom),
+                false => task.add_candidate(submission.digest, submission.params_version, words, &operator),
             };
             self.held_bytes = self.held_bytes + task.bytes() - before;
-            let empty = task.candidates.is_empty();
-            match added {
-                Ok(displaced) => {
-                    let discards = displaced
-                        .into_iter()
-                        .map(|operator| Action::Discard { task: id, operator });
-                    self.actions.extend(discards);
+            if added == Err(NoRoom) {
+                // The signature is kept: together those who signed an answer may outweigh one that is.
+                if checked && !task.held.contains_key(&operator) {
+                    task.hold(operator, held);
                 }
-                Err(()) => {
-                    if empty {
-                        self.tasks.remove(&id);
-                    }
-                    return self.answer(ticket, Err(busy()));
+                if task.held.is_empty() {
+                    self.tasks.remove(&id);
                 }
+                return self.answer(ticket, Err(busy()));
             }
         }
         let Some(task) = self.tasks.get_mut(&id) else { return };
         // The words are kept once, however many operators sent them.
         let matches = task.candidates[&submission.digest].matches.clone();
-        let held = Held {
-            digest: submission.digest,
-            signature: submission.signature,
-            verified: checked,
-        };
-        task.hold(operator, held);
+        if !task.held.contains_key(&operator) {
+            task.hold(operator, held);
+        }
         let address = state.address(&operator);
         if ticket.is_some() {
             let submission = Submission { matches, ..submission };
@@ -336,61 +241,16 @@ impl Collector {
         self.answer(ticket, Ok(SubmissionStatus::Accepted));
         self.advance(id, now);
     }
+}
 
-    // --------------------------------------------------------------- waiting
-
-    fn wait(&mut self, pending: Pending, now: Moment) {
-        let bytes = pending.submission.matches.len() * 32;
-        let deadline = match pending.ticket {
-            Some(_) if self.waiting.len() >= WAITING_LIMIT || self.waiting_bytes + bytes > WAITING_BYTES => {
-                return self.answer(pending.ticket, Err(busy()));
-            }
-            Some(_) => now + self.settings.block_patience,
-            // Nobody waits for an answer, and what was stored must not be lost to an RPC that is away.
-            None => Moment::MAX,
-        };
-        self.waiting_bytes += bytes;
-        self.waiting.push((deadline, pending));
-    }
-
-    pub(super) fn reconsider(&mut self, number: u64, now: Moment) {
-        let known = |_: &Moment, pending: &Pending| u64::from(pending.submission.task.close_block) <= number;
-        for (deadline, pending) in self.take_waiting(known) {
-            let before = self.waiting.len();
-            self.consider(pending, now);
-            // Waiting on does not begin a new wait.
-            if self.waiting.len() > before
-                && let Some(last) = self.waiting.last_mut()
-            {
-                last.0 = deadline;
-            }
-        }
-    }
-
-    pub(super) fn take_waiting(&mut self, wanted: impl Fn(&Moment, &Pending) -> bool) -> Vec<(Moment, Pending)> {
-        let (taken, kept) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|(deadline, pending)| wanted(deadline, pending));
-        self.waiting = kept;
-        let bytes: usize = self
-            .waiting
-            .iter()
-            .map(|(_, pending)| pending.submission.matches.len() * 32)
-            .sum();
-        self.waiting_bytes = bytes;
-        taken
-    }
-
-    fn release_introduction(&mut self, submission: &Submission) {
-        let key = (submission.task, submission.digest);
-        for pending in self.introductions.remove(&key).unwrap_or_default() {
-            self.answer(pending.ticket, Err(busy()));
-        }
+impl Pending {
+    pub(super) fn bytes(&self) -> usize {
+        self.submission.matches.len() * 32
     }
 }
 
-fn busy() -> Refusal {
-    Refusal::new(RefusalCode::Busy, "too much is waiting to be checked; send it again")
+pub(super) fn busy() -> Refusal {
+    Refusal::new(RefusalCode::Busy, "too much is waiting; send it again")
 }
 
 fn equivocation(first: B256) -> Refusal {

@@ -8,7 +8,8 @@ use avs::bn254::{Aggregate, Signature, SignedBy};
 use avs::quorum::OperatorId;
 
 use super::block::{BlockState, Stakes};
-use super::message::{Claim, Moment, Response, TallyView, TaskId, TaskView};
+use super::message::{Claim, Moment, Response, Source, TallyView, TaskId, TaskView};
+use super::stragglers::{Attendance, StragglerSettings};
 
 /// Different answers to one task that are kept; honest operators give one.
 const CANDIDATE_LIMIT: usize = 16;
@@ -32,6 +33,7 @@ pub(super) struct Held {
     pub(super) digest: B256,
     pub(super) signature: Signature,
     pub(super) verified: bool,
+    pub(super) source: Source,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +42,7 @@ pub(super) enum Phase {
     /// The quorum is there and checked; each further signer saves gas, until then.
     Stragglers {
         digest: B256,
-        until: Moment,
+        since: Moment,
         /// What came in the meantime is being checked; nothing more is waited for.
         closing: bool,
     },
@@ -72,8 +74,14 @@ pub(super) struct Task {
     /// A check of the leading answer's signatures is under way.
     pub(super) checking: bool,
     pub(super) failures: u32,
+    /// When it wants to be asked again.
+    pub(super) timer: Option<Moment>,
     announced: bool,
 }
+
+/// There are as many answers as are kept, and none of them is lighter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NoRoom;
 
 /// What a task wants done next.
 #[derive(Debug)]
@@ -96,58 +104,59 @@ impl Task {
             phase: Phase::Collecting,
             checking: false,
             failures: 0,
+            timer: None,
             announced: false,
         }
     }
 
-    /// Adds an answer, if there is room or something lighter to make way for it. Returns the operators whose signatures
-    /// went with what made way.
+    /// Adds an answer, if there is room, or something lighter to make way for it. What its signers signed is kept when an
+    /// answer makes way: it counts again when somebody brings the words.
     pub(super) fn add_candidate(
         &mut self,
         digest: B256,
         params_version: u16,
         matches: Arc<[U256]>,
         introducer: &OperatorId,
-    ) -> Result<Vec<OperatorId>, ()> {
-        let mut displaced = Vec::new();
+    ) -> Result<(), NoRoom> {
+        let (mut claimed, mut verified) = (self.state.no_stake(), self.state.no_stake());
+        for (operator, held) in self.held.iter().filter(|(_, held)| held.digest == digest) {
+            self.state.add(&mut claimed, operator);
+            if held.verified {
+                self.state.add(&mut verified, operator);
+            }
+        }
         if self.candidates.len() >= CANDIDATE_LIMIT {
-            let mut own = self.state.no_stake();
-            self.state.add(&mut own, introducer);
+            let mut own = claimed.clone();
+            if !self.held.contains_key(introducer) {
+                self.state.add(&mut own, introducer);
+            }
             let lightest = self
                 .candidates
                 .iter()
                 .map(|(digest, candidate)| (self.state.weight(&candidate.claimed), *digest))
                 .min();
-            let Some((weight, lightest)) = lightest else {
-                return Err(());
+            match lightest {
+                Some((weight, lightest)) if weight < self.state.weight(&own) => self.candidates.remove(&lightest),
+                _ => return Err(NoRoom),
             };
-            if weight >= self.state.weight(&own) {
-                return Err(());
-            }
-            displaced = self.signers_of(lightest);
-            for operator in &displaced {
-                self.held.remove(operator);
-            }
-            self.candidates.remove(&lightest);
         }
         let candidate = Candidate {
             params_version,
             matches,
-            claimed: self.state.no_stake(),
-            verified: self.state.no_stake(),
+            claimed,
+            verified,
         };
         self.candidates.insert(digest, candidate);
-        Ok(displaced)
+        Ok(())
     }
 
-    /// Counts a signature over a known answer for an operator that has none.
+    /// Counts a signature for an operator that has none; if its answer is known, for that.
     pub(super) fn hold(&mut self, operator: OperatorId, held: Held) {
-        let Some(candidate) = self.candidates.get_mut(&held.digest) else {
-            return;
-        };
-        self.state.add(&mut candidate.claimed, &operator);
-        if held.verified {
-            self.state.add(&mut candidate.verified, &operator);
+        if let Some(candidate) = self.candidates.get_mut(&held.digest) {
+            self.state.add(&mut candidate.claimed, &operator);
+            if held.verified {
+                self.state.add(&mut candidate.verified, &operator);
+            }
         }
         self.held.insert(operator, held);
     }
@@ -186,7 +195,13 @@ impl Task {
     }
 
     /// What follows from what is known now.
-    pub(super) fn step(&mut self, now: Moment, head: u64, straggler_wait: Moment) -> Step {
+    pub(super) fn step(
+        &mut self,
+        now: Moment,
+        head: u64,
+        stragglers: &StragglerSettings,
+        attendance: &Attendance,
+    ) -> Step {
         match self.phase {
             Phase::Responding | Phase::Answered { .. } => return Step::Nothing,
             Phase::EventAwaited { since } if head < since + EVENT_PATIENCE => return Step::Nothing,
@@ -203,26 +218,27 @@ impl Task {
         if !self.state.is_reached(&candidate.verified) {
             return Step::Check(self.unchecked(digest));
         }
-        let (until, closing) = match self.phase {
+        let (since, closing) = match self.phase {
             Phase::Stragglers {
                 digest: waiting_for,
-                until,
+                since,
                 closing,
-            } if waiting_for == digest => (until, closing),
-            // A second try waits for nobody.
-            Phase::Failed { .. } | Phase::EventAwaited { .. } => (now, false),
-            _ => (now + straggler_wait, false),
+            } if waiting_for == digest => (since, closing),
+            _ => (now, false),
         };
+        // A second try waits for nobody.
+        let again = matches!(self.phase, Phase::Failed { .. } | Phase::EventAwaited { .. });
+        let until = since + stragglers.worth(self.still_expected(attendance));
         let unchecked = self.unchecked(digest);
-        if now < until && self.signers_of(digest).len() < self.state.operators.len() {
-            self.phase = Phase::Stragglers { digest, until, closing };
+        if now < until && !again && !closing {
+            self.phase = Phase::Stragglers { digest, since, closing };
             return Step::Wait(until);
         }
         if !unchecked.is_empty() && !closing {
             // Once: whoever keeps sending bad signatures must not delay the response for ever.
             self.phase = Phase::Stragglers {
                 digest,
-                until,
+                since,
                 closing: true,
             };
             return Step::Check(unchecked);
@@ -230,6 +246,13 @@ impl Task {
         self.phase = Phase::Responding;
         self.response(digest)
             .map_or(Step::Nothing, |response| Step::Respond(Box::new(response)))
+    }
+
+    /// Operators of whom nothing came yet, and who usually sign.
+    fn still_expected(&self, attendance: &Attendance) -> usize {
+        let members = self.state.operators.keys();
+        let missing = members.filter(|operator| !self.held.contains_key(*operator));
+        missing.filter(|operator| attendance.is_expected(operator)).count()
     }
 
     /// The answer that just got its quorum, once.

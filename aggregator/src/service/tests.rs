@@ -11,10 +11,13 @@ use chain::{AppliedBlock, Event};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use super::*;
+use crate::collect::StragglerSettings;
 use crate::collect::fixture::{self, DOMAIN, Operator};
 use crate::follow::Followed;
+use crate::sources::{SourceLimits, Sources};
 
 /// Longest wait for anything in these tests.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,14 +33,17 @@ struct PlayedChain {
 }
 
 impl ChainAccess for PlayedChain {
-    async fn read_state(&self, block: BlockReference) -> Option<BlockState> {
+    async fn read_state(&self, block: BlockReference) -> StateRead {
         let stakes = vec![Some(1); self.operators.len()];
-        Some(fixture::state(
-            block,
-            &self.operators,
-            &[(66, stakes.clone()), (66, stakes)],
-        ))
+        let state = fixture::state(block, &self.operators, &[(66, stakes.clone()), (66, stakes)]);
+        StateRead::Quorums(Box::new(state))
     }
+
+    async fn read_block(&self, number: u64) -> Option<B256> {
+        Some(fixture::block(number, 0).hash)
+    }
+
+    async fn abandon(&self, _task: TaskId) {}
 
     async fn respond(&self, response: &Response) -> ResponseOutcome {
         self.responses.send(response.clone()).expect("the test listens");
@@ -50,6 +56,7 @@ struct Options {
     straggler_wait: Duration,
     receive_kibibytes: usize,
     body_deadline: Duration,
+    sources: SourceLimits,
 }
 
 impl Default for Options {
@@ -58,6 +65,11 @@ impl Default for Options {
             straggler_wait: Duration::from_millis(20),
             receive_kibibytes: 8 << 10,
             body_deadline: PATIENCE,
+            sources: SourceLimits {
+                requests: 16,
+                requests_per_operator: 8,
+                kibibytes: 4 << 10,
+            },
         }
     }
 }
@@ -79,9 +91,13 @@ impl Rig {
         daemon::tls::install_provider();
         let store = store::open(directory).expect("store");
         let settings = CollectorSettings {
-            straggler_wait: options.straggler_wait,
+            stragglers: StragglerSettings {
+                longest_wait: options.straggler_wait,
+                delay_gas_per_millisecond: 0,
+            },
             response_window: WINDOW,
             block_patience: PATIENCE,
+            checks_at_once: 2,
         };
         let clock = Instant::now();
         let (_, collector) = collector_from(&store, settings, clock).await.expect("store");
@@ -96,7 +112,7 @@ impl Rig {
             responses: health.component("responses", Gate::None),
             shutdown: shutdown.clone(),
             news,
-            head: watch::channel(None).0,
+            signals: Signals::default(),
         };
         let (responses_sender, responses) = mpsc::unbounded_channel();
         let operators = Operator::many(3);
@@ -112,6 +128,7 @@ impl Rig {
             domain: DOMAIN,
             inquiries,
             receiving: Arc::new(Semaphore::new(options.receive_kibibytes)),
+            sources: Sources::new(options.sources),
             metrics: counts,
             body_deadline: options.body_deadline,
         };
@@ -142,8 +159,12 @@ impl Rig {
 
     /// Mines blocks up to `last`, the orders closing in [`CLOSE_BLOCK`], as the follower would tell of them.
     async fn mine(&self, blocks: std::ops::RangeInclusive<u64>) {
-        let head = fixture::block(*blocks.end(), 0);
-        let events: Vec<Event> = blocks.map(applied).collect();
+        let last = *blocks.end();
+        self.tell(blocks.map(applied).collect(), last).await;
+    }
+
+    async fn tell(&self, events: Vec<Event>, head: u64) {
+        let head = fixture::block(head, 0);
         let followed = Followed {
             order_book: ORDER_BOOK,
             task_manager: DOMAIN.task_manager,
@@ -172,7 +193,7 @@ impl Rig {
         let url = format!("{}/v1/signatures", self.url);
         let answer = self.client.post(url).body(body).send().await.expect("an answer");
         let status = answer.status().as_u16();
-        if status == 503 {
+        if status == 503 || status == 429 {
             assert_eq!(answer.headers()["retry-after"], "1");
         }
         (status, answer.json().await.expect("JSON"))
@@ -501,9 +522,15 @@ async fn a_sender_that_disconnects_changes_nothing() {
 
 /// Whether a submission waits inside.
 async fn received(rig: &Rig) -> bool {
+    waiting_inside(rig).await == 1
+}
+
+async fn waiting_inside(rig: &Rig) -> u64 {
     let url = format!("{}/v1/tasks", rig.url);
     let answer = rig.client.get(url).send().await.expect("an answer");
-    answer.json::<Value>().await.expect("JSON")["waiting"] == 1
+    answer.json::<Value>().await.expect("JSON")["waiting"]
+        .as_u64()
+        .expect("a count")
 }
 
 #[tokio::test]
@@ -585,6 +612,94 @@ async fn what_cannot_be_stored_is_not_accepted() {
         rig.send(&submission).await,
         (200, json!({ "status": "accepted" })),
         "it was not counted before"
+    );
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn one_sender_cannot_take_every_place() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let options = Options {
+        sources: SourceLimits {
+            requests: 2,
+            requests_per_operator: 1,
+            kibibytes: 4 << 10,
+        },
+        ..Options::default()
+    };
+    let rig = Rig::start(directory.path(), options).await;
+    share_places(&rig).await;
+    rig.stop().await;
+}
+
+async fn share_places(rig: &Rig) {
+    // The close block is not there yet: what is sent now stays unanswered.
+    rig.mine(1..=CLOSE_BLOCK - 1).await;
+    let first = rig.submission(0);
+    let waiting = rig.send(&first);
+    tokio::pin!(waiting);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        tokio::select! {
+            answer = &mut waiting => panic!("answered before its block: {answer:?}"),
+            received = received(rig) => if received { break },
+        }
+        assert!(Instant::now() < deadline, "the submission was not received within 30 s");
+    }
+    // A second in the same operator's name, and a second body, are one too many; another address has places of its own.
+    let (status, answer) = rig.send(&first).await;
+    assert_eq!((status, answer["error"].as_str()), (429, Some("busy")), "{answer}");
+    let elsewhere = reqwest::Client::builder()
+        .no_proxy()
+        .local_address(std::net::IpAddr::from([127, 0, 0, 2]))
+        .build()
+        .expect("client");
+    let slow = rig
+        .client
+        .post(format!("{}/v1/signatures", rig.url))
+        .body(endless_body())
+        .send();
+    tokio::pin!(slow);
+    let other = elsewhere
+        .post(format!("{}/v1/signatures", rig.url))
+        .body(serde_json::to_vec(&rig.submission(1)).expect("JSON"))
+        .send();
+    tokio::pin!(other);
+    loop {
+        tokio::select! {
+            answer = &mut other => panic!("answered before its block: {answer:?}"),
+            answer = &mut slow => panic!("answered before its body: {answer:?}"),
+            waiting = waiting_inside(rig) => if waiting == 2 { break },
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the other sender was not received within 30 s"
+        );
+    }
+    rig.mine(CLOSE_BLOCK..=CLOSE_BLOCK).await;
+    assert_eq!(waiting.await.0, 200);
+    assert_eq!(other.await.expect("an answer").status(), 200);
+}
+
+/// Everything a process missed while it was away for longer than the follower tells block by block.
+#[tokio::test]
+async fn a_close_block_skipped_in_an_outage_is_still_answered() {
+    let directory = tempfile::tempdir().expect("temporary directory");
+    let mut rig = Rig::start(directory.path(), Options::default()).await;
+    rig.mine(1..=1).await;
+    // Far behind, only blocks with logs and the last of a range are told.
+    rig.tell(vec![applied(CLOSE_BLOCK + 2)], CLOSE_BLOCK + 2).await;
+    for operator in 0..3 {
+        assert_eq!(rig.send(&rig.submission(operator)).await.0, 200);
+    }
+    assert_eq!(rig.response().await.task.close_block, CLOSE_BLOCK as u32);
+    rig.stop().await;
+
+    // And it is found again after a restart.
+    let rig = Rig::start(directory.path(), Options::default()).await;
+    assert_eq!(
+        rig.send(&rig.submission(0)).await,
+        (200, json!({ "status": "duplicate" }))
     );
     rig.stop().await;
 }
