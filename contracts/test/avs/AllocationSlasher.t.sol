@@ -100,6 +100,28 @@ contract AllocationSlasherTest is DisputesTest {
         );
     }
 
+    function test_who_is_in_one_quorum_is_slashed_there() public {
+        uint32[] memory second = new uint32[](1);
+        second[0] = 1;
+        addOperator(uint256(keccak256("one quorum")), 100e18, second);
+        uint256[] memory members = new uint256[](2);
+        (members[0], members[1]) = (EVERYBODY, 31);
+        IMatchingDisputes.Answer memory answer = _proveWrongByMembers(members);
+        _slash(answer, _accounts(4, 5), 31);
+        assertEq(_weight(4, 1), 90e18, "a tenth less");
+        assertEq(_weight(4, 0), 0, "was never there");
+    }
+
+    /// @dev The refresh removes it from the quorums, which does not keep anybody from being slashed.
+    function test_who_falls_below_the_minimum_stake_is_out() public {
+        addOperator(uint256(keccak256("small")), 1.05e18);
+        IMatchingDisputes.Answer memory answer = _proveWrong(31);
+        _slash(answer, _accounts(3, 5), 31);
+        assertEq(_shares(4, 0), 0.945e18, "slashed");
+        assertEq(_weight(4, 0), 0, "out");
+        assertEq(_weight(3, 0), 360e18, "the other one is not");
+    }
+
     // ---------------------------------------------------------------- evidence
 
     function test_who_did_not_sign_is_refused() public {
@@ -161,12 +183,9 @@ contract AllocationSlasherTest is DisputesTest {
     /// @dev Known to the coordinator, in no quorum any more when the task closed.
     function test_who_had_left_before_the_reference_block_is_refused() public {
         _deregister(0, 2);
-        uint64 orderId = _createOrder();
-        _bidAndKeep(_owner, orderId, 50e18);
         uint256[] memory members = new uint256[](2);
         (members[0], members[1]) = (ALL_BUT_FIRST, ALL_BUT_FIRST);
-        IMatchingDisputes.Answer memory answer = _answerWithMembers(orderId, members);
-        _challenge(orderId, answer);
+        IMatchingDisputes.Answer memory answer = _proveWrongByMembers(members);
         address[] memory gone = _accounts(0, 1);
         bytes memory nobodyAbsent = abi.encode(new bytes32[](0));
         bytes32 digest = _digest(answer);
@@ -301,17 +320,19 @@ contract AllocationSlasherTest is DisputesTest {
         _challenge(orderId, answer);
     }
 
-    function _answerWithMembers(uint64 orderId, uint256[] memory members)
-        private
-        returns (IMatchingDisputes.Answer memory answer)
-    {
+    /// @dev As above, everybody who is in a quorum having signed.
+    function _proveWrongByMembers(uint256[] memory members) private returns (IMatchingDisputes.Answer memory answer) {
+        uint64 orderId = _createOrder();
+        _bidAndKeep(_owner, orderId, 50e18);
         answer.task = _task(_closeBlock(orderId));
         answer.matches = _matches(orderId, _terms(), _rank(_dear, 90e18));
-        answer.signatories = _signatories(answer.task.closeBlock, EVERYBODY);
+        answer.signatories = keccak256(abi.encodePacked(answer.task.closeBlock));
         vm.roll(answer.task.closeBlock + 1);
         vm.setBlockhash(answer.task.closeBlock, _blockHash(answer.task.closeBlock));
-        bytes memory proof = abi.encode(prove(_digest(answer), answer.task.closeBlock, members[0], members));
+        uint256 signers = members[0] | members[1];
+        bytes memory proof = abi.encode(prove(_digest(answer), answer.task.closeBlock, signers, members));
         tasks.respond(answer.task, answer.matches, proof);
+        _challenge(orderId, answer);
     }
 
     function _slash(IMatchingDisputes.Answer memory answer, address[] memory who, uint256 signers) private {

@@ -149,7 +149,7 @@ contract EquivocationTest is DisputesTest {
         assertEq(_weight(2, 0), 270e18, "slashed");
     }
 
-    /// @dev Stakes are read as of the close block, so it must be past; an operator that joined later had none.
+    /// @dev Stakes count as of the close block: an operator that joined later had none.
     function test_who_was_in_no_quorum_is_refused() public {
         addOperator(uint256(keccak256("late")), 500e18);
         _refuse(
