@@ -69,7 +69,8 @@ interface IMatchingTaskManager {
     function respond(Task calldata task, uint256[] calldata matches, bytes calldata proof) external;
 
     /// @notice Runs the rule for an open order in its match window: no quorum can censor an order. The match fee is the
-    /// caller's. Arguments as in {IMatchingRule-rank}.
+    /// caller's. What becomes of the order is as with an answer: without a valid bid it expires, without capacity it is
+    /// requeued once. Arguments as in {IMatchingRule-rank}.
     function matchOrder(uint64 orderId, OrderTerms calldata terms, uint256[] calldata bids, bytes calldata bidOrder)
         external;
 
@@ -80,7 +81,7 @@ interface IMatchingTaskManager {
     /// @notice Names the verifier of all tasks whose close block is `fromBlock` or later, which is at least two rounds of
     /// the longest bid, response and match windows ahead: what decides an order never changes once it is there.
     function setQuorumVerifier(address verifier, uint32 fromBlock) external;
-    /// @notice Guardian: no task is answered until {resume}. Cancelling, expiring and closing go on.
+    /// @notice Guardian: no task is answered and no order matched until {resume}. Cancelling, expiring and closing go on.
     function pause() external;
     function resume() external;
 

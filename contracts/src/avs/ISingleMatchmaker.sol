@@ -31,7 +31,8 @@ interface ISingleMatchmaker is IQuorumVerifier, ISlasher {
     error NothingRequested();
 
     /// @notice Counts leases that an answer opened; reverts if the bond does not cover them. Only the task manager.
-    /// @param values Token id 8 at 0 | locked amount 112 at 8, one per lease.
+    /// @param values Token id 8 at 0 | amount locked for the lease, with the match fee that an undone lease does not get back,
+    /// 112 at 8; one per lease.
     function hold(uint256[] calldata values) external;
     /// @notice Adds to the bond; anyone.
     function deposit(uint256 amount) external;
