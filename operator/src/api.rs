@@ -131,6 +131,9 @@ fn description(component: &ComponentReport) -> &'static str {
         "rpc" => "The JSON-RPC endpoints the chain is read from",
         "store" => "The database of what was followed and signed",
         "membership" => "Membership in the service's operator sets",
+        "watch" => "Recomputes every answer on chain and disputes wrong ones",
+        "transactions" => "Sends transactions from the operator's account",
+        "matchmaker_transactions" => "Sends transactions from the matchmaker's account",
         _ => "A part of the operator",
     }
 }

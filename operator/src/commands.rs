@@ -60,15 +60,23 @@ Examples:
         json: bool,
     },
     /// Leave every quorum of the service, and wait until the stake is free
-    #[command(after_help = "Example:\n  operator opt-out --config operator.toml")]
+    #[command(after_help = "\
+Stake stays slashable through EigenLayer's deallocation delay: the block and the rough time at which it is free are shown.
+
+Examples:
+  operator opt-out --config operator.toml
+  operator opt-out --config operator.toml --no-wait")]
     OptOut {
         #[command(flatten)]
         file: File,
+        /// Return once everything is sent; `status` shows when the stake is free
+        #[arg(long)]
+        no_wait: bool,
         /// Print where the operator stands afterwards as JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show where the operator stands: stake, membership, registered key
+    /// Show where the operator stands: stake, membership, registered key, slashings
     #[command(after_help = "Example:\n  operator status --config operator.toml --json")]
     Status {
         #[command(flatten)]
@@ -148,8 +156,8 @@ pub async fn execute(command: Command) -> eyre::Result<bool> {
             let status = membership::opt_in(&file.load()?, &deposit).await?;
             print(&status, status.to_string(), json)
         }
-        Command::OptOut { file, json } => {
-            let status = membership::opt_out(&file.load()?).await?;
+        Command::OptOut { file, no_wait, json } => {
+            let status = membership::opt_out(&file.load()?, !no_wait).await?;
             print(&status, status.to_string(), json)
         }
         Command::Status { file, json } => {

@@ -2,10 +2,12 @@
 //!
 //! Where it stands is read from the chain before every step, so that an interrupted command is simply run again.
 
-use std::collections::BTreeMap;
+mod slashings;
+mod status;
+
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::primitives::{Address, Bytes, U256};
 use alloy::providers::{Provider as _, RootProvider};
 use avs::bn254::SecretKey;
 use chain::network::Network;
@@ -13,8 +15,10 @@ use chain::{Call, Endpoints, SubmitError, TransactionSettings, Transactions};
 use daemon::DirectoryLock;
 use eigenlayer::registration::{self, Addresses, OptIn, QuorumStake, Standing, Step};
 use eyre::{WrapErr as _, bail};
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
+
+pub use slashings::Slashing;
+pub use status::{QuorumStatus, Status};
 
 use crate::config::Config;
 use crate::keys;
@@ -27,56 +31,6 @@ const SLOWEST_LOOK: Duration = Duration::from_secs(3);
 const FAILED_LOOK: Duration = Duration::from_millis(500);
 /// Looks that may fail in a row before a command gives up.
 const LOOKS: u32 = 20;
-
-/// Where an operator stands, as `status` shows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Status {
-    pub operator: Address,
-    /// Keccak of the configured BLS key.
-    pub operator_id: B256,
-    pub block: u64,
-    /// Registered as an operator on EigenLayer.
-    pub eigenlayer_operator: bool,
-    /// Registered with the service.
-    pub registered: bool,
-    /// Whether the registered BLS key is the configured one; absent before registration.
-    pub registered_key_matches: Option<bool>,
-    pub quorums: Vec<QuorumStatus>,
-}
-
-/// One quorum of it. Amounts are in the token's smallest unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct QuorumStatus {
-    pub quorum: u8,
-    pub name: String,
-    pub member: bool,
-    /// Stake that counts in answers now.
-    #[serde(serialize_with = "decimal")]
-    pub registered_stake: U256,
-    /// Stake that would count after a refresh.
-    #[serde(serialize_with = "decimal")]
-    pub weight: U256,
-    #[serde(serialize_with = "decimal")]
-    pub minimum_stake: U256,
-    /// Shares in the quorum's strategy, and what the operator's own address could still deposit.
-    #[serde(serialize_with = "decimal")]
-    pub shares: U256,
-    #[serde(serialize_with = "decimal")]
-    pub balance: U256,
-    /// Share of the stake allocated to the service, of 10^18.
-    pub allocated: u64,
-    /// Block at which a change of the allocation takes effect.
-    pub allocation_changes_at: Option<u32>,
-    /// Whether misbehaviour can be slashed now.
-    pub slashable: bool,
-    /// After leaving: the block until which the stake stays slashable.
-    pub slashable_until: Option<u32>,
-}
-
-/// Amounts exceed what JSON readers keep exactly, so they are decimal text.
-fn decimal<S: serde::Serializer>(amount: &U256, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(amount)
-}
 
 /// A stake to have in a quorum: `QUORUM=UNITS`, the quorum by number or name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,46 +123,6 @@ impl Member {
         }
     }
 
-    async fn status(&self) -> eyre::Result<Status> {
-        let standing = self.standing().await?;
-        let matches = registration::registered_key_is(&self.provider, &self.addresses, self.operator, &self.key)
-            .await
-            .wrap_err("the registered BLS key cannot be read")?;
-        let names: BTreeMap<u8, &str> = self
-            .network
-            .eigenlayer
-            .quorums
-            .iter()
-            .map(|quorum| (quorum.number, quorum.name.as_str()))
-            .collect();
-        let quorums = standing.quorums.iter().map(|quorum| QuorumStatus {
-            quorum: quorum.quorum,
-            name: names.get(&quorum.quorum).copied().unwrap_or_default().to_owned(),
-            member: quorum.member,
-            registered_stake: quorum.registered_stake,
-            weight: quorum.weight,
-            minimum_stake: quorum.minimum_stake,
-            shares: quorum.shares,
-            balance: quorum.balance,
-            allocated: quorum.allocated,
-            allocation_changes_at: quorum.pending.map(|(_, block)| block),
-            slashable: quorum.slashable,
-            slashable_until: quorum
-                .pending
-                .filter(|(change, _)| quorum.slashable && *change < 0)
-                .map(|(_, block)| block),
-        });
-        Ok(Status {
-            operator: self.operator,
-            operator_id: self.key.public_key().operator_id(),
-            block: standing.block,
-            eigenlayer_operator: standing.is_operator,
-            registered: standing.registered,
-            registered_key_matches: matches,
-            quorums: quorums.collect(),
-        })
-    }
-
     fn wanted(&self, config: &Config, deposits: &[Deposit]) -> eyre::Result<OptIn> {
         let known = &self.network.eigenlayer.quorums;
         for deposit in deposits {
@@ -277,16 +191,16 @@ pub async fn opt_in(config: &Config, deposits: &[Deposit]) -> eyre::Result<Statu
     member.status().await
 }
 
-/// Takes the operator out of every quorum and waits until its stake is free.
-pub async fn opt_out(config: &Config) -> eyre::Result<Status> {
+/// Takes the operator out of every quorum and, if it shall, waits until its stake is free.
+pub async fn opt_out(config: &Config, waits: bool) -> eyre::Result<Status> {
     let _lock = DirectoryLock::acquire(&config.data_dir)?;
     let member = Member::open(config).await?;
     walk(&member, config, |standing| {
-        Ok(registration::next_step_out(
-            member.operator,
-            standing,
-            &member.addresses,
-        ))
+        let next = registration::next_step_out(member.operator, standing, &member.addresses);
+        Ok(match next {
+            Step::Wait { .. } if !waits => Step::Done,
+            next => next,
+        })
     })
     .await?;
     member.status().await
@@ -350,7 +264,10 @@ async fn steps(
             Step::Wait { until, reason } => {
                 if reason != waiting_for {
                     match until {
-                        Some(until) => tracing::info!(block = standing.block, until, "waiting: {reason}"),
+                        Some(until) => {
+                            let about = member.roughly_when(until).await;
+                            tracing::info!(block = standing.block, until, about, "waiting: {reason}");
+                        }
                         None => tracing::info!(block = standing.block, "waiting: {reason}"),
                     }
                     waiting_for = reason;
@@ -358,42 +275,6 @@ async fn steps(
                 member.block_after(standing.block, until).await?;
             }
         }
-    }
-}
-
-impl std::fmt::Display for Status {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let yes = |value: bool| if value { "yes" } else { "no" };
-        writeln!(formatter, "operator              {}", self.operator)?;
-        writeln!(formatter, "operator id           {}", self.operator_id)?;
-        writeln!(formatter, "EigenLayer operator   {}", yes(self.eigenlayer_operator))?;
-        writeln!(formatter, "registered            {}", yes(self.registered))?;
-        let key = match self.registered_key_matches {
-            None => "none yet",
-            Some(true) => "the configured one",
-            Some(false) => "ANOTHER ONE than configured: its signatures do not count",
-        };
-        writeln!(formatter, "registered BLS key    {key}")?;
-        for quorum in &self.quorums {
-            writeln!(formatter, "quorum {} ({})", quorum.quorum, quorum.name)?;
-            writeln!(formatter, "  member              {}", yes(quorum.member))?;
-            writeln!(formatter, "  stake that counts   {}", quorum.registered_stake)?;
-            writeln!(
-                formatter,
-                "  after a refresh     {} (minimum {})",
-                quorum.weight, quorum.minimum_stake
-            )?;
-            writeln!(formatter, "  deposited           {}", quorum.shares)?;
-            writeln!(formatter, "  allocated           {} of 10^18", quorum.allocated)?;
-            if let Some(block) = quorum.allocation_changes_at {
-                writeln!(formatter, "  changes at block    {block}")?;
-            }
-            match quorum.slashable_until {
-                Some(block) => writeln!(formatter, "  slashable           until block {block}")?,
-                None => writeln!(formatter, "  slashable           {}", yes(quorum.slashable))?,
-            }
-        }
-        write!(formatter, "as of block           {}", self.block)
     }
 }
 

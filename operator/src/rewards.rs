@@ -4,7 +4,7 @@
 //! their share to EigenLayer ([`distribute`]); EigenLayer posts a root of everybody's earnings; the operator claims against it
 //! ([`claim`]). What it earned by proving answers wrong it withdraws from the split ([`withdraw_challenges`]).
 
-mod amounts;
+pub(crate) mod amounts;
 mod claim;
 mod distribute;
 mod overview;
@@ -20,6 +20,7 @@ use chain::network::Network;
 use clap::{Args, Subcommand};
 use eyre::WrapErr as _;
 
+pub use amounts::Amount;
 pub use claim::{Claimed, WithdrawnRewards, claim, withdraw_challenges};
 pub use distribute::{Distributed, distribute};
 pub use overview::{Overview, overview};

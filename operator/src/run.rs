@@ -1,15 +1,16 @@
 //! `operator run` and `operator watch`: opens keys and store, binds the HTTP server, and starts to follow the chain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use alloy::providers::Provider as _;
+use alloy::providers::{Provider as _, RootProvider};
 use alloy::signers::local::PrivateKeySigner;
 use avs::response::Domain;
 use chain::network::Network;
-use chain::{Endpoints, RpcSettings, Transactions};
+use chain::{Call, Endpoints, RpcSettings, Transactions};
 use daemon::health::{Component, Gate};
 use daemon::{DirectoryLock, Health, Metrics, Shutdown};
-use eigenlayer::registration::Addresses;
+use eigenlayer::registration::{self, Addresses};
 use eyre::WrapErr as _;
 
 use crate::aggregators::Aggregators;
@@ -26,6 +27,9 @@ use crate::stakes::Stakes;
 use crate::store::OperatorStore;
 use crate::tasks::Tasks;
 use crate::watch::{Watch, Watcher};
+
+/// How often the account's balance is looked at, and a socket that could not be updated is tried again.
+const BALANCE_LOOK: Duration = Duration::from_secs(60);
 
 /// What the process is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +71,8 @@ async fn begin(config: Config, shutdown: Shutdown, duty: Duty) -> eyre::Result<(
         Duty::Run => Some(process.signer(account.as_ref()).await?),
         Duty::Watch => None,
     };
-    if duty == Duty::Watch && account.is_none() {
-        tracing::warn!("no account is configured (keys.ecdsa): wrong answers are reported, and not challenged");
+    if let (Duty::Run, Some(account)) = (duty, &account) {
+        process.keep_socket(account);
     }
     process.serve().await?;
     let deployed_at = process.network.deployed_at;
@@ -293,7 +297,7 @@ impl Process {
         if windows.challenge == 0 {
             tracing::warn!("the network names no disputes contract: answers are not recomputed");
         }
-        self.say_what_it_can_pay(&component, account.as_ref()).await;
+        self.watch_the_balance(component, account.as_ref());
         let counts = WatchMetrics::default();
         self.metrics
             .register("spheron_operator", |registry| counts.register(registry));
@@ -311,19 +315,68 @@ impl Process {
     }
 
     /// A watcher without money finds wrong answers and can do nothing about them.
-    async fn say_what_it_can_pay(&self, component: &Component, account: Option<&Account>) {
-        let Some(account) = account else {
-            component.degraded("wrong answers are only reported: no account is configured (keys.ecdsa)");
+    fn watch_the_balance(&self, component: Component, account: Option<&Account>) {
+        let Some(address) = account.map(|account| account.signer.address()) else {
+            tracing::info!("no account is configured (keys.ecdsa): wrong answers are reported, and not challenged");
+            component.ok();
             return;
         };
-        let address = account.signer.address();
-        match self.endpoints.provider().get_balance(address).await {
-            Ok(balance) if balance.is_zero() => {
-                let reason = format!("wrong answers are only reported: {address} has no money for gas");
-                tracing::warn!("{reason}");
-                component.degraded(reason);
+        let (provider, token) = (self.endpoints.provider(), self.shutdown.token());
+        let looking = async move {
+            loop {
+                match provider.get_balance(address).await {
+                    Ok(balance) if balance.is_zero() => component.degraded(format!(
+                        "wrong answers are only reported: {address} has no money for gas; fund it"
+                    )),
+                    Ok(_) => component.ok(),
+                    Err(error) => tracing::debug!(%error, "the balance cannot be read"),
+                }
+                tokio::time::sleep(BALANCE_LOOK).await;
             }
-            _ => component.ok(),
-        }
+        };
+        self.shutdown.spawn("watching the balance", async move {
+            token.run_until_cancelled(looking).await;
+        });
     }
+
+    /// The socket on chain follows the configuration.
+    fn keep_socket(&self, account: &Account) {
+        let wanted = self.config.registration.socket.clone();
+        if wanted.is_empty() {
+            return;
+        }
+        let (network, provider, account) = (self.network.clone(), self.endpoints.provider(), account.clone());
+        let token = self.shutdown.token();
+        let keeping = async move {
+            let addresses = Addresses::from(&network);
+            while let Err(error) = update_socket(&provider, &addresses, &account, &wanted).await {
+                tracing::warn!("the socket on chain is not known to be {wanted:?} yet: {error:#}");
+                tokio::time::sleep(BALANCE_LOOK).await;
+            }
+        };
+        self.shutdown.spawn("updating the socket", async move {
+            token.run_until_cancelled(keeping).await;
+        });
+    }
+}
+
+async fn update_socket(
+    provider: &RootProvider,
+    addresses: &Addresses,
+    account: &Account,
+    wanted: &str,
+) -> eyre::Result<()> {
+    let standing = registration::observe(provider, addresses, account.signer.address(), &[]).await?;
+    if let Some(call) = registration::socket_update(&standing, wanted, addresses) {
+        let included = account
+            .transactions
+            .submit(Call::new(call.label, call.to, call.data))
+            .await?;
+        tracing::info!(
+            socket = wanted,
+            block = included.block.number,
+            "the socket on chain is updated"
+        );
+    }
+    Ok(())
 }

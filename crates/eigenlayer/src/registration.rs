@@ -14,7 +14,7 @@ use chain::network::Network;
 
 use crate::contracts::{
     G1Point, IAllocationManager, IBlsApkRegistry, IDelegationManager, IErc20, ISlashingRegistryCoordinator,
-    IStakeRegistry, IStrategy, IStrategyManager, OperatorSet, PubkeyRegistrationParams,
+    ISocketRegistry, IStakeRegistry, IStrategy, IStrategyManager, OperatorSet, PubkeyRegistrationParams,
 };
 
 /// The magnitude of an operator that was never slashed (EigenLayer `WAD`).
@@ -30,6 +30,7 @@ pub struct Addresses {
     pub stake_registry: Address,
     pub bls_apk_registry: Address,
     pub operator_state_retriever: Address,
+    pub socket_registry: Address,
     /// The account the service has in EigenLayer.
     pub service_manager: Address,
 }
@@ -45,6 +46,7 @@ impl From<&Network> for Addresses {
             stake_registry: eigenlayer.stake_registry,
             bls_apk_registry: eigenlayer.bls_apk_registry,
             operator_state_retriever: eigenlayer.operator_state_retriever,
+            socket_registry: eigenlayer.socket_registry,
             service_manager: network.contracts.service_manager,
         }
     }
@@ -106,6 +108,8 @@ pub struct Standing {
     pub allocation_delay: Option<u32>,
     pub deallocation_delay: u32,
     pub registered: bool,
+    /// Where others reach it, as it is on chain; empty before registration.
+    pub socket: String,
     pub quorums: Vec<QuorumStanding>,
 }
 
@@ -169,6 +173,8 @@ pub async fn observe<P: Provider>(
     let delay = allocation.getAllocationDelay(operator).call().await?;
     let registered = coordinator.getOperatorStatus(operator).call().await? == 1;
     let operator_id = coordinator.getOperatorId(operator).call().await?;
+    let sockets = ISocketRegistry::new(addresses.socket_registry, provider);
+    let socket = sockets.getOperatorSocket(operator_id).call().await?;
     let mut standings = Vec::with_capacity(quorums.len());
     for &(quorum, strategy) in quorums {
         let set = OperatorSet {
@@ -207,6 +213,7 @@ pub async fn observe<P: Provider>(
         allocation_delay: delay._0.then_some(delay._1),
         deallocation_delay: allocation.DEALLOCATION_DELAY().call().await?,
         registered,
+        socket,
         quorums: standings,
     })
 }
@@ -264,7 +271,7 @@ pub fn next_step(
     registration_data: &Bytes,
 ) -> Result<Step, Impossible> {
     if standing.quorums.iter().all(|quorum| quorum.member) {
-        return Ok(Step::Done);
+        return Ok(socket_update(standing, &wanted.socket, addresses).map_or(Step::Done, Step::Send));
     }
     if !standing.is_operator {
         let call = IDelegationManager::registerAsOperatorCall {
@@ -325,6 +332,21 @@ pub fn next_step(
         &call,
         "register for the service's operator sets with the BLS key".into(),
     ))
+}
+
+/// The call that makes the socket on chain the wanted one, if a registered operator needs it. An empty one is none: operators
+/// push, so nobody has to reach them.
+pub fn socket_update(standing: &Standing, wanted: &str, addresses: &Addresses) -> Option<Call> {
+    let differs = standing.registered && !wanted.is_empty() && standing.socket != wanted;
+    differs.then(|| Call {
+        to: addresses.registry_coordinator,
+        data: ISlashingRegistryCoordinator::updateSocketCall {
+            socket: wanted.to_owned(),
+        }
+        .abi_encode()
+        .into(),
+        label: "update the socket on chain".to_owned(),
+    })
 }
 
 fn next_deposit(wanted: &OptIn, standing: &Standing, addresses: &Addresses) -> Result<Option<Step>, Impossible> {

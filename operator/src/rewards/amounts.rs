@@ -45,12 +45,12 @@ impl std::fmt::Display for Amount {
 }
 
 /// Amounts exceed what JSON readers keep exactly, so they are decimal text.
-pub fn decimal<S: serde::Serializer>(amount: &U256, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn decimal<S: serde::Serializer>(amount: &U256, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(amount)
 }
 
 /// A Unix time as date and time of day (UTC).
-pub fn utc(timestamp: u64) -> String {
+pub(crate) fn utc(timestamp: u64) -> String {
     let (days, seconds) = (timestamp / 86_400, timestamp % 86_400);
     // Days since 0000-03-01, in eras of 400 years: a year that starts in March ends with its leap day.
     let shifted = days + 719_468;

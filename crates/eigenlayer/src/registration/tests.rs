@@ -14,6 +14,7 @@ fn addresses() -> Addresses {
         stake_registry: at(5),
         bls_apk_registry: at(6),
         operator_state_retriever: at(7),
+        socket_registry: at(9),
         service_manager: at(8),
     }
 }
@@ -58,6 +59,7 @@ fn at_start() -> Standing {
         is_operator: false,
         allocation_delay: None,
         deallocation_delay: 60,
+        socket: String::new(),
         registered: false,
         quorums: vec![quorum_at_start(0), quorum_at_start(1)],
     }
@@ -192,4 +194,28 @@ fn leaving_deregisters_then_deallocates_then_waits() {
         (quorum.pending, quorum.allocated) = (None, 0);
     }
     assert_eq!(out(&standing), Step::Done);
+}
+
+#[test]
+fn a_member_with_another_socket_updates_it_and_an_empty_one_is_left_alone() {
+    let mut standing = at_start();
+    standing.is_operator = true;
+    standing.registered = true;
+    standing.quorums.iter_mut().for_each(|quorum| quorum.member = true);
+    let step = |standing: &Standing, wanted: &OptIn| {
+        next_step(wanted, standing, &addresses(), &Bytes::new()).expect("possible")
+    };
+    let Step::Send(call) = step(&standing, &wanted()) else {
+        panic!("the socket is updated")
+    };
+    assert_eq!(call.to, addresses().registry_coordinator);
+    let sent = ISlashingRegistryCoordinator::updateSocketCall::abi_decode(&call.data).expect("the call");
+    assert_eq!(sent.socket, wanted().socket);
+    standing.socket = wanted().socket;
+    assert_eq!(step(&standing, &wanted()), Step::Done);
+    let silent = OptIn {
+        socket: String::new(),
+        ..wanted()
+    };
+    assert_eq!(step(&standing, &silent), Step::Done);
 }
