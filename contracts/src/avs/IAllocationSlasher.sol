@@ -6,7 +6,8 @@ import {ISlasher} from "./ISlasher.sol";
 
 /// @title Slashes operator sets of EigenLayer
 /// @notice Slashes through the AllocationManager every quorum that an operator was in at the reference block, and refreshes
-/// its weight in the same transaction. Must be an appointee of the service manager for `slashOperator`. What is slashed burns.
+/// its weight in the same transaction. Must be an appointee of the service manager for `slashOperator`. What is
+/// slashed waits in EigenLayer's StrategyManager until anyone has it burned (`burnShares`).
 ///
 /// Evidence of {slash} is `abi.encode(bytes32[] operatorIds)`: the non-signers' operator ids, ascending, as the signatories'
 /// commitment has them. Evidence of {slashEquivocator} is `abi.encode(EquivocationEvidence)`.

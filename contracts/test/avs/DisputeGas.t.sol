@@ -11,6 +11,10 @@ import {DisputesTest} from "./DisputesTest.sol";
 /// motion: the rule is run, the verdict stored, the lease undone, the challenger rewarded by the real split, for the first time
 /// (somebody else's reward has not been withdrawn yet). Every bid is another provider's.
 contract DisputeGasTest is DisputesTest {
+    /// @dev EIP-7825.
+    uint256 private constant TRANSACTION_GAS = 16_777_216;
+    uint256 private constant STUFFING = 2_750;
+
     address[] private _owners;
     uint32[] private _providers;
 
@@ -70,6 +74,26 @@ contract DisputeGasTest is DisputesTest {
         uint256 gas = vm.snapshotGasLastCall("Disputes", "challenge.lastOf64Orders");
         assertState(orders[63], OrderState.ClosedUndone);
         assertLe(gas, 700_000, "the last order of a full chunk");
+    }
+
+    /// @dev Whatever a bad quorum stuffs an answer with, if the answer fits a transaction, so does its challenge.
+    function test_answer_cannot_be_too_long_to_be_challenged() public {
+        _addProviders(512);
+        uint64 orderId = _order(512);
+        // Orders that nobody made, with as many words as an order can have: zeros, which cost least.
+        uint256[] memory junk = new uint256[](STUFFING * 11);
+        for (uint256 i = 0; i < STUFFING; i++) {
+            junk[11 * i] = ((i + 1) << 8) | 8;
+        }
+        uint256[] memory matches = _join(junk, _matches(orderId, _terms(), _rank(_providers[511], 99e18)));
+        IMatchingDisputes.Answer memory answer = _answer(_closeBlock(orderId), matches, EVERYBODY);
+        uint256 responding = vm.lastCallGas().gasTotalUsed;
+        assertGt(responding, TRANSACTION_GAS - 1_000_000, "hardly fits");
+        assertLe(responding, TRANSACTION_GAS, "fits");
+        _challenge(orderId, answer);
+        uint256 gas = vm.snapshotGasLastCall("Disputes", "challenge.longestAnswer");
+        assertLe(gas, TRANSACTION_GAS, "its challenge does too");
+        assertState(orderId, OrderState.ClosedUndone);
     }
 
     function test_sizes() public {
