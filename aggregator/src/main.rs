@@ -3,7 +3,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use aggregator::config::{Config, ENVIRONMENT_PREFIX};
-use aggregator::service;
+use aggregator::start::start;
 use clap::{Parser, Subcommand};
 use daemon::telemetry::LogArguments;
 
@@ -79,7 +79,7 @@ fn run(log: &LogArguments, file: &std::path::Path) -> ExitCode {
     }
     daemon::tls::install_provider();
     match daemon::config::load::<Config>(Some(file), ENVIRONMENT_PREFIX) {
-        Ok(config) => daemon::process::run(DRAIN_DEADLINE, |shutdown| service::start(config, shutdown)),
+        Ok(config) => daemon::process::run(DRAIN_DEADLINE, |shutdown| start(config, shutdown)),
         Err(report) => {
             let _ = writeln!(std::io::stderr(), "{report}");
             ExitCode::from(CONFIGURATION_INVALID)

@@ -6,6 +6,7 @@
 
 mod aggregator;
 mod cast;
+mod invariants;
 mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,5 +1,6 @@
 //! The whole aggregator over real HTTP and a real store; only the chain is played by the test.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use alloy::rpc::types::Log;
@@ -8,12 +9,15 @@ use alloy_primitives::{B256, U256};
 use avs::submission::{SignaturePoint, SignatureSubmission, SubmissionRefusal};
 use bindings::{IOrderBook, OrderTerms};
 use chain::{AppliedBlock, Event};
+use daemon::health::Gate;
+use daemon::{Health, Metrics};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::*;
+use crate::api::Api;
 use crate::collect::StragglerSettings;
 use crate::collect::fixture::{self, DOMAIN, Operator};
 use crate::follow::Followed;

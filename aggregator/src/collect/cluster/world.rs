@@ -1,13 +1,10 @@
 //! The chain, the network between everybody, and what must never happen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256};
-use avs::bn254::{Aggregate, SignedBy};
-use avs::quorum::OperatorId;
 use avs::response::matches_hash;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -17,7 +14,6 @@ use super::super::{
     Action, AnsweredOnChain, BlockState, Claim, Note, Response, ResponseOutcome, Source, StateRead, StragglerSettings,
     TaskId,
 };
-use super::Seen;
 use super::aggregator::{Aggregator, WINDOW, closing};
 use super::cast::{self, ALL, CHUNKS, CLOSE_BLOCK, Conduct, Message};
 
@@ -30,7 +26,7 @@ const END: u64 = CLOSE_BLOCK + WINDOW + 16;
 
 /// Something that happens later.
 #[derive(Debug)]
-enum Event {
+pub(super) enum Event {
     Mine,
     Hear {
         at: usize,
@@ -73,38 +69,38 @@ enum Event {
 
 /// A response that waits for a block.
 #[derive(Debug)]
-struct Sent {
+pub(super) struct Sent {
     at: usize,
     life: u32,
     response: Box<Response>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Answer {
+pub(super) struct Answer {
     block: u64,
     by: usize,
     matches_hash: B256,
 }
 
 pub(super) struct World {
-    seed: u64,
-    real: bool,
-    random: StdRng,
-    now: Duration,
-    events: BTreeMap<(Duration, u64), Event>,
-    state: BlockState,
-    conduct: Vec<Conduct>,
-    sources: Vec<Source>,
-    aggregators: Vec<Aggregator>,
+    pub(super) seed: u64,
+    pub(super) real: bool,
+    pub(super) random: StdRng,
+    pub(super) now: Duration,
+    pub(super) events: BTreeMap<(Duration, u64), Event>,
+    pub(super) state: BlockState,
+    pub(super) conduct: Vec<Conduct>,
+    pub(super) sources: Vec<Source>,
+    pub(super) aggregators: Vec<Aggregator>,
     /// Canonical blocks from 1, by their fork.
-    chain: Vec<u8>,
-    pool: Vec<Sent>,
-    answers: BTreeMap<TaskId, Answer>,
-    notes: Vec<Note>,
-    reorganise_at: Option<u64>,
-    crashes: u64,
-    lost_races: u64,
-    skipped: u64,
+    pub(super) chain: Vec<u8>,
+    pub(super) pool: Vec<Sent>,
+    pub(super) answers: BTreeMap<TaskId, Answer>,
+    pub(super) notes: Vec<Note>,
+    pub(super) reorganise_at: Option<u64>,
+    pub(super) crashes: u64,
+    pub(super) lost_races: u64,
+    pub(super) skipped: u64,
 }
 
 fn address(at: usize) -> Address {
@@ -330,7 +326,7 @@ impl World {
         self.chain.len() as u64
     }
 
-    fn fork_of_close_block(&self) -> u8 {
+    pub(super) fn fork_of_close_block(&self) -> u8 {
         self.chain.get(CLOSE_BLOCK as usize - 1).copied().unwrap_or(0)
     }
 
@@ -552,89 +548,6 @@ impl World {
                     self.seed, message.operator
                 );
             }
-        }
-    }
-
-    // ------------------------------------------------------------- invariants
-
-    /// A response is a real quorum's, nobody is in it who did not sign it, and its sums are those of its signers.
-    fn check_response(&self, response: &Response) {
-        let seed = self.seed;
-        let id = response.task;
-        let absent: BTreeSet<OperatorId> = response.non_signers.iter().copied().collect();
-        let members = self.state.operators.keys().copied();
-        let signers: BTreeSet<OperatorId> = members.filter(|operator| !absent.contains(operator)).collect();
-        assert!(
-            self.state.quorums.reached_by(&signers),
-            "seed {seed}: response {id} lacks stake"
-        );
-        let fork = u8::from(response.close_block_hash != fixture::block(CLOSE_BLOCK, 0).hash);
-        let answer = (1..=cast::ANSWERS).find(|answer| cast::digest(id.chunk, *answer, fork) == response.digest);
-        let mut sum = Aggregate::empty();
-        for operator in &signers {
-            let conduct = self.conduct[ALL.iter().position(|known| known.id == *operator).expect("known")];
-            let may_sign = match answer {
-                Some(1) => matches!(conduct, Conduct::Honest | Conduct::Equivocator),
-                Some(2) => matches!(conduct, Conduct::Liar | Conduct::Equivocator),
-                _ => false,
-            };
-            assert!(
-                may_sign,
-                "seed {seed}: response {id} names {operator}, who did not sign it"
-            );
-            let signed = SignedBy {
-                key: &self.state.operators[operator].key,
-                signature: cast::valid_signature(*operator, response.digest).expect("it can be signed"),
-            };
-            sum.add(signed, self.state.quorums.multiplicity(operator));
-        }
-        assert_eq!(
-            sum, response.aggregate,
-            "seed {seed}: response {id} has other sums than its signers"
-        );
-        if self.real {
-            assert!(response.aggregate.verify(response.digest), "seed {seed}: response {id}");
-        }
-    }
-
-    pub(super) fn check(&self, seen: &Seen) {
-        let (seed, fork) = (self.seed, self.fork_of_close_block());
-        for chunk in 0..CHUNKS {
-            let task = TaskId {
-                close_block: CLOSE_BLOCK as u32,
-                chunk,
-            };
-            let answered = self.answers.contains_key(&task);
-            let obliged = self.aggregators.iter().any(|node| {
-                let took = node.took.get(&(chunk, fork));
-                took.is_some_and(|took| self.state.quorums.reached_by(took))
-            });
-            assert!(
-                answered || !obliged,
-                "seed {seed}: an aggregator took an honest quorum's signatures for {task}, nobody responded"
-            );
-            seen.answered.fetch_add(u64::from(answered), Ordering::Relaxed);
-            seen.obliged.fetch_add(u64::from(obliged), Ordering::Relaxed);
-        }
-        for node in &self.aggregators {
-            node.assert_empty(seed);
-        }
-        let count = |wanted: fn(&Note) -> bool| self.notes.iter().filter(|note| wanted(note)).count() as u64;
-        for (counter, number) in [
-            (&seen.crashes, self.crashes),
-            (&seen.lost_races, self.lost_races),
-            (&seen.skipped, self.skipped),
-            (
-                &seen.equivocations,
-                count(|note| matches!(note, Note::Equivocation { .. })),
-            ),
-            (
-                &seen.forgeries,
-                count(|note| matches!(note, Note::InvalidSignature { .. })),
-            ),
-            (&seen.dropped, count(|note| matches!(note, Note::Dropped { .. }))),
-        ] {
-            counter.fetch_add(number, Ordering::Relaxed);
         }
     }
 }
