@@ -13,7 +13,7 @@ use alloy::transports::TransportError;
 use avs::digest::BidsDigest;
 use avs::matching::{Parameters, ParametersError};
 use avs::words::PackedBid;
-use bindings::{IMatchingDisputes, IMatchingTaskManager, IOrderBook, ISingleMatchmaker};
+use bindings::{IBlsQuorumVerifier, IMatchingDisputes, IMatchingTaskManager, IOrderBook, ISingleMatchmaker};
 use chain::Follow;
 use chain::reverts::RevertDecoder;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -163,21 +163,32 @@ impl Market {
         if let Some(decider) = known(&self.deciders) {
             return Ok(decider);
         }
+        // Told by what it answers, not by what it refuses: an endpoint may refuse anything.
         let decider = match ISingleMatchmaker::new(verifier, &self.provider)
             .matchmaker()
             .call()
             .await
         {
             Ok(matchmaker) => Decider::Matchmaker { verifier, matchmaker },
-            Err(ContractError::TransportError(error)) if error.as_error_resp().is_none() => return Err(error.into()),
-            // A revert, or an answer that is none: it has no such function.
-            Err(_) => Decider::Quorum { verifier },
+            Err(_) => {
+                IBlsQuorumVerifier::new(verifier, &self.provider)
+                    .quorums()
+                    .call()
+                    .await?;
+                Decider::Quorum { verifier }
+            }
         };
         self.deciders
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(verifier, decider);
         Ok(decider)
+    }
+
+    /// An order as the order book has it now.
+    pub async fn order(&self, order_id: u64) -> Result<bindings::Order, ReadError> {
+        let order_book = IOrderBook::new(self.order_book, &self.provider);
+        Ok(order_book.order(order_id).call().await?)
     }
 
     /// Who takes the answers.

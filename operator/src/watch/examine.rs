@@ -26,6 +26,11 @@ use crate::tasks::OpenOrder;
 /// most 2^24.
 const SLASHED_AT_ONCE: usize = 16;
 
+/// Gas left for the challenger's reward, which the disputes contract pays in a call of its own.
+const REWARD_GAS: u64 = 500_000;
+/// The most a transaction may use (EIP-7825).
+const GAS_MAXIMUM: u64 = 1 << 24;
+
 /// Why an answer is not dealt with yet.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExamineError {
@@ -164,12 +169,7 @@ impl Watcher {
         for entry in entries {
             let known = answered.rounds.iter().find(|order| order.order_id == entry.order_id);
             let Some(order) = known else {
-                // It was never in this close block: the order book passed over it, and nothing came of it.
-                tracing::warn!(
-                    order = entry.order_id,
-                    close_block = answered.close_block,
-                    "the answer names an order of another close block"
-                );
+                self.note_unknown(answered, entry.order_id).await?;
                 continue;
             };
             let Some(parameters) = self.market.parameters(order.terms.params_version()).await? else {
@@ -190,6 +190,28 @@ impl Watcher {
             }
         }
         Ok(wrong)
+    }
+
+    /// An order that was never in this close block is passed over by the order book, and nothing comes of it. One that was, and
+    /// is not known here, would be missed.
+    async fn note_unknown(&self, answered: &Answered, order_id: u64) -> Result<(), ExamineError> {
+        let close_block = answered.close_block;
+        let stored = self.market.order(order_id).await?;
+        if stored.closeBlock != close_block {
+            tracing::warn!(
+                order_id,
+                close_block,
+                "the answer names an order of another close block"
+            );
+            return Ok(());
+        }
+        self.metrics.unreadable.inc();
+        tracing::error!(
+            order_id,
+            close_block,
+            "the answer is about an order whose logs were not followed: nobody here can tell whether it is right"
+        );
+        Ok(())
     }
 
     /// Proves the answer wrong about one order. Returns whether that is done, by whomever.
@@ -226,7 +248,15 @@ impl Watcher {
         };
         let label = format!("challenge/{}/{}/{order_id}", answered.close_block, answered.chunk);
         let call = Call::new(label, disputes, call.abi_encode()).valid_until(answered.until);
-        match transactions.submit(call).await {
+        // A reward that runs out of gas is missed and reverts nothing, so that an estimate leaves none for it.
+        let submitted = match transactions.estimate(&call).await {
+            Ok(estimate) => {
+                let limit = estimate.saturating_add(estimate / 5 + REWARD_GAS);
+                transactions.submit(call.with_gas_limit(limit.min(GAS_MAXIMUM))).await
+            }
+            Err(error) => Err(error),
+        };
+        match submitted {
             Ok(included) => {
                 self.metrics.challenges.inc();
                 self.note_reward(&included.logs);
