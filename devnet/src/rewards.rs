@@ -295,12 +295,16 @@ impl<'a> Updater<'a> {
         sent.map_err(|error| failure(&error, what.to_owned()))
     }
 
-    /// Sends from the governor's account, which anvil has unlocked. What reverts is refused before it is mined.
+    /// Sends from the governor's account, which anvil has unlocked. It is tried first: anvil mines what reverts.
     async fn send(&self, to: Address, call: &impl SolCall) -> Result<(), TransportError> {
-        let transaction = json!([{"from": GOVERNOR, "to": to, "input": Bytes::from(call.abi_encode())}]);
+        let transaction = json!({"from": GOVERNOR, "to": to, "input": Bytes::from(call.abi_encode())});
+        let _returned: Bytes = self
+            .provider
+            .raw_request("eth_call".into(), json!([transaction, "pending"]))
+            .await?;
         let receipt: Value = self
             .provider
-            .raw_request("eth_sendTransactionSync".into(), transaction)
+            .raw_request("eth_sendTransactionSync".into(), json!([transaction]))
             .await?;
         match receipt["status"] == "0x1" {
             true => Ok(()),
