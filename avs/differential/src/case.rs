@@ -449,5 +449,5 @@ fn id(first: u128, distance: u128) -> u32 {
 }
 
 fn word(source: &mut Source) -> U256 {
-    U256::from_limbs([source.next(), source.next(), source.next(), source.next()])
+    U256::from_limbs([source.number(), source.number(), source.number(), source.number()])
 }

@@ -11,12 +11,12 @@ impl Source {
     pub fn new(seed: u64, number: u64) -> Self {
         let mut source = Self { state: seed };
         // Neighbouring seeds and numbers must not share sequences shifted by a step.
-        source.state = source.next() ^ number.wrapping_mul(0xd134_2543_de82_ef95);
+        source.state = source.number() ^ number.wrapping_mul(0xd134_2543_de82_ef95);
         source
     }
 
     /// 64 random bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut value = self.state;
         value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -26,7 +26,7 @@ impl Source {
 
     /// Up to 128 random bits.
     pub fn bits(&mut self, width: u32) -> u128 {
-        let wide = u128::from(self.next()) << 64 | u128::from(self.next());
+        let wide = u128::from(self.number()) << 64 | u128::from(self.number());
         if width == 0 { 0 } else { wide >> (128 - width) }
     }
 
@@ -38,11 +38,11 @@ impl Source {
 
     /// One of the values, which are some.
     pub fn pick<T: Copy>(&mut self, values: &[T]) -> T {
-        values[self.next() as usize % values.len()]
+        values[self.number() as usize % values.len()]
     }
 
     /// True this often in a hundred.
     pub fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
+        self.number() % 100 < percent
     }
 }

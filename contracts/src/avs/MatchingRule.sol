@@ -432,7 +432,7 @@ contract MatchingRule is IMatchingRule {
     // --------------------------------------------------------------- criteria
 
     /// @return criteria Only meaningful if well formed.
-    /// @return wellFormed Whether the terms are such as `createOrder` takes. Others match nobody.
+    /// @return wellFormed Whether terms and token are such as `createOrder` takes. Others match nobody.
     function _criteria(uint64 orderId, OrderTerms calldata terms, MatchingParameters calldata parameters)
         private
         pure
@@ -442,6 +442,8 @@ contract MatchingRule is IMatchingRule {
         if (!ResourceWord.isValid(terms.resources) || !RequirementWord.isValid(requirements)) return (criteria, false);
         if (terms.maximumRate == 0 || terms.maximumRate > OrderWord.MAXIMUM_RATE) return (criteria, false);
         if (terms.duration == 0 || terms.duration > OrderWord.MAXIMUM_DURATION) return (criteria, false);
+        // Score cards know the tokens 0 to 31: no other is accepted by anybody.
+        if (OrderId.token(orderId) > 31) return (criteria, false);
         if (!_readList(criteria.wanted, terms.wantedSuppliers)) return (criteria, false);
         if (!_readList(criteria.excluded, terms.excludedSuppliers)) return (criteria, false);
         criteria.hasSupplierLists = terms.wantedSuppliers.length + terms.excludedSuppliers.length != 0;
@@ -486,13 +488,11 @@ contract MatchingRule is IMatchingRule {
         }
     }
 
-    /// @dev Token ids end at 31; of an order with another token, the card is asked for a bit that the mask takes away.
     function _setCard(Criteria memory criteria, uint256 requirements, uint256 token) private pure {
         uint256 required =
-            ScoreCardWord.ACTIVE | (((requirements >> 32) & type(uint16).max) << 227) | (1 << (195 + (token & 31)));
+            ScoreCardWord.ACTIVE | (((requirements >> 32) & type(uint16).max) << 227) | (1 << (195 + token));
         criteria.cardMask = required | UNUSED_OF_CARD | ATTRIBUTE_GUARDS;
-        criteria.cardRequired = token < 32 ? required : required | UNUSED_OF_CARD;
-        if (token >= 32) criteria.cardMask &= ~UNUSED_OF_CARD;
+        criteria.cardRequired = required;
     }
 
     function _setResources(Criteria memory criteria, uint256 resources) private pure {

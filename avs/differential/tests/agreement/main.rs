@@ -8,6 +8,7 @@ mod solidity;
 use std::{
     env, fmt,
     num::NonZero,
+    sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -96,12 +97,16 @@ impl Tally {
     }
 }
 
-/// Asks all three every case whose number is `worker` modulo `workers`.
-fn ask_all(run: Run, worker: u64, workers: u64) -> Tally {
+/// Asks all three, case by case, while there are any that no other worker took.
+fn ask_all(run: Run, next: &AtomicU64) -> Tally {
     let mut solidity = Solidity::deploy().unwrap_or_else(|error| panic!("{}", chain_of(&error)));
     let mut python = Python::start().unwrap_or_else(|error| panic!("{}", chain_of(&error)));
     let mut tally = Tally::default();
-    for number in (run.first..run.first + run.cases).filter(|number| number % workers == worker) {
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if number >= run.first + run.cases {
+            return tally;
+        }
         let again = Run {
             first: number,
             cases: 1,
@@ -126,7 +131,6 @@ fn ask_all(run: Run, worker: u64, workers: u64) -> Tally {
         );
         tally.note(&case, &rust, gas);
     }
-    tally
 }
 
 /// An error with its causes.
@@ -140,11 +144,10 @@ fn rust_solidity_and_python_agree() {
     let run = Run::from_environment();
     println!("{run}");
     let started = Instant::now();
-    let workers = thread::available_parallelism().map_or(1, NonZero::get) as u64;
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let next = AtomicU64::new(run.first);
     let tally = thread::scope(|scope| {
-        let threads: Vec<_> = (0..workers)
-            .map(|worker| scope.spawn(move || ask_all(run, worker, workers)))
-            .collect();
+        let threads: Vec<_> = (0..workers).map(|_| scope.spawn(|| ask_all(run, &next))).collect();
         threads
             .into_iter()
             .fold(Tally::default(), |tally, thread| match thread.join() {
