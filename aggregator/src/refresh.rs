@@ -25,7 +25,7 @@ use crate::verifiers::Verifiers;
 /// Blocks between two looks while nothing is due: governance may name another verifier.
 const LOOK_EVERY: u64 = 16;
 /// Blocks before another try after a failure.
-const RETRY_AFTER: u64 = 4;
+const RETRY_AFTER: u64 = 2;
 /// A refresh that waits longer than this many blocks is looked at again.
 const VALID_FOR: u64 = 20;
 /// Between the estimate and the block it lands in, allocations may take effect, and each change of a stake costs more.
@@ -103,35 +103,36 @@ impl Refresher {
                 self.metrics.stake_age.get_or_create(&label).set(age as i64);
                 tracing::debug!(verifier = %verifier.address(), quorum, age, limit, "age of the quorum's stakes");
                 let due_age = due_age(self.transactions.sender(), quorum, limit, self.settings.at_percent);
-                if age < due_age {
-                    next = next.min(refreshed + due_age);
-                    continue;
-                }
-                self.refresh(&verifier, quorum, head, due_age).await?;
-                next = next.min(head + due_age);
+                let due = match is_due(refreshed, head, due_age) {
+                    true => self.refresh(&verifier, quorum, head, due_age).await?,
+                    false => refreshed + due_age,
+                };
+                next = next.min(due);
             }
         }
         Ok(next)
     }
 
+    /// Returns when it is to be looked at again.
     async fn refresh(
         &self,
         verifier: &IBlsQuorumVerifierInstance<RootProvider>,
         quorum: u8,
         head: u64,
         due_age: u64,
-    ) -> Result<(), RefreshError> {
+    ) -> Result<u64, RefreshError> {
         // Another aggregator's may be on its way.
         let pending = verifier
             .refreshedAt(quorum, u32::MAX)
             .block(BlockNumberOrTag::Pending.into());
-        if u64::from(pending.call().await?) + due_age > head {
-            return Ok(());
+        let pending = u64::from(pending.call().await?);
+        if !is_due(pending, head, due_age) {
+            return Ok(pending + due_age);
         }
         let operators = self.operators(quorum, head as u32).await?;
         if operators.is_empty() {
-            tracing::debug!(quorum, "the quorum has no operators: there is no stake to refresh");
-            return Ok(());
+            tracing::debug!(quorum, "the quorum has no operators yet: there is no stake to refresh");
+            return Ok(head + 1);
         }
         let count = operators.len();
         let label = format!("refresh/{}/{quorum}", verifier.address());
@@ -149,7 +150,7 @@ impl Refresher {
             gas = included.gas_used,
             "stakes refreshed"
         );
-        Ok(())
+        Ok(included.block.number + due_age)
     }
 
     /// All operators of a quorum, ascending by address, as the contract wants them.
@@ -167,6 +168,11 @@ impl Refresher {
     }
 }
 
+/// A quorum that was never refreshed takes no answer at all: that cannot wait.
+fn is_due(refreshed: u64, head: u64, due_age: u64) -> bool {
+    refreshed == 0 || head >= refreshed + due_age
+}
+
 /// The age from which this aggregator refreshes: `at_percent` of the limit, and by its address up to half of what is left.
 fn due_age(own: Address, quorum: u8, limit: u64, at_percent: u64) -> u64 {
     let earliest = limit * at_percent / 100;
@@ -179,6 +185,15 @@ fn due_age(own: Address, quorum: u8, limit: u64, at_percent: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_never_refreshed_is_due_at_once_and_the_rest_at_its_age() {
+        assert!(is_due(0, 5, 100));
+        assert!(!is_due(10, 109, 100));
+        assert!(is_due(10, 110, 100));
+        // A refresh in the pending block, above the head.
+        assert!(!is_due(11, 10, 1));
+    }
 
     #[test]
     fn aggregators_act_at_different_ages_and_all_in_time() {
