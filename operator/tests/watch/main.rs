@@ -1,6 +1,8 @@
 //! Watching and the single matchmaker, end to end on a real anvil with the real contracts: a lie is proven and costs the bond, an
 //! order that nobody answered is matched, and an operator that governance named answers by itself.
 
+mod quorum;
+
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,17 +39,36 @@ struct Market {
     _spawner: Spawner,
     anvil: Anvil,
     network: Network,
+    options: Options,
+    /// Contract of the matchmaker; nobody's where a quorum decides.
     matchmaker: Address,
     account: u32,
 }
 
 impl Market {
-    async fn start() -> eyre::Result<Self> {
+    /// A market without operators, decided by a matchmaker.
+    async fn of_a_matchmaker() -> eyre::Result<Self> {
+        let mut market = Self::start(|options| options.plan.operators.clear()).await?;
+        let (anvil, network) = (&market.anvil, &market.network);
+        market.matchmaker = bootstrap::deploy_matchmaker(anvil, network, &market.options, MATCHMAKER).await?;
+        let from = anvil.provider.get_block_number().await? + NAMED_AHEAD;
+        let named = IMatchingTaskManager::setQuorumVerifierCall {
+            verifier: market.matchmaker,
+            fromBlock: from as u32,
+        };
+        bootstrap::govern(anvil, network, network.contracts.task_manager, &named).await?;
+        anvil.call("anvil_mine", json!([NAMED_AHEAD])).await?;
+        anvil.mine_every(1).await?;
+        Ok(market)
+    }
+
+    /// A chain with our contracts, a supplier, and a user with money. A block comes with every transaction.
+    async fn start(change: impl FnOnce(&mut Options)) -> eyre::Result<Self> {
         let folder = tempfile::Builder::new().prefix("spheron-watch-").tempdir()?;
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
         let mut options = Options::new(folder.path().to_owned(), PathBuf::new(), repository);
-        options.plan.operators.clear();
         options.plan.providers.clear();
+        change(&mut options);
         let recording = Recording::load(&options.repository.join(".local/eigenlayer"))?;
         let program = options.repository.join(".local/bin/anvil");
         ensure!(program.exists(), "{} is missing: run script/setup", program.display());
@@ -58,28 +79,20 @@ impl Market {
         let network = bootstrap::deploy(&anvil, &recording, &options)
             .await
             .wrap_err("deploying (contracts/out must be of these sources: `forge build` in contracts)")?;
-        let matchmaker = bootstrap::deploy_matchmaker(&anvil, &network, &options, MATCHMAKER).await?;
-        let from = anvil.provider.get_block_number().await? + NAMED_AHEAD;
-        let named = IMatchingTaskManager::setQuorumVerifierCall {
-            verifier: matchmaker,
-            fromBlock: from as u32,
-        };
-        bootstrap::govern(&anvil, &network, network.contracts.task_manager, &named).await?;
-        anvil.call("anvil_mine", json!([NAMED_AHEAD])).await?;
         let traffic = Traffic::of(&anvil, &network)?;
         traffic.supplier(SUPPLIER, 100).await?;
         let account = traffic.accounts(USER, 1, 1_000).await?[0];
         for name in [MATCHMAKER, WATCHER] {
             anvil.set_balance(plan::address(name), 100).await?;
         }
-        std::fs::write(folder.path().join("network.json"), serde_json::to_string(&network)?)?;
-        anvil.mine_every(1).await?;
+        std::fs::write(folder.path().join("devnet.json"), serde_json::to_string(&network)?)?;
         Ok(Self {
             folder,
             _spawner: spawner,
             anvil,
             network,
-            matchmaker,
+            options,
+            matchmaker: Address::ZERO,
             account,
         })
     }
@@ -96,7 +109,7 @@ impl Market {
         let hexadecimal = alloy::primitives::hex::encode(plan::key(name).to_bytes());
         std::io::Write::write_all(&mut key, hexadecimal.as_bytes())?;
         let file = folder.join("operator.toml");
-        let head = "network = \"../network.json\"\ndata_dir = \"data\"\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n";
+        let head = "network = \"../devnet.json\"\ndata_dir = \"data\"\n\n[http]\nlisten = \"127.0.0.1:0\"\n\n";
         std::fs::write(&file, format!("{head}{text}"))?;
         Ok(operator::config::load(&file)?)
     }
@@ -130,8 +143,8 @@ impl Market {
         .await
     }
 
-    /// The matchmaker says that nobody bid. Returns the name of its answer.
-    async fn lie(&self, order_id: u64, close_block: u32) -> eyre::Result<B256> {
+    /// "Nobody bid", which is a lie, and its digest.
+    async fn lie(&self, order_id: u64, close_block: u32) -> eyre::Result<(Task, Vec<U256>, B256)> {
         let nobody = OrderMatch {
             order_id,
             resources: U256::ZERO,
@@ -157,6 +170,12 @@ impl Market {
             matches_hash: matches_hash(&matches),
         }
         .digest(&domain);
+        Ok((task, matches, digest))
+    }
+
+    /// The matchmaker lies. Returns the name of its answer.
+    async fn matchmaker_lies(&self, order_id: u64, close_block: u32) -> eyre::Result<B256> {
+        let (task, matches, digest) = self.lie(order_id, close_block).await?;
         let signature = plan::key(MATCHMAKER).sign_hash_sync(&digest)?;
         let call = IMatchingTaskManager::respondCall {
             task,
@@ -168,6 +187,24 @@ impl Market {
         traffic.send(plan::address(USER), task_manager, &call).await?;
         let signatories = dispute::matchmaker_signatories(close_block, plan::address(MATCHMAKER));
         Ok(dispute::verdict(digest, close_block, signatories))
+    }
+
+    /// Waits until the watcher proved an answer wrong and had these signers slashed.
+    async fn punished(&self, verdict: B256, signers: &[Address]) -> eyre::Result<()> {
+        let disputes = IMatchingDisputes::new(self.network.contracts.disputes, &self.anvil.provider);
+        let proven = eventually("the lie to be proven", async || {
+            let found = disputes.verdictOf(verdict).call().await?;
+            Ok((found.provenAt != 0).then_some(found))
+        })
+        .await?;
+        ensure!(proven.challenger == plan::address(WATCHER), "the watcher proved it");
+        for signer in signers {
+            eventually(&format!("{signer} to be slashed"), async || {
+                Ok(disputes.isSlashed(verdict, *signer).call().await?.then_some(()))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn bond(&self) -> eyre::Result<U256> {
@@ -202,7 +239,7 @@ async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> eyre::Result<O
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lie_is_proven_and_paid_for_and_nobody_waits_in_vain() -> eyre::Result<()> {
     daemon::tls::install_provider();
-    let mut market = Box::pin(Market::start()).await?;
+    let mut market = Box::pin(Market::of_a_matchmaker()).await?;
     let shutdown = Shutdown::new();
     let ran = tokio::time::timeout(TEST_DEADLINE, Box::pin(run(&market, &shutdown))).await;
     shutdown.request();
@@ -234,19 +271,8 @@ async fn run(market: &Market, shutdown: &Shutdown) -> eyre::Result<()> {
 async fn proves_the_lie(market: &Market) -> eyre::Result<()> {
     let bond = market.bond().await?;
     let (order_id, close_block) = market.order(1).await?;
-    let verdict = market.lie(order_id, close_block).await?;
-    let disputes = IMatchingDisputes::new(market.network.contracts.disputes, &market.anvil.provider);
-    let proven = eventually("the lie to be proven", async || {
-        let found = disputes.verdictOf(verdict).call().await?;
-        Ok((found.provenAt != 0).then_some(found))
-    })
-    .await?;
-    assert_eq!(proven.challenger, plan::address(WATCHER));
-    let signer = plan::address(MATCHMAKER);
-    eventually("its signer to be slashed", async || {
-        Ok(disputes.isSlashed(verdict, signer).call().await?.then_some(()))
-    })
-    .await?;
+    let verdict = market.matchmaker_lies(order_id, close_block).await?;
+    market.punished(verdict, &[plan::address(MATCHMAKER)]).await?;
     ensure!(market.bond().await? < bond, "the bond was cut");
     Ok(())
 }
