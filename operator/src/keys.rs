@@ -178,5 +178,27 @@ mod tests {
         let opened = bls(&keys).await.expect("opens");
         assert_eq!(opened.public_key().operator_id(), made.operator_id);
         assert!(matches!(create(&out, None), Err(KeysError::Exists(_))));
+
+        let wrong = Keys {
+            ecdsa_password: Some(Secret::new("wrong")),
+            bls_password: Some(Secret::new("wrong")),
+            ..keys
+        };
+        let refused = account(&wrong).await.expect_err("encrypted");
+        assert!(
+            crate::with_sources(&refused).contains("the password is wrong"),
+            "{refused:?}"
+        );
+        assert!(matches!(
+            bls(&wrong).await,
+            Err(KeysError::Bls(KeystoreError::WrongPassword { .. }))
+        ));
+        let matchmaker_key = MatchmakerKey {
+            ecdsa: Some(made.ecdsa.clone()),
+            ecdsa_password_file: Some(made.password_file.clone()),
+            ecdsa_password: None,
+        };
+        let opened = matchmaker(&matchmaker_key).await.expect("opens").expect("configured");
+        assert_eq!(opened.address(), made.address);
     }
 }
