@@ -80,10 +80,15 @@ impl Agent {
 
     /// Runs `run`, the agent's daemon.
     pub fn start(&mut self, spawner: &Spawner) -> eyre::Result<()> {
+        self.start_as(spawner, "run")
+    }
+
+    /// Runs one of the agent's daemons.
+    pub fn start_as(&mut self, spawner: &Spawner, command: &str) -> eyre::Result<()> {
         ensure!(self.process.is_none(), "{} runs already", self.name);
         // What an earlier run bound says nothing of this one.
         fs::remove_file(self.data().join("addresses.json")).ok();
-        self.process = Some(self.launch_with(spawner, &["run"], self.listen_again())?);
+        self.process = Some(self.launch_with(spawner, &[command], self.listen_again())?);
         Ok(())
     }
 

@@ -175,6 +175,13 @@ impl Anvil {
         Ok(())
     }
 
+    /// From a block per interval to a block per transaction.
+    pub async fn mine_at_once(&self) -> eyre::Result<()> {
+        self.call("evm_setIntervalMining", json!([0])).await?;
+        self.call("evm_setAutomine", json!([true])).await?;
+        Ok(())
+    }
+
     /// Gives an address ether.
     pub async fn set_balance(&self, address: Address, ether: u64) -> eyre::Result<()> {
         let wei = U256::from(ether) * U256::from(10).pow(U256::from(18));

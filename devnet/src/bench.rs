@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use alloy::eips::eip2718::Encodable2718 as _;
 use alloy::network::{EthereumWallet, NetworkTransactionBuilder as _, TransactionBuilder as _};
-use alloy::primitives::{B256, U256, keccak256};
+use alloy::primitives::B256;
 use alloy::providers::Provider as _;
 use alloy::rpc::types::{Filter, TransactionRequest};
 use alloy::sol_types::{SolCall, SolEvent};
-use bindings::{IOrderBook, OrderTerms};
+use bindings::IOrderBook;
 use eyre::{OptionExt as _, bail, ensure};
 use serde::Serialize;
 
 use crate::demo::Spheron;
 use crate::network::{Devnet, Options};
-use crate::plan;
+use crate::{plan, traffic};
 
 /// One line of `script/bench NAME --json`. A ratio above 1 means ours is better than the peer.
 #[derive(Clone, Debug, Serialize)]
@@ -144,7 +144,7 @@ async fn latency(devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
             account,
             token: token.id,
             bidWindow: 0,
-            terms: terms(number),
+            terms: traffic::terms(number),
         };
         let request = TransactionRequest::default()
             .with_from(from)
@@ -170,22 +170,6 @@ async fn latency(devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
         Measurement::lower_is_better("latency.median", median, 1.0, "blocks", "1 block"),
         Measurement::lower_is_better("latency.worst", worst, 1.0, "blocks", "1 block"),
     ])
-}
-
-fn terms(number: u64) -> OrderTerms {
-    // The smallest order there is: 10 milli-CPU, 16 MiB, no storage; any tier, provider mode, params version 1.
-    let resources = U256::from(1u64) << 42 | U256::from(1u64) << 22;
-    let requirements = U256::from(0b1111_1110u64) << 8 | U256::from(1u64) << 88;
-    OrderTerms {
-        resources,
-        requirements,
-        regions: U256::MAX,
-        manifestHash: keccak256(number.to_be_bytes()),
-        maximumRate: alloy::primitives::Uint::from(50_000_000u64),
-        duration: 600,
-        wantedSuppliers: Vec::new(),
-        excludedSuppliers: Vec::new(),
-    }
 }
 
 async fn next_block(devnet: &Devnet, after: u64) -> eyre::Result<u64> {

@@ -24,6 +24,8 @@ use crate::plan::{self, Plan};
 /// Anvil's first development account deployed EigenLayer's core in the recording, and governs the devnet.
 pub const GOVERNOR: Address = address!("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
 
+/// More than a refresh of a devnet's operators takes.
+const REFRESH_GAS: u64 = 5_000_000;
 /// Ether for gas, per account.
 const GAS_MONEY: u64 = 1_000;
 
@@ -70,9 +72,16 @@ pub async fn refresh_stakes(anvil: &Anvil, network: &Network, plan: &Plan) -> ey
             quorum: quorum.number,
             operators: operators.clone(),
         };
-        as_governor(anvil, network.contracts.quorum_verifier, refresh.abi_encode())
-            .await
-            .wrap_err_with(|| format!("refreshing the stakes of quorum {}", quorum.number))?;
+        // Estimated now, the gas is too little when an operator's allocation takes effect in the refresh's own block.
+        send_with_gas(
+            anvil,
+            GOVERNOR,
+            network.contracts.quorum_verifier,
+            refresh.abi_encode(),
+            REFRESH_GAS,
+        )
+        .await
+        .wrap_err_with(|| format!("refreshing the stakes of quorum {}", quorum.number))?;
     }
     Ok(())
 }
@@ -149,7 +158,22 @@ pub async fn as_governor(anvil: &Anvil, to: Address, input: Vec<u8>) -> eyre::Re
 
 /// Sends from an account that anvil has unlocked, and waits for the receipt.
 pub async fn send_as(anvil: &Anvil, from: Address, to: Address, input: Vec<u8>) -> eyre::Result<()> {
-    let transaction = json!([{"from": from, "to": to, "input": Bytes::from(input)}]);
+    sent(
+        anvil,
+        json!({"from": from, "to": to, "input": Bytes::from(input)}),
+        from,
+        to,
+    )
+    .await
+}
+
+async fn send_with_gas(anvil: &Anvil, from: Address, to: Address, input: Vec<u8>, gas: u64) -> eyre::Result<()> {
+    let transaction = json!({"from": from, "to": to, "input": Bytes::from(input), "gas": format!("{gas:#x}")});
+    sent(anvil, transaction, from, to).await
+}
+
+async fn sent(anvil: &Anvil, transaction: Value, from: Address, to: Address) -> eyre::Result<()> {
+    let transaction = json!([transaction]);
     let receipt = anvil.call("eth_sendTransactionSync", transaction).await?;
     ensure!(receipt["status"] == "0x1", "a transaction of {from} to {to} reverted");
     Ok(())

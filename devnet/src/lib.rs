@@ -13,5 +13,6 @@ pub mod plan;
 pub mod rewards;
 pub mod sweep;
 pub mod table;
+pub mod traffic;
 
 pub use network::{Devnet, Options};

@@ -178,6 +178,12 @@ impl Devnet {
         self.agent(name)?.start(&spawner)
     }
 
+    /// Runs another of an agent's daemons in place of `run`, without waiting for it.
+    pub fn launch_as(&mut self, name: &str, command: &str) -> eyre::Result<()> {
+        let spawner = self.spawner.clone();
+        self.agent(name)?.start_as(&spawner, command)
+    }
+
     /// Waits until an agent is ready.
     pub async fn wait_ready(&mut self, name: &str) -> eyre::Result<()> {
         let client = self.client.clone();

@@ -3,6 +3,7 @@
 //! What they share lives here; the tests are in `system/`.
 
 mod address;
+mod answering;
 mod deployment;
 mod engine;
 mod market;
@@ -13,6 +14,7 @@ mod signing;
 mod waiting;
 
 pub use address::LocalAddress;
+pub use answering::{CUSTOMER, CUSTOMERS_DEPOSIT, Closed, Market, SUPPLIERS};
 pub use deployment::{Deployed, deployment, example, expect_success, get, repository};
 pub use engine::restart as restart_engine;
 pub use engine::{Container, container, engine, reaches};

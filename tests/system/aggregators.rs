@@ -13,9 +13,10 @@ const BODY_LIMIT: usize = avs::submission::BODY_LIMIT;
 #[tokio::test(flavor = "multi_thread")]
 async fn an_aggregator_killed_before_it_responds_responds_after_its_restart() -> eyre::Result<()> {
     let patient = |options: &mut devnet::Options| {
-        options
-            .extra_config
-            .insert("aggregator-1".into(), "\n[collect]\nstraggler_wait_ms = 4000\ndelay_gas_per_ms = 0\n".into());
+        options.extra_config.insert(
+            "aggregator-1".into(),
+            "\n[collect]\nstraggler_wait_ms = 4000\ndelay_gas_per_ms = 0\n".into(),
+        );
     };
     on_devnet(Sharing::Shared, patient, async |network| {
         // With all four signatures there would be no straggler to wait for.

@@ -3,10 +3,13 @@
 mod aggregators;
 mod chain;
 mod crashes;
+mod dashboards;
+mod disputes;
 mod engine;
 mod files;
 mod gateways;
 mod images;
 mod isolation;
 mod life;
+mod modes;
 mod operators;

@@ -27,19 +27,25 @@ async fn one_operator_down_is_no_obstacle() -> eyre::Result<()> {
     .await
 }
 
-/// Without a quorum nobody answers; the order expires and the money is unlocked to the unit.
+/// Nobody runs the rule on chain for an order that no quorum answered.
+fn nobody_matches(options: &mut devnet::Options) {
+    for operator in &options.plan.operators {
+        options
+            .extra_config
+            .insert(operator.name.clone(), "\n[watch]\nmatch_unanswered = false\n".into());
+    }
+}
+
+/// Without a quorum nobody answers, and nobody runs the rule on chain either; the order expires and the money is unlocked to the
+/// unit.
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_operators_down_gives_the_money_back() -> eyre::Result<()> {
-    on_devnet(
-        Sharing::Shared,
-        |_| {},
-        async |network| {
-            for operator in ["operator-3", "operator-4"] {
-                network.devnet.agent(operator)?.stop().await?;
-            }
-            expect_expiry(network, 2).await
-        },
-    )
+    on_devnet(Sharing::Shared, nobody_matches, async |network| {
+        for operator in ["operator-3", "operator-4"] {
+            network.devnet.agent(operator)?.stop().await?;
+        }
+        expect_expiry(network, 2).await
+    })
     .await
 }
 
@@ -47,6 +53,7 @@ async fn too_many_operators_down_gives_the_money_back() -> eyre::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn both_quorums_are_required() -> eyre::Result<()> {
     let stake_spon = |options: &mut devnet::Options| {
+        nobody_matches(options);
         for (operator, spon) in options
             .plan
             .operators

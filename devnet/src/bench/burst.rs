@@ -7,23 +7,20 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::primitives::{Address, B256, Bytes};
 use alloy::providers::Provider as _;
 use alloy::rpc::types::Filter;
 use alloy::sol_types::{SolCall, SolEvent};
-use avs::words::{Capacity, GpuEntry};
-use bindings::standard::IERC20;
-use bindings::{BidRequest, IEscrow, IMatchingTaskManager, IOrderBook, IProviderRegistry, IStakeManager};
-use chain::network::Token;
+use bindings::{BidRequest, IMatchingTaskManager, IOrderBook};
 use eyre::{OptionExt as _, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::{Measurement, next_block, terms};
+use super::{Measurement, next_block};
 use crate::anvil::Anvil;
-use crate::bootstrap;
 use crate::network::Devnet;
 use crate::plan;
+use crate::traffic::Traffic;
 
 const ORDERS: usize = 1_000;
 /// What "settled" may take.
@@ -33,6 +30,8 @@ const ACCOUNTS: usize = 8;
 /// Two suppliers bid on every order, the second one higher.
 const SUPPLIERS: [(&str, u64); 2] = [("burst-supplier-1", 1_000_000), ("burst-supplier-2", 1_100_000)];
 const USER: &str = "burst-user";
+/// Whole uSPON in each account: more than its orders lock.
+const DEPOSIT: u64 = 1_000;
 
 /// Gas that an order may take, and so how many fit a block of the devnet.
 const ORDER_GAS: u64 = 120_000;
@@ -52,8 +51,7 @@ const SETTLED_DEADLINE: Duration = Duration::from_secs(120);
 pub(super) async fn burst(devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
     let block_time = devnet.options.plan.chain.block_time;
     let anvil = &devnet.anvil;
-    anvil.call("evm_setIntervalMining", json!([0])).await?;
-    anvil.call("evm_setAutomine", json!([true])).await?;
+    anvil.mine_at_once().await?;
     let setting = Setting::prepare(devnet).await?;
     anvil.call("evm_setAutomine", json!([false])).await?;
 
@@ -88,125 +86,27 @@ pub(super) async fn burst(devnet: &Devnet) -> eyre::Result<Vec<Measurement>> {
 /// Who takes part, funded and registered.
 struct Setting<'a> {
     devnet: &'a Devnet,
-    token: &'a Token,
+    traffic: Traffic<'a>,
     user: Address,
     accounts: Vec<u32>,
 }
 
 impl<'a> Setting<'a> {
     async fn prepare(devnet: &'a Devnet) -> eyre::Result<Self> {
-        let token = devnet.network.token("uSPON").ok_or_eyre("the devnet lists uSPON")?;
-        let setting = Self {
-            devnet,
-            token,
-            user: plan::address(USER),
-            accounts: Vec::new(),
-        };
+        let traffic = Traffic::new(devnet)?;
         for (name, _) in SUPPLIERS {
-            setting.supplier(name).await?;
+            traffic.supplier(name, 4 * ORDERS as u32).await?;
         }
-        let accounts = setting.open_accounts().await?;
-        Ok(Self { accounts, ..setting })
+        Ok(Self {
+            devnet,
+            traffic,
+            user: plan::address(USER),
+            accounts: traffic.accounts(USER, ACCOUNTS, DEPOSIT).await?,
+        })
     }
 
     fn anvil(&self) -> &Anvil {
         &self.devnet.anvil
-    }
-
-    /// An account of the burst: unlocked, with ether.
-    async fn unlock(&self, name: &str) -> eyre::Result<Address> {
-        let address = plan::address(name);
-        self.anvil().set_balance(address, 1_000).await?;
-        self.anvil().call("anvil_impersonateAccount", json!([address])).await?;
-        Ok(address)
-    }
-
-    /// Registers a supplier that has room for all orders.
-    async fn supplier(&self, name: &str) -> eyre::Result<()> {
-        let (devnet, contracts) = (self.devnet, &self.devnet.network.contracts);
-        let owner = self.unlock(name).await?;
-        let stake = U256::from(20_000) * U256::from(10).pow(U256::from(18));
-        let given = IERC20::transferCall {
-            to: owner,
-            value: stake,
-        };
-        bootstrap::as_governor(self.anvil(), contracts.spon, given.abi_encode()).await?;
-        let register = IProviderRegistry::registerCall {
-            name: name.to_owned(),
-            gateway: "https://127.0.0.1:1".to_owned(),
-            region: 1,
-            zone: 0,
-            tokens: 1 << self.token.id,
-        };
-        self.send(owner, contracts.provider_registry, &register).await?;
-        let registry = IProviderRegistry::new(contracts.provider_registry, &devnet.anvil.provider);
-        let id = registry.providerOf(owner).call().await?;
-        let approve = IERC20::approveCall {
-            spender: contracts.stake_manager,
-            value: stake,
-        };
-        self.send(owner, contracts.spon, &approve).await?;
-        let staked = IStakeManager::stakeCall {
-            provider: id,
-            amount: stake,
-        };
-        self.send(owner, contracts.stake_manager, &staked).await?;
-        let verified = IProviderRegistry::setVerifiedCall {
-            id,
-            trustTier: 1,
-            compliance: 0,
-            attributes: alloy::primitives::Uint::ZERO,
-        };
-        bootstrap::govern(self.anvil(), &devnet.network, contracts.provider_registry, &verified).await?;
-        let room = 4 * ORDERS as u32;
-        let capacity = Capacity {
-            storage_free: 0,
-            storage_total: room,
-            memory_free: 0,
-            memory_total: room,
-            cpu_free: 0,
-            cpu_total: room,
-            gpus: [GpuEntry::default(); 4],
-            active: true,
-        };
-        let offered = IOrderBook::setCapacityCall {
-            capacity: capacity.pack()?,
-        };
-        self.send(owner, contracts.order_book, &offered).await
-    }
-
-    /// Opens the accounts and deposits what all orders lock together.
-    async fn open_accounts(&self) -> eyre::Result<Vec<u32>> {
-        let contracts = &self.devnet.network.contracts;
-        let user = self.unlock(USER).await?;
-        let each = U256::from(1_000) * U256::from(10).pow(U256::from(self.token.decimals));
-        let all = each * U256::from(ACCOUNTS);
-        let given = IERC20::transferCall { to: user, value: all };
-        bootstrap::as_governor(self.anvil(), self.token.address, given.abi_encode()).await?;
-        let approve = IERC20::approveCall {
-            spender: contracts.escrow,
-            value: all,
-        };
-        self.send(user, self.token.address, &approve).await?;
-        let escrow = IEscrow::new(contracts.escrow, &self.devnet.anvil.provider);
-        let mut accounts = Vec::with_capacity(ACCOUNTS);
-        for _ in 0..ACCOUNTS {
-            self.send(user, contracts.escrow, &IEscrow::openCall { owner: user })
-                .await?;
-            let account = escrow.accountCount().call().await?;
-            let deposit = IEscrow::depositCall {
-                account,
-                token: self.token.id,
-                amount: each,
-            };
-            self.send(user, contracts.escrow, &deposit).await?;
-            accounts.push(account);
-        }
-        Ok(accounts)
-    }
-
-    async fn send(&self, from: Address, to: Address, call: &impl SolCall) -> eyre::Result<()> {
-        bootstrap::send_as(self.anvil(), from, to, call.abi_encode()).await
     }
 
     /// Creates the orders, as many a block as fit, all with the same close block.
@@ -215,11 +115,9 @@ impl<'a> Setting<'a> {
         let mut nonce = self.nonce(self.user).await?;
         for chunk in numbers.chunks(ORDERS_A_BLOCK) {
             let mined_in = self.anvil().provider.get_block_number().await? + 1;
-            let calls = chunk.iter().map(|number| IOrderBook::createOrderCall {
-                account: self.accounts[number % ACCOUNTS],
-                token: self.token.id,
-                bidWindow: (close - mined_in) as u16,
-                terms: terms(*number as u64),
+            let calls = chunk.iter().map(|number| {
+                let account = self.accounts[number % ACCOUNTS];
+                self.traffic.order(account, (close - mined_in) as u16, *number as u64)
             });
             nonce = self
                 .queue(
