@@ -347,13 +347,13 @@ impl Process {
         }
         let (network, provider, account) = (self.network.clone(), self.endpoints.provider(), account.clone());
         let token = self.shutdown.token();
-        let keeping = async move {
+        let keeping = Box::pin(async move {
             let addresses = Addresses::from(&network);
             while let Err(error) = update_socket(&provider, &addresses, &account, &wanted).await {
                 tracing::warn!("the socket on chain is not known to be {wanted:?} yet: {error:#}");
                 tokio::time::sleep(BALANCE_LOOK).await;
             }
-        };
+        });
         self.shutdown.spawn("updating the socket", async move {
             token.run_until_cancelled(keeping).await;
         });

@@ -19,7 +19,7 @@ pub enum Job {
     /// Recompute an answer, and dispute what is wrong about it.
     Examine(Answered),
     /// Run the rule on chain for an order that nobody answered.
-    Match(OpenOrder),
+    Match(Box<OpenOrder>),
 }
 
 /// An answer that can still be disputed.
@@ -143,7 +143,7 @@ impl Plan {
         let unanswered = tasks.unanswered(oldest..=newest).into_iter();
         unanswered
             .filter(|order| head >= u64::from(order.close_block) + response + self.turn(order.order_id))
-            .map(Job::Match)
+            .map(|order| Job::Match(Box::new(order)))
             .filter(|job| !self.jobs.contains_key(&job.key()))
             .collect()
     }
