@@ -1,7 +1,7 @@
 //! Networks of another make: one quorum in place of two, and one matchmaker in place of quorums.
 
 use alloy::signers::SignerSync as _;
-use bindings::{IMatchingTaskManager, ISingleMatchmaker, OrderState};
+use bindings::{IBlsQuorumVerifier, IMatchingTaskManager, ISingleMatchmaker, OrderState};
 use devnet::{bootstrap, plan};
 use eyre::ensure;
 use system_tests::{Answer, Closed, Market, Network, Sharing, example, get, on_devnet};
@@ -31,7 +31,7 @@ async fn a_network_with_one_quorum_serves_an_order() -> eyre::Result<()> {
 /// Operator that governance names; the others go on watching.
 const MATCHMAKER: &str = "operator-1";
 /// Blocks before the change from which the chain runs at its own pace: room for a refresh and an order.
-const LAST_BLOCKS: u64 = 14;
+const LAST_BLOCKS: u64 = 30;
 
 /// Governance names one matchmaker. Orders of close blocks before the change are the quorums', all others the matchmaker's,
 /// none is lost; a wrong answer costs the bond.
@@ -45,10 +45,14 @@ async fn a_single_matchmaker_takes_over_from_the_quorums() -> eyre::Result<()> {
             let (contract, from) = name_matchmaker(network).await?;
             network.mine(from - LAST_BLOCKS - network.block().await?).await?;
             network.resume_blocks().await?;
+            // So many blocks at once made the stakes old.
+            young_stakes(network, from - LAST_BLOCKS).await?;
             // Both are open at the same time; the change comes between their close blocks.
             network.devnet.anvil.mine_at_once().await?;
             let before = network.ordered_at_once(&market, 1, 5).await?;
-            let after = network.ordered_at_once(&market, 2, LAST_BLOCKS as u16).await?;
+            let after = network
+                .ordered_at_once(&market, 2, u16::try_from(from - network.block().await?)?)
+                .await?;
             network.resume_blocks().await?;
             ensure!(
                 before.close < from && from <= after.close,
@@ -67,6 +71,22 @@ async fn a_single_matchmaker_takes_over_from_the_quorums() -> eyre::Result<()> {
     .await
 }
 
+/// Waits until every quorum was refreshed after a block.
+async fn young_stakes(network: &Network, after: u64) -> eyre::Result<()> {
+    let contract = network.devnet.network.contracts.quorum_verifier;
+    let verifier = IBlsQuorumVerifier::new(contract, &network.devnet.anvil.provider);
+    system_tests::eventually("an aggregator to refresh the stakes", async || {
+        let head = u32::try_from(network.block().await?)?;
+        for quorum in &network.devnet.network.eigenlayer.quorums {
+            if u64::from(verifier.refreshedAt(quorum.number, head).call().await?) <= after {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+    .await
+}
+
 /// The matchmaker's contract with its bond, and the block from which it decides.
 async fn name_matchmaker(network: &Network) -> eyre::Result<(alloy::primitives::Address, u64)> {
     let devnet = &network.devnet;
@@ -74,8 +94,8 @@ async fn name_matchmaker(network: &Network) -> eyre::Result<(alloy::primitives::
     let contract = bootstrap::deploy_matchmaker(&devnet.anvil, &devnet.network, &devnet.options, MATCHMAKER).await?;
     let windows = network.book().parameters().call().await?;
     let round = windows.maximumBidWindow + windows.responseWindow + windows.matchWindow;
-    // Two rounds, and the block the transaction is in.
-    let from = network.block().await? + 2 * u64::from(round) + 2;
+    // Two rounds, and room for blocks of transactions that others send meanwhile.
+    let from = network.block().await? + 2 * u64::from(round) + 12;
     let change = IMatchingTaskManager::setQuorumVerifierCall {
         verifier: contract,
         fromBlock: from.try_into()?,
@@ -98,12 +118,17 @@ async fn expect_answer(
         closed.order,
         leased.supplier
     );
-    let answers = network
-        .events_of::<IMatchingTaskManager::TaskResponded>(
-            network.devnet.network.contracts.task_manager,
-            Some(closed.close),
-        )
-        .await?;
+    // What is read as of the pending block is not in a block yet.
+    let answers = system_tests::eventually("the answer's event", async || {
+        let answers = network
+            .events_of::<IMatchingTaskManager::TaskResponded>(
+                network.devnet.network.contracts.task_manager,
+                Some(closed.close),
+            )
+            .await?;
+        Ok((!answers.is_empty()).then_some(answers))
+    })
+    .await?;
     ensure!(
         matches!(&answers[..], [(_, answer)] if responders.contains(&answer.responder)),
         "close block {} was answered with {answers:?}, by one of {responders:?} was expected",
