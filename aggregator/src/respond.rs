@@ -4,6 +4,7 @@ use alloy::providers::RootProvider;
 use alloy::sol_types::{SolCall, SolError};
 use alloy_primitives::Address;
 use avs::bn254::{G1Point, G2Point, PointError, hash_to_g1_roots};
+use avs::dispute;
 use bindings::{IBlsQuorumVerifier, IMatchingTaskManager, Task, encode_bls_proof};
 use chain::network::Network;
 use chain::{Call, SubmitError, Transactions};
@@ -11,6 +12,12 @@ use eigenlayer::registration::Addresses;
 use eigenlayer::registry::{ProofIndices, Registry, RegistryError};
 
 use crate::collect::{Response, ResponseOutcome, TaskId};
+
+/// Gas of an answer without its orders, of each order, and of each non-signer in each quorum, with some room
+/// (`contracts/snapshots`).
+const ANSWER_GAS: u64 = 300_000;
+const ORDER_GAS: u64 = 24_000;
+const NON_SIGNER_GAS: u64 = 20_000;
 
 /// Why a response could not be posted.
 #[derive(Debug, thiserror::Error)]
@@ -92,10 +99,17 @@ impl Responder {
             matches: response.matches.to_vec(),
             proof: encode_bls_proof(&proof(response, indices)?, &hash_to_g1_roots(response.digest)).into(),
         };
-        // Estimated, and so tried, at the pending block: an answer that is already there costs nothing.
+        // Tried at the pending block: an answer that is already there costs nothing.
         let call = Call::new(label(response.task), self.task_manager, call.abi_encode())
             .valid_until(u64::from(response.task.close_block) + self.response_window);
-        Ok(self.transactions.submit(call).await?)
+        let usual = call.clone().with_gas_limit(usual_gas(response));
+        match self.transactions.submit(usual).await.map_err(RespondError::from) {
+            // It may be the gas: an estimate tells.
+            Err(error) if was_tried_only(&error) && !is_answered_in_pending(&error) => {
+                Ok(self.transactions.submit(call).await?)
+            }
+            outcome => outcome,
+        }
     }
 
     /// The block whose answer was faster, if there is one.
@@ -109,6 +123,22 @@ impl Responder {
 
 fn label(task: TaskId) -> String {
     format!("respond/{task}")
+}
+
+/// Gas that is enough for almost every answer. An endpoint tries a call a dozen times to estimate its gas, each time on top of all
+/// that waits in its pool: with many tasks in one block that took seconds.
+fn usual_gas(response: &Response) -> u64 {
+    let orders = dispute::entries(&response.matches).map_or(0, |entries| entries.len()) as u64;
+    let stakes = (response.non_signers.len() * response.state.quorum_numbers().len()) as u64;
+    ANSWER_GAS + ORDER_GAS * orders + NON_SIGNER_GAS * stakes
+}
+
+/// Whether a call was refused before it was sent.
+fn was_tried_only(error: &RespondError) -> bool {
+    matches!(
+        error,
+        RespondError::Submit(SubmitError::WouldRevert { .. } | SubmitError::Refused { .. })
+    )
 }
 
 /// Whether the trial at the pending block found an answer, perhaps of a transaction that is not in a block yet.
