@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy::contract::Error as ContractError;
 use alloy::eips::{BlockId, BlockNumberOrTag};
+use alloy::primitives::aliases::U96;
 use alloy::primitives::{Address, B256, LogData, U256};
 use alloy::providers::{Provider as _, RootProvider};
 use alloy::rpc::types::Filter;
@@ -13,7 +14,7 @@ use alloy::transports::TransportError;
 use avs::digest::BidsDigest;
 use avs::matching::{Parameters, ParametersError};
 use avs::words::PackedBid;
-use bindings::{IBlsQuorumVerifier, IMatchingDisputes, IMatchingTaskManager, IOrderBook, ISingleMatchmaker};
+use bindings::{IBlsQuorumVerifier, IEscrow, IMatchingDisputes, IMatchingTaskManager, IOrderBook, ISingleMatchmaker};
 use chain::Follow;
 use chain::reverts::RevertDecoder;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -263,6 +264,27 @@ impl Market {
             digest: stored.digest,
             count: stored.count,
         })
+    }
+
+    /// Token units that would be locked for orders leased at these rates, match fee included, in their order.
+    pub async fn locks(&self, at: BlockId, leases: &[(u64, u128)]) -> Result<Vec<U256>, ReadError> {
+        let order_book = IOrderBook::new(self.order_book, &self.provider);
+        let escrow = order_book.escrow().block(at).call().await?;
+        let reads = leases
+            .iter()
+            .copied()
+            .map(|(order_id, rate)| self.lock(at, escrow, order_id, rate));
+        stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await
+    }
+
+    async fn lock(&self, at: BlockId, escrow: Address, order_id: u64, rate: u128) -> Result<U256, ReadError> {
+        let order_book = IOrderBook::new(self.order_book, &self.provider);
+        let order = order_book.order(order_id).block(at).call().await?;
+        // A rate has 84 bits.
+        let rate = U96::saturating_from(rate);
+        let escrow = IEscrow::new(escrow, &self.provider);
+        let lock = escrow.lockFor(rate, order.duration, order.feeSchedule);
+        Ok(lock.block(at).call().await?)
     }
 
     /// An order's bids, asked for by themselves: for when the followed logs do not fold to the stored digest.

@@ -1,6 +1,8 @@
 //! Single-matchmaker mode: where governance named this operator's key in place of the quorum, it signs the digest with that key
 //! and answers by itself.
 
+pub(crate) mod bond;
+
 use std::time::Duration;
 
 use alloy::primitives::{Address, Bytes};

@@ -17,6 +17,8 @@ pub enum Refusal {
     Digest,
     /// Another answer was signed before.
     SignOnce,
+    /// The matchmaker's bond does not stand behind any of it; signed later if it does by then.
+    Bond,
     /// The orders name parameters the task manager does not have, or cannot be put into tasks.
     Malformed,
 }
@@ -53,6 +55,8 @@ pub struct OperatorMetrics {
     pub signed: Counter,
     /// Orders in signed tasks.
     pub signed_orders: Counter,
+    /// Orders left out of signed tasks because the matchmaker's bond does not cover them.
+    pub left_out_orders: Counter,
     /// Tasks not signed.
     pub refused: Family<RefusalLabels, Counter>,
     /// Attempts to hand a signature to an aggregator.
@@ -121,6 +125,7 @@ impl Default for OperatorMetrics {
             orders: Gauge::default(),
             signed: Counter::default(),
             signed_orders: Counter::default(),
+            left_out_orders: Counter::default(),
             refused: Family::default(),
             deliveries: Family::default(),
             seconds_to_signature: Histogram::new(LATENCY_BUCKETS),
@@ -135,6 +140,11 @@ impl OperatorMetrics {
         registry.register("orders", "Orders that may be in a task", self.orders.clone());
         registry.register("signed", "Tasks signed", self.signed.clone());
         registry.register("signed_orders", "Orders in signed tasks", self.signed_orders.clone());
+        registry.register(
+            "left_out_orders",
+            "Orders left out of signed tasks because the matchmaker's bond does not cover them",
+            self.left_out_orders.clone(),
+        );
         registry.register("refused", "Tasks not signed, by reason", self.refused.clone());
         registry.register(
             "deliveries",

@@ -1,12 +1,15 @@
 //! Signs: every task that can still be answered, once, by whoever decides its close block.
 
+mod backed;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use alloy::primitives::B256;
+use alloy::eips::BlockId;
+use alloy::primitives::{B256, U256};
 use avs::bn254::SecretKey;
-use avs::response::{Domain, MatchResponse};
+use avs::response::{Domain, MatchResponse, ResponseError};
 use avs::submission::{SignaturePoint, SignatureSubmission};
 use avs::task::{self, Chunk};
 use daemon::{Shutdown, StoreError};
@@ -29,6 +32,8 @@ enum SignError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("an answer of this operator cannot be read back")]
+    Answer(#[from] ResponseError),
 }
 
 /// A signer among those whose stake decides.
@@ -49,6 +54,12 @@ pub(crate) struct Signing {
     pub(crate) shutdown: Shutdown,
     /// Close blocks all of whose tasks were dealt with.
     finished: BTreeSet<(u32, B256)>,
+    /// Tasks that were dealt with, of close blocks with others that were not.
+    dealt_with: BTreeSet<(u32, B256, u16)>,
+    /// Tasks that the matchmaker's bond did not stand behind when they were looked at.
+    waiting: BTreeSet<(u32, B256, u16)>,
+    /// SPON units of the matchmaker's bond that answers on their way need.
+    promised: BTreeMap<(u32, u16), U256>,
     sending: BTreeMap<(u32, u16), (B256, Sending)>,
     /// Whether something waits to be tried again.
     unfinished: bool,
@@ -84,6 +95,9 @@ impl Signing {
             eigen,
             shutdown,
             finished: BTreeSet::new(),
+            dealt_with: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            promised: BTreeMap::new(),
             sending: BTreeMap::new(),
             unfinished: false,
         }
@@ -96,6 +110,7 @@ impl Signing {
     /// Answers may be undone by a reorganisation: they are signed and sent again, which says nothing new.
     pub(crate) fn reorganised(&mut self) {
         self.finished.clear();
+        self.dealt_with.clear();
     }
 
     /// Ends deliveries that are of no use any more.
@@ -110,6 +125,8 @@ impl Signing {
             }
             !useless
         });
+        let sending = &self.sending;
+        self.promised.retain(|task, _| sending.contains_key(task));
     }
 
     /// Signs everything that can still be answered in the next block and was not dealt with.
@@ -118,15 +135,24 @@ impl Signing {
         let first = (known.beginning + 1).max((head + 1).saturating_sub(known.windows.response));
         self.finished
             .retain(|(close_block, _)| u64::from(*close_block) >= first);
+        for tasks in [&mut self.dealt_with, &mut self.waiting] {
+            tasks.retain(|(close_block, _, _)| u64::from(*close_block) >= first);
+        }
         for close_block in known.tasks.close_blocks(first, head) {
-            if let Err(error) = self.sign_close_block(known, close_block, seen).await {
+            if let Err(error) = self.sign_close_block(known, close_block, head, seen).await {
                 self.unfinished = true;
                 tracing::warn!(close_block, "not signed yet: {}", with_sources(&error));
             }
         }
     }
 
-    async fn sign_close_block(&mut self, known: &Known, close_block: u32, seen: Instant) -> Result<(), SignError> {
+    async fn sign_close_block(
+        &mut self,
+        known: &Known,
+        close_block: u32,
+        head: u64,
+        seen: Instant,
+    ) -> Result<(), SignError> {
         let hash = match known.recent.get(&u64::from(close_block)) {
             Some(hash) => *hash,
             None => self.market.hash_of(close_block.into()).await?,
@@ -138,16 +164,26 @@ impl Signing {
             self.market.decider(close_block),
             self.checked_orders(known, close_block, hash)
         )?;
+        let mut waits = false;
         if self.has_a_say(decider) {
-            let answers = self.answers(known, close_block, hash, checked).await?;
+            let mut answers = self.answers(known, close_block, hash, checked).await?;
+            if let Decider::Matchmaker { verifier, .. } = decider {
+                // What is followed and what is read are of the same block: an answer counts in one of them, never in none.
+                let at = known.recent.get(&head).copied().map_or(head.into(), BlockId::hash);
+                let backed = self.backed(at, verifier, answers).await?;
+                (answers, waits) = (backed.answers, backed.waits);
+            }
             for (answer, verdict) in self.guarded(answers).await? {
+                self.dealt_with.insert((close_block, hash, answer.response.chunk));
                 match verdict {
                     Verdict::Refused { signed } => self.refuse(&answer, signed),
                     Verdict::First | Verdict::Again => self.sign(decider, known.windows.response, answer, seen),
                 }
             }
         }
-        self.finished.insert((close_block, hash));
+        if !waits {
+            self.finished.insert((close_block, hash));
+        }
         Ok(())
     }
 
@@ -243,7 +279,8 @@ impl Signing {
             if !trusted {
                 self.refused(Refusal::Digest);
             }
-            trusted && !known.tasks.is_answered(close_block, chunk.index)
+            let dealt_with = self.dealt_with.contains(&(close_block, hash, chunk.index));
+            trusted && !dealt_with && !known.tasks.is_answered(close_block, chunk.index)
         };
         let chunks: Vec<Chunk> = chunks.into_iter().filter(may_be_signed).collect();
         if chunks.is_empty() {

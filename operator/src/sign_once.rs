@@ -3,8 +3,10 @@
 //! [`verdict`] is the rule. [`record`] is the same rule in SQL, over what this operator ever signed, and writes the new
 //! entry in the transaction that judged it; the tests compare the two exhaustively.
 
+use std::collections::BTreeSet;
+
 use alloy::primitives::B256;
-use rusqlite::{OptionalExtension as _, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Transaction};
 
 use crate::tasks::Answer;
 
@@ -122,6 +124,28 @@ pub fn record(transaction: &Transaction<'_>, candidate: &Signed) -> rusqlite::Re
     Ok(verdict)
 }
 
+/// The orders of what was signed for a task; `None` if nothing was. An answer may leave orders of its task out, and only the
+/// same ones give the same digest again.
+pub fn signed_orders(
+    connection: &Connection,
+    close_block_hash: B256,
+    chunk: u16,
+) -> rusqlite::Result<Option<BTreeSet<u64>>> {
+    let hash = close_block_hash.as_slice();
+    let digest: Option<[u8; 32]> = connection
+        .prepare_cached("SELECT digest FROM signed_tasks WHERE close_block_hash = ?1 AND chunk = ?2")?
+        .query_row((hash, chunk), |row| row.get(0))
+        .optional()?;
+    let Some(digest) = digest else { return Ok(None) };
+    let mut of_digest =
+        connection.prepare_cached("SELECT order_id FROM signed_orders WHERE close_block_hash = ?1 AND digest = ?2")?;
+    let orders = of_digest.query_map((hash, digest.as_slice()), |row| row.get::<_, i64>(0))?;
+    orders
+        .map(|order_id| order_id.map(|order_id| order_id as u64))
+        .collect::<Result<_, _>>()
+        .map(Some)
+}
+
 fn insert(transaction: &Transaction<'_>, signed: &Signed) -> rusqlite::Result<()> {
     let (hash, digest) = (signed.close_block_hash.as_slice(), signed.digest.as_slice());
     transaction
@@ -140,8 +164,6 @@ fn insert(transaction: &Transaction<'_>, signed: &Signed) -> rusqlite::Result<()
 
 #[cfg(test)]
 mod tests {
-    use rusqlite::Connection;
-
     use super::*;
 
     fn signed(hash: u8, chunk: u16, orders: u8, digest: u8) -> Signed {

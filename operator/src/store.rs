@@ -1,6 +1,7 @@
 //! What the operator keeps on disk: the follower's checkpoint, the logs that tasks are made of, everything it signed, and
 //! the block at which it began.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use alloy::primitives::{B256, LogData};
@@ -129,6 +130,13 @@ impl OperatorStore {
                     .map(|candidate| sign_once::record(transaction, candidate))
                     .collect()
             })
+            .await
+    }
+
+    /// The orders of what was signed for a task; `None` if nothing was.
+    pub async fn signed_orders(&self, close_block_hash: B256, chunk: u16) -> Result<Option<BTreeSet<u64>>, StoreError> {
+        self.store
+            .read(move |connection| sign_once::signed_orders(connection, close_block_hash, chunk))
             .await
     }
 }

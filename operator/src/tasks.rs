@@ -292,6 +292,33 @@ pub struct Answer {
     pub order_ids: Vec<u64>,
 }
 
+impl Answer {
+    /// The same about these orders only.
+    ///
+    /// # Errors
+    /// When the match words are malformed.
+    pub fn restricted_to(self, domain: &Domain, kept: &BTreeSet<u64>) -> Result<Self, ResponseError> {
+        if self.order_ids.iter().all(|order_id| kept.contains(order_id)) {
+            return Ok(self);
+        }
+        let mut outcomes = response::decode(&self.matches)?;
+        outcomes.retain(|order| kept.contains(&order.order_id));
+        let matches = response::encode(&outcomes)?;
+        let response = MatchResponse {
+            matches_hash: response::matches_hash(&matches),
+            ..self.response
+        };
+        let mut order_ids = self.order_ids;
+        order_ids.retain(|order_id| kept.contains(order_id));
+        Ok(Self {
+            digest: response.digest(domain),
+            response,
+            matches,
+            order_ids,
+        })
+    }
+}
+
 /// Runs the rule over one chunk. `orders` are the orders of its close block.
 ///
 /// # Errors

@@ -139,3 +139,49 @@ fn a_matchmakers_proof_is_its_plain_signature_of_the_digest() {
     let recovered = signature.recover_address_from_prehash(&answer.digest);
     assert_eq!(recovered.expect("recovers"), account.address());
 }
+
+/// What the bond covers changes from block to block, and the digest of an answer with what is left out: only the orders that were
+/// signed give the same signature after a restart.
+#[tokio::test]
+async fn an_answer_with_orders_left_out_is_the_same_after_a_restart() {
+    let folder = tempfile::tempdir().expect("folder");
+    let words: Vec<U256> = [1u64, 2, 3].map(|order_id| U256::from(order_id << 8)).to_vec();
+    let response = MatchResponse {
+        matches_hash: matches_hash(&words),
+        ..answer(0, &[], 0).response
+    };
+    let whole = Answer {
+        digest: response.digest(&DOMAIN),
+        response,
+        matches: words.clone(),
+        order_ids: vec![1, 2, 3],
+    };
+    let kept = BTreeSet::from([1, 3]);
+    let part = whole.clone().restricted_to(&DOMAIN, &kept).expect("a part");
+    assert_eq!(part.matches, [words[0], words[2]]);
+    assert_eq!(part.order_ids, [1, 3]);
+    assert_eq!(part.response.matches_hash, matches_hash(&part.matches));
+    assert_eq!(part.digest, part.response.digest(&DOMAIN));
+
+    let before = process(folder.path());
+    let hash = response.close_block_hash;
+    assert_eq!(before.store.signed_orders(hash, 0).await.expect("read"), None);
+    let guarded = before.guarded(vec![part.clone()]).await.expect("stored");
+    assert_eq!(guarded, [(part.clone(), Verdict::First)]);
+    drop(before);
+
+    let after = process(folder.path());
+    let signed = after.store.signed_orders(hash, 0).await.expect("read");
+    assert_eq!(signed, Some(kept));
+    let again = whole
+        .clone()
+        .restricted_to(&DOMAIN, &signed.expect("signed"))
+        .expect("a part");
+    let guarded = after.guarded(vec![again]).await.expect("stored");
+    assert_eq!(guarded, [(part.clone(), Verdict::Again)]);
+    let refused = after.guarded(vec![whole]).await.expect("stored");
+    assert_eq!(refused[0].1, Verdict::Refused { signed: part.digest });
+    // Another chunk and another block of that height are other tasks.
+    assert_eq!(after.store.signed_orders(hash, 1).await.expect("read"), None);
+    assert_eq!(after.store.signed_orders(B256::ZERO, 0).await.expect("read"), None);
+}
