@@ -204,7 +204,7 @@ pub enum UnsafeParameters {
     )]
     RingTooShort { response: u32, challenge: u32 },
     #[error(
-        "leases are paid from after {hold} s, before the challenge window of {challenge} blocks is over ({needed} s)"
+        "leases are paid from after {hold} s, and the challenge window of {challenge} blocks takes {needed} s: the hold must be longer"
     )]
     PayoutHoldTooShort { hold: u64, challenge: u32, needed: u64 },
     #[error("stake thaws in {thaw_period} s, sooner than response and challenge windows end ({windows} s)")]
@@ -276,7 +276,8 @@ impl Parameters {
         }
         let seconds = |blocks: u32| u64::from(blocks) * u64::from(self.quorums.block_time);
         let hold = u64::from(self.market.challenge_window);
-        if hold < seconds(challenge) {
+        // In the last block of the challenge window nothing may be due yet.
+        if hold <= seconds(challenge) {
             return Err(UnsafeParameters::PayoutHoldTooShort {
                 hold,
                 challenge,
@@ -376,9 +377,9 @@ mod tests {
     fn money_that_leaves_before_a_challenge_lands_is_refused() {
         let hold = |seconds| changed(|parameters| parameters.market.challenge_window = seconds);
         let blocks = Parameters::devnet().disputes.challenge_blocks;
-        assert_eq!(hold(blocks).check(DELAYS), Ok(()));
+        assert_eq!(hold(blocks + 1).check(DELAYS), Ok(()));
         assert!(matches!(
-            hold(blocks - 1).check(DELAYS),
+            hold(blocks).check(DELAYS),
             Err(UnsafeParameters::PayoutHoldTooShort { .. })
         ));
 

@@ -40,6 +40,8 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
     IOrderBook private immutable _orderBook;
     /// @dev Seconds after a lease's start in which it can be undone: the order book's, which never change.
     uint256 private immutable _payoutHold;
+    /// @dev Blocks after a close block in which an answer is taken.
+    uint256 private immutable _responseWindow;
     /// @inheritdoc IMatchingDisputes
     uint32 public immutable challengeBlocks;
 
@@ -65,6 +67,7 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
         _taskManager = manager;
         _orderBook = book;
         _payoutHold = windows.challengeWindow;
+        _responseWindow = windows.responseWindow;
         challengeBlocks = blocks;
     }
 
@@ -80,7 +83,7 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
         (uint256 place, uint256[] calldata entry) = _entryOf(orderId, answer.matches);
         (uint256[] memory right, uint256 orderWord, bytes32 restHash) = _replay(orderId, inputs, answer.task);
         if (_isRight(entry, right, inputs.terms.resources, restHash)) revert AnswerIsRight(orderId);
-        bool undone = _isUndoable(orderId, orderWord, answer.task.closeBlock) && !_isRightLease(orderWord, entry, right);
+        bool undone = _isUndoable(orderId, orderWord, answer.task.closeBlock) && _isWrongLease(orderWord, entry, right);
 
         // Effect
         bool first = _prove(verdict, orderId, place, answer.task.closeBlock);
@@ -99,14 +102,11 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
         address[] calldata operators,
         bytes calldata evidence
     ) external {
-        if (operators.length == 0) revert NoOperators();
         bytes32 verdict = keccak256(abi.encode(digest, closeBlock, signatories));
         if (_verdicts[verdict].provenAt == 0) revert UnknownVerdict(verdict);
-        for (uint256 i = 0; i < operators.length; ++i) {
-            _markSlashed(verdict, operators[i]);
-        }
-        emit SignersSlashed(verdict, operators);
-        _slasherAt(closeBlock).slash(verdict, closeBlock, signatories, operators, evidence);
+        address[] memory remaining = _markRemaining(verdict, operators);
+        emit SignersSlashed(verdict, remaining);
+        _slasherAt(closeBlock).slash(verdict, closeBlock, signatories, remaining, evidence);
     }
 
     /// @inheritdoc IMatchingDisputes
@@ -118,7 +118,8 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
         bytes calldata evidence
     ) external returns (bytes32 verdict) {
         uint32 closeBlock = first.task.closeBlock;
-        _checkChallengeWindow(closeBlock);
+        // As late as an answer that was taken in the last block of its window can be challenged.
+        _checkWindow(closeBlock, uint256(closeBlock) + _responseWindow + challengeBlocks);
         _checkContradiction(orderId, first, second);
         // One for every close block, so that many pairs of the same signatures cost an operator no more than one.
         verdict = keccak256(abi.encode("equivocation", closeBlock));
@@ -179,11 +180,11 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
         uint224 given = uint224(uint256(verdict) >> 32);
         uint224 stored = _taskManager.commitmentOf(closeBlock, chunk);
         if (given != stored) revert WrongAnswer(closeBlock, chunk, given, stored);
-        _checkChallengeWindow(_taskManager.answeredAt(closeBlock, chunk));
+        uint32 answeredAt = _taskManager.answeredAt(closeBlock, chunk);
+        _checkWindow(answeredAt, uint256(answeredAt) + challengeBlocks);
     }
 
-    function _checkChallengeWindow(uint32 begun) private view {
-        uint256 lastBlock = uint256(begun) + challengeBlocks;
+    function _checkWindow(uint32 begun, uint256 lastBlock) private view {
         if (block.number > lastBlock) revert ChallengeWindowOver(begun, lastBlock, block.number);
     }
 
@@ -293,12 +294,27 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
         OrderState state = orderWord.state();
         bool opened =
             state == OrderState.Leased || (state >= OrderState.ClosedByUser && state <= OrderState.ClosedCannotStart);
+        // A verdict stands, and costs its signers, even when the order book listens to another disputes contract by now.
         return opened && orderWord.closeBlock() == closeBlock && block.timestamp < orderWord.start() + _payoutHold
-            && !_taskManager.matchedByRule(orderId);
+            && !_taskManager.matchedByRule(orderId)
+            && _orderBook.collaborator(IOrderBook.Collaborator.Disputes) == address(this);
     }
 
-    /// @dev Whether the rule's ranks lead to the lease that was opened. Its best supplier does whatever else was answered; a later
-    /// one only if the answer had the same suppliers before it, because then those were tried and had no room.
+    /// @dev Whether the entry may have opened the lease, and the rule's ranks do not lead to it. Its best supplier is right whatever
+    /// else was answered; a later one only if the answer had the same suppliers before it, because then those were tried and had
+    /// no room. An entry that does not name the lease did not open it: another chunk's answer did.
+    function _isWrongLease(uint256 orderWord, uint256[] calldata entry, uint256[] memory right)
+        private
+        pure
+        returns (bool)
+    {
+        uint256 ranks = uint8(entry[0]);
+        for (uint256 i = 0; i < ranks; ++i) {
+            if (_isLeaseOf(orderWord, entry[3 + i])) return !_isRightLease(orderWord, entry, right);
+        }
+        return false;
+    }
+
     function _isRightLease(uint256 orderWord, uint256[] calldata entry, uint256[] memory right)
         private
         pure
@@ -345,6 +361,25 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
     }
 
     // ------------------------------------------------------- private: slashing
+
+    /// @dev Those who were not slashed yet, now marked. Who slashes one member of another's batch first does not stop the batch.
+    function _markRemaining(bytes32 verdict, address[] calldata operators)
+        private
+        returns (address[] memory remaining)
+    {
+        if (operators.length == 0) revert NoOperators();
+        remaining = new address[](operators.length);
+        uint256 count = 0;
+        for (uint256 i = 0; i < operators.length; ++i) {
+            if (isSlashed[verdict][operators[i]]) continue;
+            isSlashed[verdict][operators[i]] = true;
+            remaining[count++] = operators[i];
+        }
+        if (count == 0) revert AlreadySlashed(verdict, operators[0]);
+        assembly ("memory-safe") {
+            mstore(remaining, count)
+        }
+    }
 
     function _markSlashed(bytes32 verdict, address operator) private {
         if (isSlashed[verdict][operator]) revert AlreadySlashed(verdict, operator);

@@ -8,6 +8,7 @@ import {SafeCast} from "@openzeppelin/contracts/utils/math/SafeCast.sol";
 
 import {Spon} from "../token/Spon.sol";
 import {IMatchingDisputes} from "./IMatchingDisputes.sol";
+import {IMatchingTaskManager} from "./IMatchingTaskManager.sol";
 import {IQuorumVerifier} from "./IQuorumVerifier.sol";
 import {ISingleMatchmaker} from "./ISingleMatchmaker.sol";
 import {ISlasher} from "./ISlasher.sol";
@@ -44,6 +45,7 @@ contract SingleMatchmaker is ISingleMatchmaker, AccessManaged {
     /// @inheritdoc ISingleMatchmaker
     address public immutable taskManager;
     uint256 private immutable _challengeBlocks;
+    uint256 private immutable _responseWindow;
 
     Bond private _bond;
     Exposure private _exposure;
@@ -61,6 +63,7 @@ contract SingleMatchmaker is ISingleMatchmaker, AccessManaged {
         disputes = address(disputes_);
         taskManager = disputes_.taskManager();
         _challengeBlocks = disputes_.challengeBlocks();
+        _responseWindow = IMatchingTaskManager(taskManager).responseWindow();
         _setSlashAmount(amount);
     }
 
@@ -91,6 +94,8 @@ contract SingleMatchmaker is ISingleMatchmaker, AccessManaged {
         }
         Exposure memory exposed = _exposureNow();
         uint256 needed = uint256(exposed.previous) + exposed.current + added;
+        // An answer that opens no lease can be wrong too: what a verdict costs stands behind every one.
+        if (needed < slashAmount) needed = slashAmount;
         uint256 counting = _bond.counting;
         if (needed > counting) revert BondTooSmall(needed, counting);
         // The bond fits 112 bits, so what it covers does.
@@ -115,8 +120,9 @@ contract SingleMatchmaker is ISingleMatchmaker, AccessManaged {
         if (amount == 0) revert ZeroAmount();
         Bond memory held = _bond;
         if (amount > held.counting) revert InsufficientBond(held.counting, amount);
-        // One challenge window to prove wrong what it stood behind, another to slash for it.
-        uint256 fromBlock = block.number + 2 * _challengeBlocks + 1;
+        // The rest of a response window in which what was signed can be answered or reported, a challenge window to prove it wrong,
+        // another to slash for it.
+        uint256 fromBlock = block.number + _responseWindow + 2 * _challengeBlocks + 1;
         held.counting -= uint112(amount);
         held.leaving += uint112(amount);
         held.leavesAt = fromBlock.toUint32();

@@ -14,7 +14,7 @@ interface IOrderBook {
     /// @param matchWindow Blocks after the response window in which anyone may run the rule on chain for an order that nobody
     /// answered. Only then may anyone expire it. With the response window at most 8191: so far back block hashes reach.
     /// @param challengeWindow Seconds after a lease's start in which nothing is paid out.
-    /// @param bidLimit Bids an order takes.
+    /// @param bidLimit Bids an order takes; at most 512, which the rule on chain handles in one transaction.
     /// @param paramsVersion Version of the matching parameters new orders must name.
     struct Parameters {
         uint16 bidWindow;

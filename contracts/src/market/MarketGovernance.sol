@@ -18,6 +18,8 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
 
     /// @dev `blockhash` reaches no further back.
     uint16 private constant LONGEST_RESPONSE_WINDOW = 256;
+    /// @dev The rule of so many bids surely fits one transaction, in a challenge too.
+    uint16 private constant MOST_BIDS = 512;
     /// @dev What EIP-2935 remembers: the rule run on chain needs the close block's hash until the match window ends.
     uint256 private constant BLOCK_HASHES_KEPT = 8191;
 
@@ -40,7 +42,7 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
         bool windowsFit = given.maximumBidWindow != 0 && given.bidWindow <= given.maximumBidWindow
             && given.responseWindow != 0 && given.responseWindow <= LONGEST_RESPONSE_WINDOW && given.matchWindow != 0
             && uint256(given.responseWindow) + given.matchWindow <= BLOCK_HASHES_KEPT;
-        if (!windowsFit || given.bidWindow == 0 || given.bidLimit == 0 || given.paramsVersion == 0) {
+        if (!windowsFit || given.bidWindow == 0 || !_isBidLimit(given.bidLimit) || given.paramsVersion == 0) {
             revert InvalidParameters(
                 given.bidWindow,
                 given.maximumBidWindow,
@@ -62,7 +64,7 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
 
     /// @inheritdoc IOrderBook
     function setBidding(uint16 bidWindow, uint16 bidLimit, uint16 paramsVersion) external override restricted {
-        if (bidWindow == 0 || bidWindow > _maximumBidWindow || bidLimit == 0 || paramsVersion == 0) {
+        if (bidWindow == 0 || bidWindow > _maximumBidWindow || !_isBidLimit(bidLimit) || paramsVersion == 0) {
             revert InvalidParameters(
                 bidWindow,
                 uint16(_maximumBidWindow),
@@ -145,6 +147,10 @@ abstract contract MarketGovernance is IOrderBook, AccessManaged {
     /// @dev Blocks from an order's first bid to the last answer it can get in one round.
     function _longestRound() internal view returns (uint256) {
         return _maximumBidWindow + _responseWindow + _matchWindow;
+    }
+
+    function _isBidLimit(uint16 limit) private pure returns (bool) {
+        return limit != 0 && limit <= MOST_BIDS;
     }
 
     function _checkRegistry() internal view {

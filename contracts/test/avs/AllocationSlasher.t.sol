@@ -60,18 +60,14 @@ contract AllocationSlasherTest is DisputesTest {
         _slash(answer, _accounts(0, 2), EVERYBODY);
         _refuse(
             answer,
-            _accounts(1, 3),
+            _accounts(0, 2),
             EVERYBODY,
-            abi.encodeWithSelector(IMatchingDisputes.AlreadySlashed.selector, _verdict(answer), operators[1].account)
+            abi.encodeWithSelector(IMatchingDisputes.AlreadySlashed.selector, _verdict(answer), operators[0].account)
         );
-        address[] memory twice = new address[](2);
-        (twice[0], twice[1]) = (operators[2].account, operators[2].account);
-        _refuse(
-            answer,
-            twice,
-            EVERYBODY,
-            abi.encodeWithSelector(IMatchingDisputes.AlreadySlashed.selector, _verdict(answer), twice[1])
-        );
+        // Who slashes one member of a batch first does not stop the batch, and nobody pays twice.
+        address[] memory twice = new address[](3);
+        (twice[0], twice[1], twice[2]) = (operators[1].account, operators[2].account, operators[2].account);
+        _slash(answer, twice, EVERYBODY);
         _refuse(answer, new address[](0), EVERYBODY, abi.encodeWithSelector(IMatchingDisputes.NoOperators.selector));
         _slash(answer, _accounts(2, 4), EVERYBODY);
         for (uint256 i = 0; i < 4; i++) {

@@ -134,17 +134,17 @@ contract EquivocationTest is DisputesTest {
 
     function test_reported_until_the_window_ends() public {
         bytes memory evidence = _evidence(2);
-        vm.roll(_at + CHALLENGE_BLOCKS + 1);
+        // As late as an answer of the response window's last block can be challenged.
+        uint256 last = uint256(_at) + RESPONSE_WINDOW + CHALLENGE_BLOCKS;
+        vm.roll(last + 1);
         _refuse(
             _first,
             _second,
             2,
             evidence,
-            abi.encodeWithSelector(
-                IMatchingDisputes.ChallengeWindowOver.selector, _at, _at + CHALLENGE_BLOCKS, _at + CHALLENGE_BLOCKS + 1
-            )
+            abi.encodeWithSelector(IMatchingDisputes.ChallengeWindowOver.selector, _at, last, last + 1)
         );
-        vm.roll(_at + CHALLENGE_BLOCKS);
+        vm.roll(last);
         _report(2);
         assertEq(_weight(2, 0), 270e18, "slashed");
     }

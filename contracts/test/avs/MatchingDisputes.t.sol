@@ -7,7 +7,7 @@ import {CommissionSplit} from "../../src/avs/CommissionSplit.sol";
 import {IMatchingDisputes} from "../../src/avs/IMatchingDisputes.sol";
 import {MatchingDisputes} from "../../src/avs/MatchingDisputes.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
-import {OrderState, OrderTerms} from "../../src/Types.sol";
+import {OrderState, OrderTerms, Task} from "../../src/Types.sol";
 import {DisputesTest} from "./DisputesTest.sol";
 
 /// @dev Reserves that do what they should not.
@@ -434,6 +434,30 @@ contract MatchingDisputesTest is DisputesTest {
         vm.expectRevert(noContract);
         matchingDisputes.setSlasher(address(verifier), anybody);
         assertEq(matchingDisputes.slasherOf(address(verifier)), address(slasher), "slasher");
+    }
+
+    /// @dev The first choice had no room. A wrong answer in another chunk does not name the lease: it did not open it.
+    function test_right_second_choice_stays_whatever_another_chunk_says() public {
+        uint64 orderId = _order();
+        _fill(0);
+        _answerOne(orderId, _right(orderId));
+        assertEq(book.order(orderId).supplier, _providers[1], "second choice");
+        Task memory task = _task(_closeBlock(orderId));
+        task.chunk = 7;
+        IMatchingDisputes.Answer memory wrong = _answer(task, _matches(orderId, _terms(), new uint256[](0)), EVERYBODY);
+        _challengeWithoutUndoing(orderId, wrong, OrderState.Leased);
+    }
+
+    /// @dev The order book listens to another disputes contract by now: the lease stays, the signers still pay.
+    function test_verdicts_stand_after_the_disputes_were_replaced() public {
+        MatchingDisputes next = new MatchingDisputes(address(accessManager), tasks, CHALLENGE_BLOCKS);
+        book.proposeCollaborator(IOrderBook.Collaborator.Disputes, address(next));
+        vm.roll(vm.getBlockNumber() + 2 * (uint256(MAXIMUM_BID_WINDOW) + RESPONSE_WINDOW + MATCH_WINDOW) + 1);
+        vm.warp(vm.getBlockTimestamp() + 1 days);
+        uint64 orderId = _order();
+        IMatchingDisputes.Answer memory answer = _answerOne(orderId, _list(_rank(_providers[2], 90e18)));
+        book.acceptCollaborator(IOrderBook.Collaborator.Disputes);
+        _challengeWithoutUndoing(orderId, answer, OrderState.Leased);
     }
 
     function test_challenge_window_fits_the_ring() public {

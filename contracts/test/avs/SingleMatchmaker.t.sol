@@ -91,6 +91,7 @@ contract SingleMatchmakerTest is DisputesTest {
 
     function test_cap_is_reached_and_refills_after_the_window() public {
         // Three leases fit, a fourth does not.
+        _single.setSlashAmount(1);
         _leave(BOND - 3 * LOCK / 2);
         _windowStart();
         for (uint256 i = 0; i < 3; i++) {
@@ -115,12 +116,30 @@ contract SingleMatchmakerTest is DisputesTest {
     }
 
     function test_more_bond_covers_more() public {
+        _single.setSlashAmount(1);
         _leave(BOND - LOCK / 2 + 1);
         uint64 orderId = _order();
         _refuseAnswer(orderId, abi.encodeWithSelector(ISingleMatchmaker.BondTooSmall.selector, LOCK / 2, LOCK / 2 - 1));
         _depositBond(1);
         _answerSingle(orderId, _right(orderId));
         assertState(orderId, OrderState.Leased);
+    }
+
+    /// @dev An answer that opens no lease can be wrong too: what a verdict costs stands behind every one.
+    function test_answers_need_the_bond_that_a_verdict_costs() public {
+        _leave(BOND - SLASH_AMOUNT + 1);
+        uint64 orderId = _order();
+        Task memory task = _task(_closeBlock(orderId));
+        uint256[] memory expires = _matches(orderId, _terms(), new uint256[](0));
+        bytes memory proof = _prepare(task, expires);
+        vm.expectRevert(abi.encodeWithSelector(ISingleMatchmaker.BondTooSmall.selector, SLASH_AMOUNT, SLASH_AMOUNT - 1));
+        tasks.respond(task, expires, proof);
+        _depositBond(1);
+        IMatchingDisputes.Answer memory answer = _answerSingle(task, expires);
+        _challenge(orderId, answer);
+        _slash(answer, _one(_key));
+        // What leaves goes first.
+        _assertBond(SLASH_AMOUNT, BOND - 2 * SLASH_AMOUNT + 1);
     }
 
     function test_tokens_without_coverage_are_refused() public {
@@ -284,11 +303,9 @@ contract SingleMatchmakerTest is DisputesTest {
         _leave(BOND);
         _assertBond(0, BOND);
         uint64 next = _order();
-        _refuseAnswer(
-            next, abi.encodeWithSelector(ISingleMatchmaker.BondTooSmall.selector, (_locked(90e18) + LOCK) / 2, 0)
-        );
+        _refuseAnswer(next, abi.encodeWithSelector(ISingleMatchmaker.BondTooSmall.selector, SLASH_AMOUNT, 0));
 
-        uint256 fromBlock = requested + 2 * CHALLENGE_BLOCKS + 1;
+        uint256 fromBlock = requested + RESPONSE_WINDOW + 2 * CHALLENGE_BLOCKS + 1;
         vm.roll(requested + CHALLENGE_BLOCKS);
         _challenge(orderId, answer);
         vm.roll(fromBlock - 1);
@@ -312,7 +329,7 @@ contract SingleMatchmakerTest is DisputesTest {
         (uint256 counting, uint256 leaving, uint256 fromBlock) = _single.bond();
         assertEq(counting, BOND - 3e18, "counting");
         assertEq(leaving, 3e18, "leaving");
-        assertEq(fromBlock, vm.getBlockNumber() + 2 * CHALLENGE_BLOCKS + 1, "anew");
+        assertEq(fromBlock, vm.getBlockNumber() + RESPONSE_WINDOW + 2 * CHALLENGE_BLOCKS + 1, "anew");
     }
 
     function test_only_the_matchmaker_takes_bond_out() public {

@@ -226,6 +226,7 @@ contract SuppliersTest is MarketTest {
         _biddingRefused(MAXIMUM_BID_WINDOW + 1, 100, 2);
         _biddingRefused(5, 0, 2);
         _biddingRefused(5, 100, 0);
+        _biddingRefused(5, 513, 2);
     }
 
     function test_collaborators_changeInTwoSteps() public {
@@ -332,6 +333,9 @@ contract SuppliersTest is MarketTest {
         _constructionRefused(bad);
         bad = _parameters();
         bad.bidLimit = 0;
+        _constructionRefused(bad);
+        bad = _parameters();
+        bad.bidLimit = 513;
         _constructionRefused(bad);
         bad = _parameters();
         bad.paramsVersion = 0;
