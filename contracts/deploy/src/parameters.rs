@@ -175,6 +175,8 @@ pub struct EigenLayerDelays {
 
 /// Blocks of answers that the task manager's ring keeps.
 const RING_BLOCKS: u32 = 1_024;
+/// Tasks that a close block may have (`MatchingTaskManager.MAX_CHUNKS`): each may earn a challenger a reward.
+const MAX_CHUNKS: u64 = 64;
 
 /// Parameters under which stake or money could leave before a dispute lands.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -207,6 +209,10 @@ pub enum UnsafeParameters {
         "leases are paid from after {hold} s, and the challenge window of {challenge} blocks takes {needed} s: the hold must be longer"
     )]
     PayoutHoldTooShort { hold: u64, challenge: u32, needed: u64 },
+    #[error(
+        "a matchmaker could answer {MAX_CHUNKS} tasks of a close block wrong and be rewarded {rewards} units for proving it, while a slash costs it {slashed}"
+    )]
+    RewardTooHigh { rewards: U256, slashed: U256 },
     #[error("stake thaws in {thaw_period} s, sooner than response and challenge windows end ({windows} s)")]
     ThawTooShort { thaw_period: u64, windows: u64 },
 }
@@ -283,6 +289,15 @@ impl Parameters {
                 challenge,
                 needed: seconds(challenge),
             });
+        }
+        // Whoever lies to be challenged by itself must lose by it, though only the first slash is certain.
+        let commission = &self.commission;
+        if let Some(units) = self.matchmaker.coverage.get(&commission.reward_token) {
+            let rewards = commission.reward.saturating_mul(U256::from(MAX_CHUNKS));
+            let slashed = units.saturating_mul(U256::from(self.matchmaker.slash_amount));
+            if rewards >= slashed {
+                return Err(UnsafeParameters::RewardTooHigh { rewards, slashed });
+            }
         }
         let windows = seconds(response) + hold;
         if self.stake.thaw_period <= windows {
@@ -393,6 +408,17 @@ mod tests {
         ));
     }
 
+    #[test]
+    fn rewards_that_pay_for_being_slashed_are_refused() {
+        // Sixty-four rewards against ten thousand SPON, of which each covers a million units.
+        let reward = |units: u64| changed(|parameters| parameters.commission.reward = U256::from(units));
+        assert_eq!(reward(156_249_999).check(DELAYS), Ok(()));
+        assert!(matches!(
+            reward(156_250_000).check(DELAYS),
+            Err(UnsafeParameters::RewardTooHigh { .. })
+        ));
+    }
+
     /// The ring bounds the windows where EigenLayer's delays are as long as on a real network.
     #[test]
     fn an_answer_that_leaves_the_ring_before_it_can_be_challenged_is_refused() {
@@ -404,7 +430,7 @@ mod tests {
             changed(|parameters| {
                 parameters.quorums.look_ahead = 50_000;
                 parameters.stake.thaw_period = 100_000;
-                parameters.market.challenge_window = blocks;
+                parameters.market.challenge_window = blocks + 1;
                 parameters.disputes.challenge_blocks = blocks;
             })
         };
