@@ -20,6 +20,7 @@ use devnet::children::Spawner;
 use devnet::traffic::Traffic;
 use devnet::{Options, bootstrap, plan};
 use eyre::{OptionExt as _, WrapErr as _, ensure, eyre};
+use operator::store::OperatorStore;
 use serde_json::json;
 
 /// What hangs fails, and says so.
@@ -265,6 +266,40 @@ async fn run(market: &Market, shutdown: &Shutdown) -> eyre::Result<()> {
     // The watcher looked at it too, and found nothing wrong.
     market.hash_of(close_block + 6).await?;
     ensure!(market.bond().await? == bond, "nobody was slashed for the truth");
+    waits_for_coverage(market).await
+}
+
+/// What the bond does not cover is not signed, so that it can be answered once it does.
+async fn waits_for_coverage(market: &Market) -> eyre::Result<()> {
+    let (anvil, network) = (&market.anvil, &market.network);
+    let contract = ISingleMatchmaker::new(market.matchmaker, &anvil.provider);
+    let token = Traffic::of(anvil, network)?.token.id;
+    let cover = |units| ISingleMatchmaker::setCoverageCall {
+        token,
+        unitsPerSpon: units,
+    };
+    let units = contract.coverage(token).call().await?;
+    bootstrap::govern(anvil, network, market.matchmaker, &cover(U256::ZERO)).await?;
+    let (order_id, close_block) = market.order(4).await?;
+    market.hash_of(close_block + 3).await?;
+    let tasks = IMatchingTaskManager::new(network.contracts.task_manager, &anvil.provider);
+    ensure!(
+        tasks.answeredAt(close_block, 0).call().await? == 0,
+        "an order in a token without coverage was answered"
+    );
+    let store = OperatorStore::open(&market.folder.path().join(MATCHMAKER).join("data"))?;
+    let hash = market.hash_of(close_block).await?;
+    ensure!(
+        store.signed_orders(hash, 0).await?.is_none(),
+        "an answer that the contract refuses was signed"
+    );
+    bootstrap::govern(anvil, network, market.matchmaker, &cover(units)).await?;
+    market.leased(order_id).await?;
+    ensure!(
+        tasks.answeredAt(close_block, 0).call().await? != 0,
+        "the matchmaker answered"
+    );
+    ensure!(store.signed_orders(hash, 0).await? == Some([order_id].into()));
     Ok(())
 }
 
