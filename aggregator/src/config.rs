@@ -50,8 +50,8 @@ daemon::section! {
 daemon::section! {
     /// Where to listen.
     pub struct HttpSettings {
-        /// Address and port; port 0 takes any free one.
-        pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 0)),
+        /// Address and port; port 0 takes any free one, which is then in `<data_dir>/addresses.json`.
+        pub listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 9190)),
     }
 }
 

@@ -7,10 +7,11 @@
 use alloy::contract::Error as ContractError;
 use alloy::eips::BlockNumberOrTag;
 use alloy::providers::RootProvider;
-use alloy::sol_types::SolCall;
+use alloy::sol_types::{SolCall, SolError};
 use alloy_primitives::{Address, Bytes, keccak256};
 use bindings::IBlsQuorumVerifier;
 use bindings::IBlsQuorumVerifier::IBlsQuorumVerifierInstance;
+use bindings::standard::ICoordinatorErrors::QuorumOperatorCountMismatch;
 use chain::{Call, SubmitError, Transactions};
 use eigenlayer::contracts::IOperatorStateRetriever;
 use eigenlayer::registration::Addresses;
@@ -77,6 +78,10 @@ impl Refresher {
             };
             next_look = match outcome {
                 Ok(due) => due.clamp(block + 1, block + LOOK_EVERY),
+                Err(error) if operators_changed(&error) => {
+                    tracing::info!("the quorum's operators changed meanwhile; trying again in {RETRY_AFTER} blocks");
+                    block + RETRY_AFTER
+                }
                 Err(error) => {
                     let reason = describe(&error);
                     tracing::warn!(
@@ -135,7 +140,8 @@ impl Refresher {
             return Ok(head + 1);
         }
         let count = operators.len();
-        let label = format!("refresh/{}/{quorum}", verifier.address());
+        // With the verifier: calls of one label are one transaction, and each verifier notes its own refresh.
+        let label = format!("refresh of quorum {quorum} at {}", verifier.address());
         let call = IBlsQuorumVerifier::refreshCall { quorum, operators };
         let call = Call::new(label, *verifier.address(), call.abi_encode()).valid_until(head + VALID_FOR);
         let estimate = self.transactions.estimate(&call).await?;
@@ -168,6 +174,12 @@ impl Refresher {
     }
 }
 
+/// Operators joined or left between the list and the call: the next list is right.
+fn operators_changed(error: &RefreshError) -> bool {
+    matches!(error, RefreshError::Submit(SubmitError::WouldRevert { data, .. })
+        if data.starts_with(&QuorumOperatorCountMismatch::SELECTOR))
+}
+
 /// A quorum that was never refreshed takes no answer at all: that cannot wait.
 fn is_due(refreshed: u64, head: u64, due_age: u64) -> bool {
     refreshed == 0 || head >= refreshed + due_age
@@ -193,6 +205,20 @@ mod tests {
         assert!(is_due(10, 110, 100));
         // A refresh in the pending block, above the head.
         assert!(!is_due(11, 10, 1));
+    }
+
+    #[test]
+    fn operators_that_joined_meanwhile_are_told_apart_from_other_reverts() {
+        let reverts_with = |data: &[u8]| {
+            RefreshError::Submit(SubmitError::WouldRevert {
+                label: "refresh of quorum 0".to_owned(),
+                reason: "any".to_owned(),
+                data: Bytes::copy_from_slice(data),
+            })
+        };
+        assert!(operators_changed(&reverts_with(&[0x8e, 0x5a, 0xee, 0xe7])));
+        assert!(!operators_changed(&reverts_with(&[0xba, 0x50, 0xf9, 0x11])));
+        assert!(!operators_changed(&reverts_with(&[])));
     }
 
     #[test]

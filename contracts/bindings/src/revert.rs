@@ -5,7 +5,7 @@ use alloy::{
     sol_types::{Panic, Revert, SolError},
 };
 
-use crate::standard::ILibraryErrors;
+use crate::standard::{ICoordinatorErrors, ILibraryErrors};
 
 /// A custom error as its declaration has it.
 struct ErrorShape {
@@ -18,17 +18,17 @@ struct ErrorShape {
 /// Every error of our interfaces; the build script writes the list.
 const OURS: &[ErrorShape] = include!(concat!(env!("OUT_DIR"), "/errors.rs"));
 
-macro_rules! library_errors {
-    ($($name:ident($($kind:ident $operand:ident),*)),* $(,)?) => {
+macro_rules! error_shapes {
+    ($interface:ident: $($name:ident($($kind:ident $operand:ident),*)),* $(,)?) => {
         &[$(ErrorShape {
-            selector: <ILibraryErrors::$name as SolError>::SELECTOR,
+            selector: <$interface::$name as SolError>::SELECTOR,
             name: stringify!($name),
             operands: &[$((stringify!($kind), stringify!($operand))),*],
         }),*]
     };
 }
 
-const LIBRARIES: &[ErrorShape] = library_errors![
+const LIBRARIES: &[ErrorShape] = error_shapes![ILibraryErrors:
     ERC20InsufficientBalance(address sender, uint256 balance, uint256 needed),
     ERC20InsufficientAllowance(address spender, uint256 allowance, uint256 needed),
     ERC20InvalidReceiver(address receiver),
@@ -52,7 +52,21 @@ const LIBRARIES: &[ErrorShape] = library_errors![
     Reentrancy(),
 ];
 
-/// A readable sentence for the data of a revert: our custom errors, those of the libraries below, `require` strings and
+/// What EigenLayer's registry coordinator says to a refresh of the operators' stakes.
+const COORDINATOR: &[ErrorShape] = error_shapes![ICoordinatorErrors:
+    QuorumOperatorCountMismatch(),
+    NotSorted(),
+    QuorumDoesNotExist(),
+    InputLengthMismatch(),
+    CurrentlyPaused(),
+];
+
+fn known_errors() -> impl Iterator<Item = &'static ErrorShape> {
+    OURS.iter().chain(LIBRARIES).chain(COORDINATOR)
+}
+
+/// A readable sentence for the data of a revert: our custom errors, those of the libraries and of the
+/// coordinator below, `require` strings and
 /// panics. `None` if the data is none of these.
 ///
 /// The form is the error's name in words, then its operands: `wrong close block hash (close block: 7, given: 0x…, …)`.
@@ -64,7 +78,7 @@ pub fn describe_revert(data: &[u8]) -> Option<String> {
         return Some(panic.to_string());
     }
     let (selector, operands) = data.split_at_checked(4)?;
-    let shape = OURS.iter().chain(LIBRARIES).find(|shape| shape.selector == selector)?;
+    let shape = known_errors().find(|shape| shape.selector == selector)?;
     shape.describe(operands)
 }
 
@@ -168,6 +182,20 @@ mod tests {
     }
 
     #[test]
+    fn errors_of_the_coordinator_are_known() {
+        // As a refresh got it from EigenLayer's contract, when operators had joined meanwhile.
+        assert_eq!(
+            describe_revert(&[0x8e, 0x5a, 0xee, 0xe7]).as_deref(),
+            Some("quorum operator count mismatch")
+        );
+        let error = ICoordinatorErrors::CurrentlyPaused {};
+        assert_eq!(
+            describe_revert(&error.abi_encode()).as_deref(),
+            Some("currently paused")
+        );
+    }
+
+    #[test]
     fn foreign_and_truncated_data_is_none() {
         assert_eq!(describe_revert(&[]), None);
         assert_eq!(describe_revert(&[1, 2, 3]), None);
@@ -180,7 +208,7 @@ mod tests {
     #[test]
     fn no_two_errors_share_a_selector() {
         let mut seen = std::collections::BTreeMap::new();
-        for shape in OURS.iter().chain(LIBRARIES) {
+        for shape in known_errors() {
             if let Some(other) = seen.insert(shape.selector, shape.name) {
                 assert_eq!(
                     other, shape.name,

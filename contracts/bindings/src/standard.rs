@@ -61,6 +61,15 @@ mod interfaces {
             error NotOwnerNorApproved();
             error Reentrancy();
         }
+
+        /// Errors of EigenLayer's registry coordinator that a refresh of the operators' stakes can meet.
+        interface ICoordinatorErrors {
+            error QuorumOperatorCountMismatch();
+            error NotSorted();
+            error QuorumDoesNotExist();
+            error InputLengthMismatch();
+            error CurrentlyPaused();
+        }
     }
 }
 

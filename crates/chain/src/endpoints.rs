@@ -80,14 +80,16 @@ impl Validate for RpcSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointsError {
     /// The list is empty.
-    #[error("no RPC endpoint is configured; set rpc.urls")]
+    #[error("no RPC endpoint is configured; set `rpc`, or endpoints in the network file")]
     None,
     /// No endpoint answered.
-    #[error("no RPC endpoint can be reached ({0}); check rpc.urls and that the node runs")]
+    #[error(
+        "no RPC endpoint can be reached ({0}); check `rpc`, or the network file's endpoints, and that the node runs"
+    )]
     Unreachable(String),
     /// An endpoint serves another chain.
     #[error(
-        "the RPC endpoint {endpoint} serves chain {found}, expected chain {expected}; correct rpc.urls or rpc.chain_id"
+        "the RPC endpoint {endpoint} serves chain {found}, expected chain {expected}; correct `rpc`, or the network file's endpoints and chain id"
     )]
     WrongChain {
         /// Its host and port.

@@ -1,6 +1,6 @@
 //! The declaration of a section, and what it expands to.
 
-use super::{FromConfig, Node, Problems, Validate, Value};
+use super::{FromConfig, Node, Origin, Problems, Validate, Value};
 
 /// What [`section!`](crate::section) implements: a table with known keys.
 pub trait Section: Sized + Validate {
@@ -22,10 +22,17 @@ pub fn read_section<S: Section>(node: &Node, problems: &mut Problems) -> Option<
         problems.wrong_type("a section", &node.value);
         return None;
     };
-    for (key, value) in entries {
-        if !S::KEYS.contains(&key.as_str()) {
-            problems.unknown_key(key, value, S::KEYS);
-        }
+    let mut unknown: Vec<_> = entries
+        .iter()
+        .filter(|(key, _)| !S::KEYS.contains(&key.as_str()))
+        .collect();
+    // In the order of the file; those of the environment, which has none, come first.
+    unknown.sort_by_key(|(_, value)| match value.origin {
+        Origin::File { line, column } => (line, column),
+        _ => (0, 0),
+    });
+    for (key, value) in unknown {
+        problems.unknown_key(key, value, S::KEYS);
     }
     let section = S::read_fields(node, problems)?;
     section.problems(problems);
