@@ -213,18 +213,29 @@ pub(crate) enum Order {
     /// An order's terms and bids, and why each ranked where it did
     Show {
         /// The order
+        #[arg(value_parser = order_number)]
         order: u64,
     },
     /// Run the matching rule on chain for an order that no operator answered in time; anyone may, and earns its match fee
+    ///
+    /// Works once the response window is over and while the match window lasts. The caller pays the gas and earns the match
+    /// fee.
     Match {
         /// The order
+        #[arg(value_parser = order_number)]
         order: u64,
     },
     /// Take an open order back: before its close block, or when nobody answered it in time
     Cancel {
         /// The order
+        #[arg(value_parser = order_number)]
         order: u64,
     },
+}
+
+fn order_number(text: &str) -> Result<u64, &'static str> {
+    text.parse()
+        .map_err(|_| "an order is a number, see `spheron order list`")
 }
 
 #[derive(Debug, Subcommand)]
