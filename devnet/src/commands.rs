@@ -25,6 +25,7 @@ const DOWN_DEADLINE: Duration = Duration::from_secs(60);
     version,
     after_help = "Examples:\n  \
     script/devnet                  start it and keep it running until Ctrl-C\n  \
+    script/devnet up --plan anvil-config/one-quorum.toml   another network\n  \
     script/devnet demo             one order through its whole life, every stage checked\n  \
     script/devnet demo --json      the same as one JSON object on stdout\n  \
     script/devnet status           what runs\n  \
