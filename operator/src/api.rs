@@ -53,9 +53,13 @@ impl Version {
     fn answered(&self, answer: impl FnOnce() -> Response) -> Response {
         match self.version.as_deref() {
             None | Some(SPECIFICATION) => answer(),
-            Some(_) => StatusCode::NOT_FOUND.into_response(),
+            Some(_) => not_found(&format!("this node speaks specification {SPECIFICATION}")),
         }
     }
+}
+
+fn not_found(why: &str) -> Response {
+    (StatusCode::NOT_FOUND, format!("{why}\n")).into_response()
 }
 
 async fn node(Query(version): Query<Version>) -> Response {
@@ -116,12 +120,11 @@ async fn service_health(
         let report = health.report();
         let component = report.components.iter().find(|component| component.name == id);
         match component.map(|component| &component.state) {
-            None => StatusCode::NOT_FOUND,
-            Some(ComponentState::Ok) => StatusCode::OK,
-            Some(ComponentState::Starting) => StatusCode::PARTIAL_CONTENT,
-            Some(ComponentState::Degraded(_)) => StatusCode::SERVICE_UNAVAILABLE,
+            None => not_found("no such service; /eigen/node/services lists them"),
+            Some(ComponentState::Ok) => StatusCode::OK.into_response(),
+            Some(ComponentState::Starting) => StatusCode::PARTIAL_CONTENT.into_response(),
+            Some(ComponentState::Degraded(_)) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
         }
-        .into_response()
     })
 }
 
@@ -188,6 +191,16 @@ mod tests {
             (&json!("chain"), &json!("Down"))
         );
         assert_eq!(get(&format!("{base}/services/chain/health")).await.0, 503);
-        assert_eq!(get(&format!("{base}/services/none/health")).await.0, 404);
+        for (path, why) in [
+            (
+                "/services/none/health",
+                "no such service; /eigen/node/services lists them\n",
+            ),
+            ("?version=v9", "this node speaks specification v0.0.1\n"),
+        ] {
+            let answer = reqwest::get(format!("{base}{path}")).await.expect("an answer");
+            assert_eq!(answer.status().as_u16(), 404);
+            assert_eq!(answer.text().await.expect("a body"), why);
+        }
     }
 }

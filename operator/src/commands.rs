@@ -19,7 +19,7 @@ use crate::rewards::{self, RewardsCommand};
 Examples:
   operator keys new --out keys
   operator config example > operator.toml
-  operator opt-in --config operator.toml --deposit 0=32000000000000000000 --deposit 1=1000000000000000000000
+  operator opt-in --config operator.toml --deposit 0=1000000000000000000 --deposit 1=1000000000000000000000
   operator run --config operator.toml")]
 pub struct Arguments {
     #[command(flatten)]
@@ -44,10 +44,11 @@ Example:
     Watch(File),
     /// Join every quorum of the service, waiting out EigenLayer's delays
     #[command(after_help = "\
-Steps that are done already are skipped, so an interrupted command is simply run again.
+Steps that are done already are skipped, so an interrupted command is simply run again. Deposits are in the token's smallest
+unit: with 18 decimals, 1000000000000000000 is one whole token.
 
 Examples:
-  operator opt-in --config operator.toml --deposit 0=32000000000000000000 --deposit 1=1000000000000000000000
+  operator opt-in --config operator.toml --deposit 0=1000000000000000000 --deposit 1=1000000000000000000000
   operator opt-in --config operator.toml --json")]
     OptIn {
         #[command(flatten)]
@@ -180,17 +181,24 @@ pub async fn execute(command: Command) -> eyre::Result<bool> {
         }
         Command::Config(ConfigCommand::Check { file, json }) => {
             let mut out = std::io::stdout();
-            Ok(daemon::config::check::<Config>(
-                Some(&file.path),
-                ENVIRONMENT_PREFIX,
-                json,
-                &mut out,
-            )?)
+            let valid = daemon::config::check::<Config>(Some(&file.path), ENVIRONMENT_PREFIX, json, &mut out)?;
+            if valid && !json {
+                write!(out, "{}", remarks(&file.load()?))?;
+            }
+            Ok(valid)
         }
         Command::Config(ConfigCommand::Example) => {
             write!(std::io::stdout(), "{}", daemon::config::example::<Config>())?;
             Ok(true)
         }
+    }
+}
+
+/// What a valid configuration does not say of itself.
+fn remarks(config: &Config) -> &'static str {
+    match config.keys.bls {
+        None => "for `operator watch` only: keys.bls is not set\nkeystores were not opened\n",
+        Some(_) => "keystores were not opened\n",
     }
 }
 

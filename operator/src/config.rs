@@ -140,7 +140,7 @@ impl Validate for MatchmakerKey {
         ];
         for (key, path) in files {
             if let Some(path) = path.filter(|path| !path.is_file()) {
-                problems.invalid(key, format!("there is no file {}", path.display()));
+                problems.invalid(key, format!("names {}, and there is no such file", path.display()));
             }
         }
     }
@@ -160,7 +160,10 @@ impl Validate for Keys {
                     "bls" | "ecdsa" => "; `operator keys new --out DIR` makes one",
                     _ => "",
                 };
-                problems.invalid(key, format!("there is no file {}{hint}", path.display()));
+                problems.invalid(
+                    key,
+                    format!("names {}, and there is no such file{hint}", path.display()),
+                );
             }
         }
         if self.bls.is_none() && self.ecdsa.is_none() {
@@ -170,7 +173,11 @@ impl Validate for Keys {
             );
         }
         if self.bls.is_some() && self.bls_password.is_none() && self.bls_password_file.is_none() {
-            problems.invalid("bls_password_file", "is missing: a BLS keystore is encrypted");
+            problems.invalid(
+                "bls_password_file",
+                "is missing: a BLS keystore is encrypted (or give the password itself in the environment, as \
+                 SPHERON_OPERATOR__KEYS__BLS_PASSWORD)",
+            );
         }
     }
 }

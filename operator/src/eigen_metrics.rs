@@ -93,6 +93,14 @@ impl EigenMetrics {
         self.performance_score.set(100.0 * good as f64 / tasks.len() as f64);
     }
 
+    /// Shows every payment token from the start, with nothing earned.
+    pub fn list_tokens(&self, network: &Network) {
+        for token in &network.tokens {
+            let symbol = token.symbol.clone();
+            drop(self.fees_earned.get_or_create(&TokenLabels { token: symbol }));
+        }
+    }
+
     /// Counts what was earned, in the token's smallest unit.
     pub fn earned(&self, network: &Network, token: u8, amount: U256) {
         let listed = network.token_by_id(token);

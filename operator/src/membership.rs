@@ -208,6 +208,12 @@ pub async fn opt_out(config: &Config, waits: bool) -> eyre::Result<Status> {
 
 /// Where the operator stands.
 pub async fn status(config: &Config) -> eyre::Result<Status> {
+    if config.keys.bls.is_none() {
+        bail!(
+            "no BLS key is configured: `operator status` is for operators who opted in, and needs keys.bls; how a watcher \
+             does is at its /healthz, on the address of http.listen"
+        );
+    }
     Member::open(config).await?.status().await
 }
 

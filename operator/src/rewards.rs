@@ -67,7 +67,11 @@ Examples:
         json: bool,
     },
     /// Withdraw what the operator's account earned by proving answers wrong
-    #[command(after_help = "Example:\n  operator rewards withdraw-challenges --config operator.toml")]
+    #[command(after_help = "\
+Only the account that earned it can withdraw it: stop `operator run` or `operator watch` of the same account meanwhile.
+
+Example:
+  operator rewards withdraw-challenges --config operator.toml")]
     WithdrawChallenges {
         #[command(flatten)]
         file: File,

@@ -116,6 +116,7 @@ impl Process {
         self.endpoints.report_health(self.health.component("rpc", Gate::None));
         self.metrics
             .register("spheron_operator", |registry| self.counts.register(registry));
+        self.eigen.list_tokens(&self.network);
         self.metrics.register_unprefixed(|registry| {
             self.eigen.register(registry);
             self.endpoints.register_metrics(registry);

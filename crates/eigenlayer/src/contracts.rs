@@ -48,6 +48,7 @@ sol! {
         function approve(address spender, uint256 amount) external returns (bool);
         function allowance(address owner, address spender) external view returns (uint256);
         function balanceOf(address owner) external view returns (uint256);
+        function decimals() external view returns (uint8);
     }
 
     #[derive(Debug)]

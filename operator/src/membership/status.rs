@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, B256, U256};
 use alloy::providers::Provider as _;
+use eigenlayer::contracts::IErc20;
 use eigenlayer::registration;
 use eyre::WrapErr as _;
 use serde::Serialize;
 
 use super::{Member, Slashing, slashings};
-use crate::rewards::amounts::{decimal, utc};
+use crate::rewards::amounts::{decimal, in_brief, utc};
 
-/// Blocks over which the time between blocks is averaged.
-const AVERAGED_BLOCKS: u64 = 100;
+/// Blocks over which the time between blocks is averaged. Few, because a development chain mines bursts at its start.
+const AVERAGED_BLOCKS: u64 = 5;
 
 /// Where an operator stands, as `status` shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,6 +66,19 @@ pub struct QuorumStatus {
     pub slashable_until: Option<u32>,
     /// Roughly when that is, as a Unix time.
     pub slashable_until_time: Option<u64>,
+    /// What people call a whole token, and how many decimals it has; absent where the chain does not say.
+    #[serde(skip)]
+    whole_token: Option<(String, u8)>,
+}
+
+impl QuorumStatus {
+    /// An amount as people read it.
+    fn amount(&self, units: U256) -> String {
+        match &self.whole_token {
+            Some((name, decimals)) => format!("{} {name}", in_brief(units, *decimals)),
+            None => format!("{units} units"),
+        }
+    }
 }
 
 impl Member {
@@ -100,12 +114,14 @@ impl Member {
                     .filter(|(change, _)| quorum.slashable && *change < 0)
                     .map(|(_, block)| block),
                 slashable_until_time: None,
+                whole_token: None,
             })
             .collect();
         for quorum in &mut quorums {
             if let Some(until) = quorum.slashable_until {
                 quorum.slashable_until_time = self.time_of(until.into()).await;
             }
+            quorum.whole_token = self.whole_token(quorum.quorum).await;
         }
         let slashings = slashings::of(&self.provider, &self.network, self.operator).await;
         let slashings = slashings.inspect_err(|error| tracing::warn!("slashings cannot be read: {error:#}"));
@@ -122,6 +138,17 @@ impl Member {
         })
     }
 
+    /// The symbol under which the network lists a quorum's token, or else the quorum's name, with the token's decimals.
+    async fn whole_token(&self, number: u8) -> Option<(String, u8)> {
+        let mut quorums = self.network.eigenlayer.quorums.iter();
+        let quorum = quorums.find(|quorum| quorum.number == number)?;
+        if let Some(listed) = self.network.tokens.iter().find(|token| token.address == quorum.token) {
+            return Some((listed.symbol.clone(), listed.decimals));
+        }
+        let token = IErc20::new(quorum.token, &self.provider);
+        Some((quorum.name.clone(), token.decimals().call().await.ok()?))
+    }
+
     /// The time of a block that is still to come, as blocks came lately.
     pub(super) async fn roughly_when(&self, block: u64) -> Option<String> {
         self.time_of(block).await.map(utc)
@@ -136,8 +163,14 @@ impl Member {
         let earlier = head.checked_sub(AVERAGED_BLOCKS.min(head).max(1))?;
         let (earlier, then) = read(BlockNumberOrTag::Number(earlier)).await?;
         let (blocks, seconds) = (head - earlier, now.saturating_sub(then));
-        Some(now + block.saturating_sub(head) * seconds / blocks.max(1))
+        Some(now + expected_seconds(block.saturating_sub(head), blocks, seconds))
     }
+}
+
+/// How long `ahead` blocks take, where the last `blocks` took `seconds`. At least a second each: no chain of the network's
+/// makes them faster for long.
+fn expected_seconds(ahead: u64, blocks: u64, seconds: u64) -> u64 {
+    ahead * seconds.max(blocks) / blocks.max(1)
 }
 
 impl std::fmt::Display for Status {
@@ -171,14 +204,20 @@ impl std::fmt::Display for Status {
         for quorum in &self.quorums {
             writeln!(formatter, "quorum {} ({})", quorum.quorum, quorum.name)?;
             writeln!(formatter, "  member              {}", yes(quorum.member))?;
-            writeln!(formatter, "  stake that counts   {}", quorum.registered_stake)?;
+            writeln!(
+                formatter,
+                "  stake that counts   {}",
+                quorum.amount(quorum.registered_stake)
+            )?;
             writeln!(
                 formatter,
                 "  after a refresh     {} (minimum {})",
-                quorum.weight, quorum.minimum_stake
+                quorum.amount(quorum.weight),
+                quorum.amount(quorum.minimum_stake)
             )?;
-            writeln!(formatter, "  deposited           {}", quorum.shares)?;
-            writeln!(formatter, "  allocated           {} of 10^18", quorum.allocated)?;
+            writeln!(formatter, "  deposited           {}", quorum.amount(quorum.shares))?;
+            let percent = in_brief(U256::from(quorum.allocated), 16);
+            writeln!(formatter, "  allocated           {percent} % of the stake")?;
             if let Some(block) = quorum.allocation_changes_at {
                 writeln!(formatter, "  changes at block    {block}")?;
             }
@@ -195,5 +234,18 @@ impl std::fmt::Display for Status {
             }
         }
         write!(formatter, "as of block           {}", self.block)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_to_come_take_what_the_last_ones_took_and_a_second_at_least() {
+        assert_eq!(expected_seconds(62, 5, 60), 744);
+        assert_eq!(expected_seconds(62, 5, 5), 62);
+        assert_eq!(expected_seconds(62, 5, 0), 62, "a burst says nothing about what comes");
+        assert_eq!(expected_seconds(62, 0, 0), 0, "nothing is known");
     }
 }

@@ -32,15 +32,28 @@ impl Amount {
 
 impl std::fmt::Display for Amount {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let whole = format_units(self.units, self.decimals).unwrap_or_else(|_| self.units.to_string());
-        let whole = match whole.split_once('.') {
-            Some((whole, fraction)) => match fraction.trim_end_matches('0') {
-                "" => whole.to_owned(),
-                fraction => format!("{whole}.{fraction}"),
-            },
-            None => whole,
-        };
-        write!(formatter, "{whole} {}", self.symbol)
+        write!(formatter, "{} {}", in_whole(self.units, self.decimals), self.symbol)
+    }
+}
+
+/// Units as whole tokens, without trailing zeros.
+pub(crate) fn in_whole(units: U256, decimals: u8) -> String {
+    let whole = format_units(units, decimals).unwrap_or_else(|_| units.to_string());
+    match whole.split_once('.') {
+        Some((whole, fraction)) => match fraction.trim_end_matches('0') {
+            "" => whole.to_owned(),
+            fraction => format!("{whole}.{fraction}"),
+        },
+        None => whole,
+    }
+}
+
+/// [`in_whole`] with at most six decimals, rounded down: to be read at a glance.
+pub(crate) fn in_brief(units: U256, decimals: u8) -> String {
+    let step = U256::from(10).pow(U256::from(decimals.saturating_sub(6)));
+    match units / step {
+        U256::ZERO if !units.is_zero() => "less than 0.000001".to_owned(),
+        steps => in_whole(steps, decimals.min(6)),
     }
 }
 
@@ -107,5 +120,16 @@ mod tests {
         assert_eq!(amount(2_000_000, 6), "2 SPON");
         assert_eq!(amount(7, 0), "7 SPON");
         assert_eq!(amount(0, 18), "0 SPON");
+    }
+
+    #[test]
+    fn in_brief_there_are_six_decimals_at_most() {
+        let ether = U256::from(10).pow(U256::from(18));
+        assert_eq!(in_brief(ether * U256::from(32), 18), "32");
+        assert_eq!(in_brief(ether / U256::from(3), 18), "0.333333");
+        assert_eq!(in_brief(U256::from(1), 18), "less than 0.000001");
+        assert_eq!(in_brief(U256::ZERO, 18), "0");
+        assert_eq!(in_brief(U256::from(1), 6), "0.000001");
+        assert_eq!(in_brief(U256::from(12), 0), "12");
     }
 }

@@ -46,7 +46,7 @@ pub async fn claim(
     let recipient = checked_recipient(recipient.unwrap_or(operator))?;
     check_root(&rewards, claim.rootIndex).await?;
     let (claim, claimed) = outstanding(&rewards, claim).await?;
-    let sender = Sender::open(config, account, &rewards.endpoints).await?;
+    let sender = Sender::open(config, Some(account), &rewards.endpoints).await?;
     check_claimer(&rewards, operator, sender.address()).await?;
     let data = IRewardsCoordinator::processClaimCall { claim, recipient }.abi_encode();
     let included = sender
@@ -160,7 +160,7 @@ pub struct WithdrawnRewards {
 /// Withdraws everything the operator's account earned by proving answers wrong.
 pub async fn withdraw_challenges(config: &Config, recipient: Option<Address>) -> eyre::Result<WithdrawnRewards> {
     let rewards = Rewards::open(config).await?;
-    let sender = Sender::open(config, &Account::default(), &rewards.endpoints).await?;
+    let sender = Sender::open(config, None, &rewards.endpoints).await?;
     let operator = sender.address();
     let recipient = checked_recipient(recipient.unwrap_or(operator))?;
     ensure!(

@@ -48,7 +48,7 @@ pub async fn distribute(config: &Config, symbol: Option<&str>, account: &Account
         let known: Vec<&str> = listed.iter().map(|token| token.symbol.as_str()).collect();
         bail!("the network lists no token {symbol:?}; it has {}", known.join(", "));
     }
-    let sender = Sender::open(config, account, &rewards.endpoints).await?;
+    let sender = Sender::open(config, Some(account), &rewards.endpoints).await?;
     let mut tokens = Vec::new();
     for token in chosen {
         let collected = collect(&rewards, &sender, token).await?;

@@ -24,20 +24,25 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// The operator's account, or the one named in its place.
-    pub(super) async fn open(config: &Config, account: &Account, endpoints: &Endpoints) -> eyre::Result<Self> {
-        let (signer, folder) = match &account.key {
+    /// The operator's account, or the one named in its place. `account` is absent for what only the operator's can do.
+    pub(super) async fn open(config: &Config, account: Option<&Account>, endpoints: &Endpoints) -> eyre::Result<Self> {
+        let key = account.and_then(|account| account.key.as_ref());
+        let password_file = account.and_then(|account| account.password_file.as_deref());
+        let (signer, folder) = match key {
             None => (keys::account(&config.keys).await?, config.data_dir.clone()),
             Some(path) => {
-                let password = account.password_file.as_deref().map(Secret::from_file).transpose()?;
+                let password = password_file.map(Secret::from_file).transpose()?;
                 let signer = chain::keys::from_file(path, password.as_ref()).await?;
                 let folder = config.data_dir.join(format!("sender-{:#x}", signer.address()));
                 (signer, folder)
             }
         };
-        let lock = DirectoryLock::acquire(&folder).wrap_err_with(|| match account.key {
-            None => "the operator's account is in use: stop `operator run` meanwhile, or pass --key of another account",
-            Some(_) => "another process sends with this key",
+        let lock = DirectoryLock::acquire(&folder).wrap_err_with(|| match (key, account) {
+            (None, None) => "the operator's account is in use: stop its `operator run` or `operator watch` meanwhile",
+            (None, Some(_)) => {
+                "the operator's account is in use: stop `operator run` meanwhile, or pass --key of another account"
+            }
+            (Some(_), _) => "another process sends with this key",
         })?;
         Ok(Self {
             signer,

@@ -212,7 +212,15 @@ impl TransactionActor {
             }
         };
         if stored > 0 && used > stored {
-            tracing::warn!(%sender, used, stored, "this key was used by somebody else while this process was away");
+            let sent = used - stored;
+            if rows.iter().all(|row| row.state == RowState::Included) {
+                tracing::info!(%sender, "{sent} transactions of this account were sent elsewhere while this process was away");
+            } else {
+                tracing::warn!(
+                    %sender, used, stored,
+                    "{sent} transactions of this account were sent elsewhere while this process was away, and some of ours wait"
+                );
+            }
         }
         let mut open = BTreeMap::new();
         for row in rows {
