@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::ExpireSettings;
+use crate::follow::next_block;
 use crate::metrics::AggregatorMetrics;
 use crate::orders;
 
@@ -51,17 +52,7 @@ impl Expirer {
     /// Looks after every block that was caught up with, until `stop`.
     pub(crate) async fn run(self, mut head: watch::Receiver<Option<u64>>, stop: CancellationToken) {
         let turn = u64::from(keccak256(self.transactions.sender())[0]) % TURNS;
-        loop {
-            let changed = tokio::select! {
-                () = stop.cancelled() => return,
-                changed = head.changed() => changed,
-            };
-            if changed.is_err() {
-                return;
-            }
-            let Some(block) = *head.borrow_and_update() else {
-                continue;
-            };
+        while let Some(block) = next_block(&mut head, &stop).await {
             // The next block is the one a transaction is in.
             let outcome = tokio::select! {
                 () = stop.cancelled() => return,

@@ -8,7 +8,7 @@ use chain::network::Network;
 use chain::{BlockReference, Endpoints, Event, Follow, FollowError, Follower, RpcSettings, checkpoint};
 use daemon::Store;
 use rusqlite::{Connection, Transaction};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::chain::{ANSWERED, answer};
@@ -17,6 +17,17 @@ use crate::{orders, store};
 
 /// Wait after a failed write.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// The next block that was caught up with, for jobs that look after every one; nothing more once `stop` is asked for or nobody
+/// tells of blocks any more.
+pub(crate) async fn next_block(head: &mut watch::Receiver<Option<u64>>, stop: &CancellationToken) -> Option<u64> {
+    loop {
+        stop.run_until_cancelled(head.changed()).await?.ok()?;
+        if let Some(block) = *head.borrow_and_update() {
+            return Some(block);
+        }
+    }
+}
 
 /// What the collector is told of the chain.
 #[derive(Debug)]

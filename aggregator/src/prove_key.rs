@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::collect::BlockState;
 use crate::config::ProveKeySettings;
+use crate::follow::next_block;
 use crate::metrics::AggregatorMetrics;
 use crate::respond::{describe, g1, g2};
 use crate::verifiers::Verifiers;
@@ -102,17 +103,7 @@ impl KeyProver {
         stop: CancellationToken,
     ) {
         let mut newest: Option<(u64, Option<PublicKey>)> = None;
-        loop {
-            let changed = tokio::select! {
-                () = stop.cancelled() => return,
-                changed = head.changed() => changed,
-            };
-            if changed.is_err() {
-                return;
-            }
-            let Some(block) = *head.borrow_and_update() else {
-                continue;
-            };
+        while let Some(block) = next_block(&mut head, &stop).await {
             let Some(state) = state.borrow().clone() else {
                 continue;
             };

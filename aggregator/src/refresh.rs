@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::RefreshSettings;
+use crate::follow::next_block;
 use crate::metrics::{AggregatorMetrics, QuorumLabel};
 use crate::respond::describe;
 use crate::verifiers::Verifiers;
@@ -58,17 +59,7 @@ impl Refresher {
     /// Looks after every block that was caught up with and in which something may be due, until `stop`.
     pub(crate) async fn run(self, mut head: watch::Receiver<Option<u64>>, stop: CancellationToken) {
         let mut next_look = 0;
-        loop {
-            let changed = tokio::select! {
-                () = stop.cancelled() => return,
-                changed = head.changed() => changed,
-            };
-            if changed.is_err() {
-                return;
-            }
-            let Some(block) = *head.borrow_and_update() else {
-                continue;
-            };
+        while let Some(block) = next_block(&mut head, &stop).await {
             if block < next_look {
                 continue;
             }
