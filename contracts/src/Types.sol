@@ -49,11 +49,11 @@ enum OrderState {
     ClosedAbnormalService,
     /// The workload cannot be started: image missing, architecture, crash at start (provider).
     ClosedCannotStart,
-    /// Reserved: closed by the slasher in the user's favour.
+    /// Closed by the slasher in the user's favour.
     ClosedSlashed,
     /// The match was proven wrong and undone: nothing is billed.
     ClosedUndone,
-    /// Reserved: replaced by an updated lease.
+    /// Replaced by an updated lease of the same workload.
     ClosedUpdated
 }
 
@@ -65,8 +65,9 @@ enum OrderState {
 /// @param start Block timestamp at which the lease began; zero while open.
 /// @param closeBlock First block that takes no bid for the order.
 /// @param supplier Id of the provider, or of the fizz node, that serves the lease.
-/// @param feeSchedule Fee schedule frozen at creation.
+/// @param feeSchedule Fee schedule frozen at creation; the match turns it into the rebated one if the supplier is of that class.
 /// @param requeued Whether the order went back to Open once because no capacity was left.
+/// @param noted Of a live lease: its low funds were announced; of a closed one: its owner has rated it.
 /// @param gpuEntry Index of the GPU entry taken from the supplier's capacity word.
 struct Order {
     uint96 rate;
@@ -77,6 +78,7 @@ struct Order {
     uint32 supplier;
     uint16 feeSchedule;
     bool requeued;
+    bool noted;
     uint8 gpuEntry;
     OrderState state;
 }
@@ -90,16 +92,63 @@ struct BidRequest {
     uint96 rate;
 }
 
-/// @notice Fees, frozen by id when an order is created; schedules are append-only.
+/// @notice Fees, frozen by id when an order is created; schedules are append-only. They come in pairs that differ in the
+/// commission alone: an even id for everyone, the odd one after it for suppliers of the rebated class (trust tier 1).
 /// @param commission Share of the streamed amount that goes to the foundation, in basis points.
 /// @param userFee Facilitation fee on top of the streamed amount, in basis points.
 /// @param providerFee Second fee taken from the streamed amount, in basis points.
-/// @param matchFee Token units credited to whoever responds with the match.
+/// @param gatewayShare Of what a fizz node's lease pays after fees, the share of its gateway, in basis points.
+/// @param matchFee Token units credited to whoever responds with the match: at most 32 significant bits times a power of ten.
 struct FeeSchedule {
     uint16 commission;
     uint16 userFee;
     uint16 providerFee;
+    uint16 gatewayShare;
     uint96 matchFee;
+}
+
+/// @notice What an account's owner lets another address do with one token of the account. Ends by itself when the account
+/// changes hands.
+/// @param limit Token units that may still be locked; what comes back from a lease does not raise it.
+/// @param expiry Unix time from which it is worth nothing.
+/// @param mayClose Whether the spender may also cancel orders and close leases in that token.
+struct SpendingRight {
+    uint112 limit;
+    uint40 expiry;
+    bool mayClose;
+}
+
+/// @notice What a user proposes in place of a live lease.
+/// @param hash keccak256(abi.encodePacked(termsHash, uint256(terms.maximumRate), uint256(terms.duration))): what the supplier
+/// accepts must be it.
+/// @param expiry Unix time from which it cannot be accepted.
+/// @param epoch Of the account when it was proposed: a new owner is not bound by it.
+struct UpdateProposal {
+    bytes32 hash;
+    uint40 expiry;
+    uint32 epoch;
+}
+
+/// @notice An order that somebody else brings in (EIP-712 type `OrderRequest`, which covers `OrderTerms` whole).
+/// @param signer Owner of the account, or one of its spenders. A contract signs through ERC-1271.
+/// @param nonce Next of the signer, see {IOrderBook-nonces}.
+/// @param deadline Unix time after which it is worth nothing.
+struct OrderRequest {
+    address signer;
+    uint32 account;
+    uint8 token;
+    uint16 bidWindow;
+    OrderTerms terms;
+    uint256 nonce;
+    uint256 deadline;
+}
+
+/// @notice A close by the user that somebody else brings in (EIP-712 type `CloseRequest`).
+struct CloseRequest {
+    address signer;
+    uint64 orderId;
+    uint256 nonce;
+    uint256 deadline;
 }
 
 /// @notice All orders of one close block and chunk: what operators answer.

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {FeeSchedule} from "../Types.sol";
+import {FeeSchedule, SpendingRight} from "../Types.sol";
 
 /// @title Accounts, locks, credits
 /// @notice Accounts are ERC-721 tokens: one wallet opens many and hands one over with its leases. Approval of the token
-/// moves the account, never its money.
+/// moves the account, never its money; spending rights are separate, and end when the account changes hands.
 interface IEscrow {
     event AccountOpened(uint32 indexed account, address indexed owner);
     event Deposited(uint32 indexed account, uint8 indexed token, address from, uint256 amount);
+    event SpendingRightSet(
+        uint32 indexed account, address indexed spender, uint8 indexed token, uint112 limit, uint40 expiry, bool mayClose
+    );
+    /// @notice A spender locked `amount`, or proposed an update of that worst case; `left` remains.
+    event Spent(uint32 indexed account, address indexed spender, uint8 indexed token, uint256 amount, uint256 left);
+    /// @notice The bracket says how much compute one order may ask for, see {Brackets}.
+    event BracketChanged(uint32 indexed account, uint8 indexed token, uint8 bracket);
     event Withdrawn(uint32 indexed account, uint8 indexed token, address to, uint256 amount);
     /// @notice A credit was paid out. What {IOrderBook-settleAndWithdraw} settles is paid without becoming a credit.
     event CreditWithdrawn(address indexed payee, uint8 indexed token, address to, uint256 amount);
@@ -23,6 +30,10 @@ interface IEscrow {
     error NotPaymentTokens(address caller);
     /// @dev `owner` is zero if the account does not exist.
     error NotAccountOwner(uint32 account, address caller, address owner);
+    error SpendingRightExpired(uint32 account, uint8 token, address spender, uint40 expiry);
+    error SpendingLimitExceeded(uint32 account, uint8 token, address spender, uint256 left, uint256 needed);
+    /// @dev The owner needs no spending right.
+    error SpenderIsOwner(uint32 account, address spender);
     error UnknownAccount(uint32 account);
     error AccountsExhausted(uint32 accountCount);
     error UnknownToken(uint8 token);
@@ -41,25 +52,57 @@ interface IEscrow {
     error UnknownFeeSchedule(uint16 id);
     error FeeSchedulesExhausted(uint16 count);
     error FeesTooHigh(uint256 basisPoints, uint256 maximum);
-    /// @dev A match fee has at most 44 significant bits.
+    error GatewayShareTooHigh(uint256 basisPoints, uint256 maximum);
+    /// @dev The rebated commission is above the commission.
+    error RebateIsNegative(uint16 commission, uint16 rebatedCommission);
+    /// @dev A match fee has at most 32 significant bits, times a power of ten.
     error MatchFeeTooPrecise(uint96 matchFee);
+    /// @dev The token's price cannot be used now; {IPaymentTokens-price} says why.
+    error NoUsablePrice(uint8 token);
     /// @dev An account makes at most 2^24 - 1 orders in a token.
     error NoncesExhausted(uint32 account, uint8 token);
 
     /// @notice Opens an account for `owner`.
     function open(address owner) external returns (uint32 account);
-    /// @notice Moves tokens of the caller into an account. Anyone may deposit into anyone's.
+    /// @notice Moves tokens of the caller into an account. Anyone may deposit into anyone's. Refused above the token's cap. Raises
+    /// the account's bracket if the token's price is usable.
     function deposit(uint32 account, uint8 token, uint256 amount) external;
-    /// @notice Moves unlocked tokens out. Only the account's owner.
+    /// @notice {deposit} with the caller's ERC-2612 permit. A permit that fails (somebody brought it in first) does not matter
+    /// as long as the allowance is there.
+    function depositWithPermit(
+        uint32 account,
+        uint8 token,
+        uint256 amount,
+        uint256 deadline,
+        uint8 v,
+        bytes32 r,
+        bytes32 s
+    ) external;
+    /// @notice {deposit} through Permit2's SignatureTransfer, signed by the caller.
+    function depositWithPermit2(
+        uint32 account,
+        uint8 token,
+        uint256 amount,
+        uint256 nonce,
+        uint256 deadline,
+        bytes calldata signature
+    ) external;
+    /// @notice Sets the bracket of what the account holds of the token at today's price. Anyone may call; reverts unless the
+    /// price is usable.
+    function updateBracket(uint32 account, uint8 token) external returns (uint8 bracket);
+    /// @notice Lets `spender` lock money of the account, see {SpendingRight}; all zero takes the right back. Only the owner.
+    function setSpendingRight(uint32 account, address spender, uint8 token, SpendingRight calldata right) external;
+    /// @notice Moves unlocked tokens out and lowers the bracket by as many steps as the holding halves, rounded up. Only the
+    /// account's owner.
     function withdraw(uint32 account, uint8 token, uint256 amount, address to) external;
     /// @notice Moves the caller's whole credit out.
     function withdrawCredit(uint8 token, address to) external returns (uint256 amount);
 
     // ------------------------------------------------------------- governance
 
-    /// @notice Adds a fee schedule; ids start at 1 and are never reused. Commission, user fee and provider fee together are at
-    /// most 25 %.
-    function addFeeSchedule(FeeSchedule calldata schedule) external returns (uint16 id);
+    /// @notice Adds a pair of fee schedules; `id` is even, from 2 on, never reused; `id + 1` differs in its commission alone.
+    /// Commission, user fee and provider fee together are at most 25 %, the gateway's share at most 50 %.
+    function addFeeSchedule(FeeSchedule calldata schedule, uint16 rebatedCommission) external returns (uint16 id);
     /// @notice Names who is credited the fees of leases that close from now on.
     function setFoundation(address newFoundation) external;
     /// @notice Sets a payment token. Only {IPaymentTokens}; the address of an id is fixed by the first call.
@@ -68,10 +111,23 @@ interface IEscrow {
     // ------------------------------------------------------------- order book
     // Called by the order book alone. `orderWord` is the order's word as it stood before the call, see {OrderWord}.
 
-    /// @notice Locks the worst case of a new order. Reverts unless `owner` owns the account.
-    function lockOrder(uint32 account, uint8 token, address owner, uint256 rate, uint256 duration)
+    /// @notice Locks the worst case of a new order. Reverts unless `caller` owns the account or may spend as much.
+    function lockOrder(uint32 account, uint8 token, address caller, uint256 rate, uint256 duration)
+        external
+        returns (uint256 nonce, uint256 schedule, uint256 bracket);
+    /// @notice Checks that `caller` may propose a lease of this worst case at today's schedule, and takes it from a spender's
+    /// limit. Locks nothing.
+    function authoriseUpdate(uint32 account, uint8 token, address caller, uint256 rate, uint256 duration)
+        external
+        returns (uint256 bracket);
+    /// @notice Locks the worst case of a lease that replaces another, without a match fee: the caller has checked the proposal.
+    function lockUpdate(uint32 account, uint8 token, uint256 rate, uint256 duration)
         external
         returns (uint256 nonce, uint256 schedule);
+    /// @notice Locks what the longer lease needs more. Reverts unless `caller` owns the account or may spend as much.
+    function extendLease(uint64 orderId, uint256 orderWord, uint256 duration, address caller)
+        external
+        returns (uint256 locked);
     /// @notice Returns the whole lock of an order that will not become a lease.
     function releaseOrder(uint64 orderId, uint256 orderWord) external;
     /// @notice Lowers the locks of matched orders to the rates taken, credits the match fees to `responder`, and releases
@@ -80,12 +136,15 @@ interface IEscrow {
     /// fee schedule 9 at 197 | token 8 at 206 | account 32 at 214.
     function openLeases(uint256[] calldata changes, address responder) external;
     /// @notice What a lease pays its supplier from what is settled to `until` (seconds after its start). For a closed lease
-    /// this is its end: the fees are credited and its lock is spent. The caller passes the amount on, as `carried`.
-    function settleLease(uint64 orderId, uint256 orderWord, uint256 until) external returns (uint256 amount);
-    /// @notice {settleLease}, credited to the payee.
-    function settleAndCredit(uint64 orderId, uint256 orderWord, uint256 until, address payee)
+    /// this is its end: the fees are credited and its lock is spent. The caller passes `amount` on, as `carried`; the gateway's
+    /// share is credited to `gateway` (owner of the gateway; zero for a provider's lease).
+    function settleLease(uint64 orderId, uint256 orderWord, uint256 until, address gateway)
         external
-        returns (uint256 amount);
+        returns (uint256 amount, uint256 gatewayAmount);
+    /// @notice {settleLease}, credited to the payee.
+    function settleAndCredit(uint64 orderId, uint256 orderWord, uint256 until, address payee, address gateway)
+        external
+        returns (uint256 amount, uint256 gatewayAmount);
     /// @notice {settleLease}, sent together with `carried` and the whole credit of `creditor` (zero: of nobody). `until` may be
     /// what is settled already.
     function settleAndPay(
@@ -94,13 +153,19 @@ interface IEscrow {
         uint256 until,
         uint256 carried,
         address creditor,
+        address gateway,
         address to
-    ) external returns (uint256 amount, uint256 paid);
+    ) external returns (uint256 amount, uint256 gatewayAmount, uint256 paid);
     /// @notice Ends a lease after `billed` seconds. Inside the payout hold (`held`) only the unused part is returned, what
     /// accrued stays locked for {settleLease}; later everything is credited.
-    function closeLease(uint64 orderId, uint256 orderWord, uint256 billed, bool held, address payee)
-        external
-        returns (uint256 amount);
+    function closeLease(
+        uint64 orderId,
+        uint256 orderWord,
+        uint256 billed,
+        bool held,
+        address payee,
+        address gateway
+    ) external returns (uint256 amount, uint256 gatewayAmount);
 
     /// @notice Returns everything that is still locked for a lease inside its payout hold, whether it lives or was closed:
     /// nothing was billed.
@@ -117,13 +182,28 @@ interface IEscrow {
         external
         view
         returns (uint256 unlocked, uint256 locked, uint32 nonce);
+    /// @notice Zero is none.
+    function bracketOf(uint32 account, uint8 token) external view returns (uint8);
+    /// @notice What is left of a right; all zero if there is none or the account has changed hands.
+    function spendingRight(uint32 account, address spender, uint8 token) external view returns (SpendingRight memory);
+    /// @notice Whether an address may cancel the account's orders and close its leases in the token.
+    function mayClose(uint32 account, uint8 token, address caller) external view returns (bool);
+    /// @notice Grows when the account changes hands.
+    function epochOf(uint32 account) external view returns (uint32);
+    function permit2() external view returns (address);
     function creditOf(address payee, uint8 token) external view returns (uint256);
     function feeSchedule(uint16 id) external view returns (FeeSchedule memory);
+    /// @notice Pairs of schedules: the highest id is `2 * feeScheduleCount() + 1`.
     function feeScheduleCount() external view returns (uint16);
     /// @notice Address of a payment token (zero if unknown), whether new orders may use it, and the schedule they freeze.
     function tokenOf(uint8 token) external view returns (address tokenAddress, bool enabled, uint16 schedule);
-    /// @notice Net amount a lease would pay its supplier if it were settled to `until`.
-    function netOf(uint64 orderId, uint256 orderWord, uint256 until) external view returns (uint256);
+    /// @notice Net amounts a lease would pay its supplier and, if it is `shared`, its gateway if it were settled to `until`.
+    function netOf(uint64 orderId, uint256 orderWord, uint256 until, bool shared)
+        external
+        view
+        returns (uint256 amount, uint256 gatewayAmount);
+    /// @notice What a lease would have paid to the foundation after `billed` seconds: user fee, provider fee and commission.
+    function feesOf(uint64 orderId, uint256 orderWord, uint256 billed) external view returns (uint256);
     /// @notice Worst case of a lease: the stream and the user fee, both rounded up, and the match fee.
     function lockFor(uint96 rate, uint32 duration, uint16 schedule) external view returns (uint256);
 }

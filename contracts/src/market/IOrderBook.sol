@@ -4,7 +4,8 @@ pragma solidity ^0.8.30;
 import {BidRequest, LeaseResources, Order, OrderState, OrderTerms} from "../Types.sol";
 
 /// @title Orders, bids, leases and capacity
-/// @notice Market core with {IEscrow}: one pair without upgrade. Order ids are
+/// @notice Market core with {IEscrow}: one pair without upgrade. The same address answers {ILeases}: what happens to a lease
+/// after its match. Order ids are
 /// `account << 32 | token << 24 | nonce`, the nonce being the account's own per token. `leaseId == orderId`.
 interface IOrderBook {
     /// @notice Windows and limits in force.
@@ -14,6 +15,10 @@ interface IOrderBook {
     /// @param matchWindow Blocks after the response window in which anyone may run the rule on chain for an order that nobody
     /// answered. Only then may anyone expire it. With the response window at most 8191: so far back block hashes reach.
     /// @param challengeWindow Seconds after a lease's start in which nothing is paid out.
+    /// @param graceWindow Seconds after its end in which an unclosed lease can still be extended; never more than a sixteenth of
+    /// its duration, so that short leases get no free hours.
+    /// @param lowFundsWindow Seconds before its end from which a lease may be announced as low on funds; never more than a
+    /// quarter of its duration.
     /// @param bidLimit Bids an order takes; at most 512, which the rule on chain handles in one transaction.
     /// @param paramsVersion Version of the matching parameters new orders must name.
     struct Parameters {
@@ -22,6 +27,8 @@ interface IOrderBook {
         uint16 responseWindow;
         uint16 matchWindow;
         uint32 challengeWindow;
+        uint32 graceWindow;
+        uint32 lowFundsWindow;
         uint16 bidLimit;
         uint16 paramsVersion;
     }
@@ -36,7 +43,9 @@ interface IOrderBook {
         /// Lists payment tokens in the escrow ({IPaymentTokens}).
         PaymentTokens,
         /// Undoes leases whose match was proven wrong ({IMatchingDisputes}), inside the payout hold, and can do nothing else.
-        Disputes
+        Disputes,
+        /// Closes leases in the user's favour and can do nothing else.
+        Slasher
     }
 
     /// @notice An order was created and its worst case locked.
@@ -55,17 +64,23 @@ interface IOrderBook {
     event AnswerIgnored(uint64 indexed orderId);
     event OrderCancelled(uint64 indexed orderId);
     event OrderExpired(uint64 indexed orderId);
-    /// @notice A lease ended. `billed` is in seconds; what accrued inside the payout hold is settled later. A lease that was
-    /// closed inside its payout hold can end a second time: undone.
-    event LeaseClosed(uint64 indexed orderId, OrderState reason, uint32 billed);
-    /// @notice The supplier was paid until `settledFor` seconds after the start. `amount` is net of fees.
+    /// @notice The supplier was paid until `settledFor` seconds after the start. `amount` is net of fees and of the gateway's
+    /// share.
     event LeaseSettled(uint64 indexed orderId, uint32 indexed supplier, uint32 settledFor, uint256 amount);
+    /// @notice The gateway of a fizz node's lease was credited its share, along with {LeaseSettled}.
+    event GatewayCredited(uint64 indexed orderId, uint32 indexed gateway, uint256 amount);
     /// @notice Capacity of a supplier. A decrease is `pending` until `effectiveBlock`.
     event CapacityChanged(uint32 indexed supplier, uint256 capacity, uint256 pending, uint32 effectiveBlock);
     /// @notice `gateway` is zero for a provider, the provider's id for a fizz node.
     event SupplierAdded(uint32 indexed supplier, address indexed owner, uint32 gateway);
     /// @notice A suspended supplier takes no bid and no lease, whatever its capacity says.
     event SupplierSuspended(uint32 indexed supplier, bool suspended);
+    /// @notice From now on leases that the supplier wins freeze the rebated schedule, or no longer.
+    event FeeClassChanged(uint32 indexed supplier, bool rebated);
+    event Paused(address by);
+    event Unpaused(address by);
+    /// @notice Ids of GPU models that the brackets of small deposits count four times.
+    event TopGpusChanged(uint256 ids);
     event BiddingChanged(uint16 bidWindow, uint16 bidLimit, uint16 paramsVersion);
     /// @notice The change can be accepted once both the block and the time are reached.
     event CollaboratorProposed(Collaborator indexed role, address proposed, uint32 fromBlock, uint64 fromTime);
@@ -87,6 +102,7 @@ interface IOrderBook {
     /// @dev Wanted and excluded suppliers must be strictly ascending and not zero.
     error SupplierListNotAscending(uint32 previous, uint32 supplier);
     error WrongState(uint64 orderId, OrderState state);
+    /// @dev Neither the account's owner nor a spender who may close.
     error NotAccountOwner(uint64 orderId, address caller, address owner);
     /// @dev The order is at or past its close block: it takes no bid, and waits for an answer.
     error BidWindowOver(uint64 orderId, uint32 closeBlock, uint256 blockNumber);
@@ -105,10 +121,6 @@ interface IOrderBook {
     /// @dev A GPU entry without a count, without an id or with an unknown id, or unused bits set.
     error InvalidCapacity(uint256 capacity);
 
-    error InvalidCloseReason(uint64 orderId, OrderState reason);
-    error LeaseNotOver(uint64 orderId, uint256 end, uint256 timestamp);
-    /// @dev The resources given are not those of the order.
-    error WrongResources(uint64 orderId, bytes32 given, bytes32 stored);
     error EmptyBatch();
     /// @dev Nothing accrued since the last settlement, or the payout hold still runs, and no credit waits.
     error NothingDue(uint64 orderId);
@@ -117,9 +129,6 @@ interface IOrderBook {
 
     error NotTaskManager(address caller);
     error NotProviderRegistry(address caller);
-    error NotDisputes(address caller);
-    /// @dev The lease may have been paid from: it cannot be undone any more.
-    error PayoutHoldOver(uint64 orderId, uint256 end, uint256 timestamp);
     error OutsideResponseWindow(uint32 closeBlock, uint256 blockNumber);
     /// @dev The packed matches break off, or a word has bits set that must be zero, at this index.
     error MalformedMatches(uint256 index);
@@ -130,6 +139,11 @@ interface IOrderBook {
     error OwnerHasSupplier(address owner, uint32 supplier);
     error UnknownSupplier(uint32 supplier);
 
+    /// @dev The guardian has stopped new orders, bids, matches and updates. Withdrawing, settling, extending and closing go on.
+    error MarketPaused();
+    /// @dev More than the deposit entitles to (whitepaper 4.6.3), see {Brackets}. Deposit more, or ask for less.
+    error AboveBracket(uint256 resources, uint8 bracket, uint8 needed);
+    error NoSuchFunction(bytes4 selector);
     error InvalidParameters(
         uint16 bidWindow,
         uint16 maximumBidWindow,
@@ -145,24 +159,21 @@ interface IOrderBook {
 
     // ------------------------------------------------------------------ users
 
-    /// @notice Locks the worst case of the order in the caller's account and opens it for bids.
-    /// @param account Escrow account; the caller must own it.
+    /// @notice Locks the worst case of the order in the account and opens it for bids.
+    /// @param account Escrow account; the caller owns it or has a spending right in the token.
     /// @param token Payment token id.
     /// @param bidWindow Blocks in which bids are taken, zero for the default.
     function createOrder(uint32 account, uint8 token, uint16 bidWindow, OrderTerms calldata terms)
         external
         returns (uint64 orderId);
 
-    /// @notice Takes an open order back: the account's owner, before its close block or after its response window.
+    /// @notice Takes an open order back: the account's owner or a spender who may close, before its close block or after its
+    /// response window.
     function cancelOrder(uint64 orderId) external;
 
     /// @notice Ends an open order that nobody answered within the response and match windows, or that has no bid at its
     /// close block. Anyone may call.
     function expireOrders(uint64[] calldata orderIds) external;
-
-    /// @notice Ends a lease. `ClosedByUser` by the account's owner, the provider's reasons by the supplier's owner,
-    /// `ClosedAtEnd` by anyone once the lease is over.
-    function closeLease(uint64 orderId, OrderState reason, LeaseResources calldata resources) external;
 
     // -------------------------------------------------------------- providers
 
@@ -180,7 +191,7 @@ interface IOrderBook {
 
     // ----------------------------------------------------------------- anyone
 
-    /// @notice Credits what leases have accrued to their suppliers' owners.
+    /// @notice Credits what leases have accrued to their suppliers' owners, a fizz node's gateway's share to the gateway's.
     function settle(uint64[] calldata orderIds) external;
 
     /// @notice Settles leases of one token and sends the proceeds, and what earlier settlements and closes credited to the
@@ -199,12 +210,6 @@ interface IOrderBook {
     /// `provider << 118 | fizz << 86 | rate << 2 | gpuEntry`.
     function openLeases(uint32 closeBlock, uint256[] calldata matches, address responder) external;
 
-    // --------------------------------------------------------------- disputes
-
-    /// @notice Undoes a lease inside its payout hold, live or closed: nothing is billed, its lock returns, its capacity is
-    /// free. Only the disputes contract.
-    function undoLease(uint64 orderId, LeaseResources calldata resources) external;
-
     // ------------------------------------------------------ provider registry
 
     /// @notice Adds a supplier under a new id. Only the provider registry.
@@ -212,11 +217,18 @@ interface IOrderBook {
     function addSupplier(uint32 supplier, address owner, uint32 gateway) external;
     /// @notice Takes a supplier out of bids and matches at once, or lets it back. Only the provider registry.
     function suspend(uint32 supplier, bool suspended) external;
+    /// @notice Whether leases that the supplier wins from now on freeze the rebated schedule. Only the provider registry.
+    function setFeeClass(uint32 supplier, bool rebated) external;
 
     // ------------------------------------------------------------- governance
 
     /// @notice Sets the default bid window, the bid limit and the version new orders must name.
     function setBidding(uint16 bidWindow, uint16 bidLimit, uint16 paramsVersion) external;
+    /// @notice Stops new orders, bids, matches and updates at once; the guardian's. Nothing else stops.
+    function pause() external;
+    function unpause() external;
+    /// @notice Bitmap of the GPU ids that count four times against a bracket.
+    function setTopGpus(uint256 ids) external;
     /// @notice Names a collaborator: at once if the role is empty, else as a proposal.
     function proposeCollaborator(Collaborator role, address proposed) external;
     /// @notice Makes a proposal effective after its delay. Anyone may call.
@@ -246,6 +258,14 @@ interface IOrderBook {
     function supplierOwner(uint32 supplier) external view returns (address);
     /// @notice Whether a supplier has a live lease.
     function hasLease(uint32 supplier) external view returns (bool);
-    /// @notice Net amount that `settle` would credit now.
-    function claimable(uint64 orderId) external view returns (uint256);
+    /// @notice Net amounts that `settle` would credit now to the supplier's owner and to its gateway's.
+    function claimable(uint64 orderId) external view returns (uint256 amount, uint256 gatewayAmount);
+    function paused() external view returns (bool);
+    function topGpus() external view returns (uint256 ids);
+    /// @notice Whether the supplier is of the rebated class, and its gateway (zero for a provider).
+    function supplierTerms(uint32 supplier) external view returns (bool rebated, uint32 gateway);
+    /// @notice The code behind {ILeases}.
+    function leases() external view returns (address);
+    /// @notice What a signer's next signature must name.
+    function nonces(address signer) external view returns (uint256);
 }

@@ -27,6 +27,8 @@ interface IProviderRegistry {
     event ScoreCardChanged(uint32 indexed id, uint256 scoreCard);
     event GpuModelAdded(uint8 indexed id, string vendor, string model, uint16 vram);
     event RegionAdded(uint8 indexed id, string name);
+    /// @notice A rating counted with this weight: whole dollars of the fees the lease paid and one, at most 1 000.
+    event FeedbackGiven(uint32 indexed id, uint8 rating, uint32 weight);
     event ProviderSuspended(uint32 indexed id, bool suspended);
 
     error AlreadyRegistered(address owner, uint32 id);
@@ -41,6 +43,7 @@ interface IProviderRegistry {
     error InvalidVerification(uint8 trustTier, uint40 attributes);
     error CatalogueFull(uint8 maximum);
     error NotStakeManager(address caller);
+    error NotOrderBook(address caller);
 
     /// @notice Registers the caller as a provider. Needs the minimum self-stake to become active, see {IStakeManager}.
     /// @param tokens Bitmap of accepted payment token ids.
@@ -51,7 +54,7 @@ interface IProviderRegistry {
     function update(string calldata name, string calldata gateway, uint8 region, uint8 zone, uint32 tokens) external;
 
     /// @notice Verifier role: trust tier 1 (best) to 7, compliance flags and the eight attribute levels (5 bits each, the
-    /// fifth a zero guard bit).
+    /// fifth a zero guard bit). Tier 1 is the rebated fee class for leases won from now on.
     function setVerified(uint32 id, uint8 trustTier, uint16 compliance, uint40 attributes) external;
 
     /// @notice Guardian role: takes a provider out of bids and matches at once, or lets it back.
@@ -60,6 +63,9 @@ interface IProviderRegistry {
     function addGpuModel(string calldata vendor, string calldata model, uint16 vram) external returns (uint8 id);
     /// @notice Adds a region to the catalogue, under the next id.
     function addRegion(string calldata name) external returns (uint8 id);
+    /// @notice A user rated a lease of the provider. Only the order book, which has checked lease and rating (1 to 5).
+    /// @param fees Token units that the lease paid to the foundation: a rating weighs what it cost.
+    function giveFeedback(uint32 id, uint8 token, uint8 rating, uint256 fees) external;
     /// @notice Stake of a provider changed. Only the stake manager.
     /// @param stake SPON units.
     function stakeChanged(uint32 id, uint256 stake) external;
