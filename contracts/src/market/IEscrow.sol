@@ -41,6 +41,8 @@ interface IEscrow {
     /// @dev The address behind a token id never changes.
     error TokenAddressFixed(uint8 token, address current, address given);
     error TokenIdOutOfRange(uint8 token, uint8 highest);
+    /// @dev The escrow would hold more of the token than governance allows.
+    error CapExceeded(uint8 token, uint256 total, uint256 cap);
     error ZeroAmount();
     error InvalidRecipient(address recipient);
     error InsufficientBalance(uint32 account, uint8 token, uint256 unlocked, uint256 needed);

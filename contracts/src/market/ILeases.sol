@@ -72,7 +72,7 @@ interface ILeases {
     /// @notice Withdraws (the user) or refuses (the supplier's owner) a proposal.
     function rejectUpdate(uint64 orderId) external;
 
-    /// @notice Rates the supplier of a closed lease that was paid in full: 1 to 5, once, by the account's owner. A fizz node's
+    /// @notice Rates the supplier of a closed lease that was paid in full: 1 to 10, once, by the account's owner. A fizz node's
     /// rating is its gateway's.
     function rateLease(uint64 orderId, uint8 rating) external;
 

@@ -61,7 +61,6 @@ interface IPaymentTokens {
     error PriceOutOfBounds(address feed, int256 answer, uint256 minimum, uint256 maximum);
     /// @dev The feed reverted, or answered with a round that is not complete or from the future.
     error FeedBroken(address feed);
-    error CapExceeded(uint8 id, uint256 total, uint256 cap);
     error InvalidStatus(uint8 id, Status status);
 
     /// @notice Lists a token under the next id, enabled. The symbol is what deployment files use: 1 to 11 letters or digits.
@@ -80,8 +79,8 @@ interface IPaymentTokens {
     function keepPrice(uint8 id) external returns (uint256 price);
 
     /// @notice Bracket of an amount held, for {IEscrow-deposit}: floor(log2(dollars / 15)) + 1, zero below 15 dollars, at most 32;
-    /// 255 if the price is not usable now. Reverts if `total`, all that the escrow holds of the token, is above the cap.
-    function assess(uint8 id, uint256 held, uint256 total) external view returns (uint8 bracket);
+    /// 255 if the price is not usable now. And the token's cap, which the escrow enforces.
+    function assess(uint8 id, uint256 held) external view returns (uint8 bracket, uint128 cap);
     /// @notice Today's price: dollars with 18 decimals a whole token. Reverts unless it is fresh, complete and within bounds.
     function price(uint8 id) external view returns (uint256);
     /// @notice Last price kept and when the feed had it; zero if none ever was.

@@ -63,7 +63,7 @@ interface IProviderRegistry {
     function addGpuModel(string calldata vendor, string calldata model, uint16 vram) external returns (uint8 id);
     /// @notice Adds a region to the catalogue, under the next id.
     function addRegion(string calldata name) external returns (uint8 id);
-    /// @notice A user rated a lease of the provider. Only the order book, which has checked lease and rating (1 to 5).
+    /// @notice A user rated a lease of the provider. Only the order book, which has checked lease and rating (1 to 10).
     /// @param fees Token units that the lease paid to the foundation: a rating weighs what it cost.
     function giveFeedback(uint32 id, uint8 token, uint8 rating, uint256 fees) external;
     /// @notice Stake of a provider changed. Only the stake manager.
