@@ -195,7 +195,8 @@ library DigestWord {
 }
 
 /// @notice Order word: rate 84 at 0 | settledFor 29 at 84 | duration 29 at 113 | start 32 at 142 | closeBlock 32 at 174 |
-/// supplier 32 at 206 | feeSchedule 9 at 238 | flags 2 at 247 (bit 0: requeued once) | gpuEntry 2 at 249 | state 5 at 251.
+/// supplier 32 at 206 | feeSchedule 9 at 238 | flags 2 at 247 (bit 0: requeued once; bit 1: low funds announced while it lives, rated
+/// once it is closed) | gpuEntry 2 at 249 | state 5 at 251.
 library OrderWord {
     uint256 internal constant MAXIMUM_RATE = (1 << 84) - 1;
     uint256 internal constant MAXIMUM_DURATION = (1 << 29) - 1;
@@ -205,7 +206,10 @@ library OrderWord {
     uint256 private constant CLOSE_BLOCK = uint256(type(uint32).max) << 174;
     uint256 private constant STATE = uint256(31) << 251;
     uint256 private constant REQUEUED = 1 << 247;
-    // What a match writes: rate, start, supplier, GPU entry, state.
+    uint256 private constant NOTED = 1 << 248;
+    /// @dev Set in the id of a schedule of the rebated class, see {FeeSchedule}.
+    uint256 internal constant REBATED_SCHEDULE = 1;
+    // What a match writes: rate, start, supplier, GPU entry, state. Besides it may set a bit of the schedule.
     uint256 private constant KEPT_BY_LEASE =
         ~(MAXIMUM_RATE | (uint256(type(uint32).max) << 142) | (uint256(type(uint32).max) << 206) | (uint256(3) << 249)
             | STATE);
@@ -219,13 +223,14 @@ library OrderWord {
             | (uint256(OrderState.Open) << 251);
     }
 
-    function leased(uint256 word, uint256 rate_, uint256 start_, uint256 supplier_, uint256 gpuEntry_)
+    /// @param class {REBATED_SCHEDULE} if the supplier is of the rebated class, else zero.
+    function leased(uint256 word, uint256 rate_, uint256 start_, uint256 supplier_, uint256 gpuEntry_, uint256 class)
         internal
         pure
         returns (uint256)
     {
-        return (word & KEPT_BY_LEASE) | rate_ | (start_ << 142) | (supplier_ << 206) | (gpuEntry_ << 249)
-            | (uint256(OrderState.Leased) << 251);
+        return (word & KEPT_BY_LEASE) | rate_ | (start_ << 142) | (supplier_ << 206) | (class << 238)
+            | (gpuEntry_ << 249) | (uint256(OrderState.Leased) << 251);
     }
 
     function requeue(uint256 word, uint256 closeBlock_) internal pure returns (uint256) {
@@ -238,6 +243,10 @@ library OrderWord {
 
     function withSettledFor(uint256 word, uint256 settledFor_) internal pure returns (uint256) {
         return (word & ~SETTLED_FOR) | (settledFor_ << 84);
+    }
+
+    function withNoted(uint256 word, bool noted_) internal pure returns (uint256) {
+        return noted_ ? word | NOTED : word & ~NOTED;
     }
 
     function withDuration(uint256 word, uint256 duration_) internal pure returns (uint256) {
@@ -276,6 +285,10 @@ library OrderWord {
         return word & REQUEUED != 0;
     }
 
+    function noted(uint256 word) internal pure returns (bool) {
+        return word & NOTED != 0;
+    }
+
     function gpuEntry(uint256 word) internal pure returns (uint256) {
         return (word >> 249) & 3;
     }
@@ -297,13 +310,14 @@ library OrderWord {
             supplier: supplier(word),
             feeSchedule: uint16(feeSchedule(word)),
             requeued: requeued(word),
+            noted: noted(word),
             gpuEntry: uint8(gpuEntry(word)),
             state: state(word)
         });
     }
 }
 
-/// @notice Account-and-token word: unlocked 112 at 0 | locked 112 at 112 | nonce 24 at 224 | bracket 8 at 248 (reserved).
+/// @notice Account-and-token word: unlocked 112 at 0 | locked 112 at 112 | nonce 24 at 224 | bracket 8 at 248, see {Brackets}.
 library AccountWord {
     uint256 internal constant MAXIMUM_AMOUNT = type(uint112).max;
 
@@ -317,6 +331,14 @@ library AccountWord {
 
     function nonce(uint256 word) internal pure returns (uint256) {
         return (word >> 224) & OrderId.MAXIMUM_NONCE;
+    }
+
+    function bracket(uint256 word) internal pure returns (uint256) {
+        return word >> 248;
+    }
+
+    function withBracket(uint256 word, uint256 bracket_) internal pure returns (uint256) {
+        return (word & ((1 << 248) - 1)) | (bracket_ << 248);
     }
 }
 
