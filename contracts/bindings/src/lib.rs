@@ -13,6 +13,7 @@
 mod interfaces {
     include!(concat!(env!("OUT_DIR"), "/interfaces.rs"));
 }
+mod advice;
 mod conversions;
 mod proof;
 mod revert;

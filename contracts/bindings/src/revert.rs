@@ -5,6 +5,8 @@ use alloy::{
     sol_types::{Panic, Revert, SolError},
 };
 
+use crate::OrderState;
+use crate::advice::advice;
 use crate::standard::{ICoordinatorErrors, ILibraryErrors};
 
 /// A custom error as its declaration has it.
@@ -50,6 +52,17 @@ const LIBRARIES: &[ErrorShape] = error_shapes![ILibraryErrors:
     TokenDoesNotExist(),
     NotOwnerNorApproved(),
     Reentrancy(),
+    ReentrancyGuardReentrantCall(),
+    InvalidAccountNonce(address account, uint256 currentNonce),
+    ERC2612ExpiredSignature(uint256 deadline),
+    ERC2612InvalidSigner(address signer, address owner),
+    SafeCastOverflowedUintDowncast(uint8 bits, uint256 value),
+    InvalidNonce(),
+    InvalidSigner(),
+    InvalidSignatureLength(),
+    InvalidContractSignature(),
+    SignatureExpired(uint256 signatureDeadline),
+    InvalidAmount(uint256 maxAmount),
 ];
 
 /// What EigenLayer's registry coordinator says to a refresh of the operators' stakes.
@@ -69,7 +82,8 @@ fn known_errors() -> impl Iterator<Item = &'static ErrorShape> {
 /// coordinator below, `require` strings and
 /// panics. `None` if the data is none of these.
 ///
-/// The form is the error's name in words, then its operands: `wrong close block hash (close block: 7, given: 0x…, …)`.
+/// The form is the error's name in words, its operands, and what to do about it where a person can do something:
+/// `wrong close block hash (close block: 7, given: 0x…, …)`, `extension is zero (order id: 7): extend by at least a second`.
 pub fn describe_revert(data: &[u8]) -> Option<String> {
     if let Ok(Revert { reason }) = Revert::abi_decode(data) {
         return Some(reason);
@@ -89,11 +103,21 @@ impl ErrorShape {
             let word: [u8; 32] = data.get(index * 32..index * 32 + 32)?.try_into().ok()?;
             values.push(format!("{}: {}", words(name), value(kind, word, data)?));
         }
-        if values.is_empty() {
-            return Some(words(self.name));
+        let mut sentence = words(self.name);
+        if !values.is_empty() {
+            sentence.push_str(&format!(" ({})", values.join(", ")));
         }
-        Some(format!("{} ({})", words(self.name), values.join(", ")))
+        if let Some(fix) = advice(self.name) {
+            sentence.push_str(&format!(": {fix}"));
+        }
+        Some(sentence)
     }
+}
+
+/// Names of the errors of our interfaces.
+#[cfg(test)]
+pub(crate) fn error_names() -> impl Iterator<Item = &'static str> {
+    OURS.iter().map(|shape| shape.name)
 }
 
 /// One operand; what is neither number, address nor bytes is an enum or a contract, both shown by their number.
@@ -101,6 +125,10 @@ fn value(kind: &str, word: [u8; 32], data: &[u8]) -> Option<String> {
     match kind {
         "address" => Some(Address::from_word(word.into()).to_checksum(None)),
         "bool" => Some((word[31] != 0).to_string()),
+        "OrderState" => {
+            let state = u8::try_from(U256::from_be_bytes(word)).ok()?;
+            Some(words(&format!("{:?}", OrderState::try_from(state).ok()?)))
+        }
         "string" => {
             let offset = usize::try_from(U256::from_be_bytes(word)).ok()?;
             let length_word: [u8; 32] = data.get(offset..offset.checked_add(32)?)?.try_into().ok()?;
@@ -147,7 +175,7 @@ mod tests {
     use alloy::primitives::{B256, address};
 
     use super::*;
-    use crate::IMatchingTaskManager;
+    use crate::{IEscrow, ILeases, IMatchingTaskManager};
 
     #[test]
     fn a_custom_error_names_its_operands() {
@@ -161,6 +189,31 @@ mod tests {
         assert_eq!(
             describe_revert(&error.abi_encode()).as_deref(),
             Some(format!("wrong close block hash (close block: 7, given: 0x{given}, actual: 0x{actual})").as_str())
+        );
+    }
+
+    #[test]
+    fn what_a_user_can_do_about_an_error_stands_behind_it() {
+        let error = ILeases::InvalidCloseReason {
+            orderId: 7,
+            reason: OrderState::ClosedAtEnd,
+        };
+        let sentence = describe_revert(&error.abi_encode()).expect("known");
+        assert!(
+            sentence.starts_with("invalid close reason (order id: 7, reason: closed at end): close with a reason"),
+            "{sentence}"
+        );
+        let error = IEscrow::SpendingLimitExceeded {
+            account: 1,
+            token: 2,
+            spender: Address::ZERO,
+            left: U256::from(3),
+            needed: U256::from(4),
+        };
+        let sentence = describe_revert(&error.abi_encode()).expect("known");
+        assert!(
+            sentence.contains("left: 3, needed: 4): ask the account's owner"),
+            "{sentence}"
         );
     }
 

@@ -21,6 +21,46 @@ mod interfaces {
             function transferFrom(address from, address to, uint256 value) external returns (bool);
         }
 
+        /// A token whose approvals can be signed (ERC-2612), and how it names the domain of such signatures (ERC-5267, or a
+        /// version as older tokens have it).
+        interface IERC20Permit {
+            function nonces(address owner) external view returns (uint256);
+            function DOMAIN_SEPARATOR() external view returns (bytes32);
+            function version() external view returns (string memory);
+            function eip712Domain() external view returns (
+                bytes1 fields, string memory name, string memory version, uint256 chainId, address verifyingContract,
+                bytes32 salt, uint256[] memory extensions
+            );
+        }
+
+        /// What an ERC-2612 permit signs.
+        struct Permit {
+            address owner;
+            address spender;
+            uint256 value;
+            uint256 nonce;
+            uint256 deadline;
+        }
+
+        /// What Permit2's SignatureTransfer signs, with the tokens below.
+        struct PermitTransferFrom {
+            TokenPermissions permitted;
+            address spender;
+            uint256 nonce;
+            uint256 deadline;
+        }
+
+        /// The tokens of a [`PermitTransferFrom`].
+        struct TokenPermissions {
+            address token;
+            uint256 amount;
+        }
+
+        /// Which of Permit2's unordered nonces are used: one bit each, in words of 256.
+        interface IPermit2 {
+            function nonceBitmap(address owner, uint256 word) external view returns (uint256);
+        }
+
         /// A non-fungible token, as escrow accounts are.
         interface IERC721 {
             event Transfer(address indexed from, address indexed to, uint256 indexed tokenId);
@@ -60,6 +100,17 @@ mod interfaces {
             error TokenDoesNotExist();
             error NotOwnerNorApproved();
             error Reentrancy();
+            error ReentrancyGuardReentrantCall();
+            error InvalidAccountNonce(address account, uint256 currentNonce);
+            error ERC2612ExpiredSignature(uint256 deadline);
+            error ERC2612InvalidSigner(address signer, address owner);
+            error SafeCastOverflowedUintDowncast(uint8 bits, uint256 value);
+            error InvalidNonce();
+            error InvalidSigner();
+            error InvalidSignatureLength();
+            error InvalidContractSignature();
+            error SignatureExpired(uint256 signatureDeadline);
+            error InvalidAmount(uint256 maxAmount);
         }
 
         /// Errors of EigenLayer's registry coordinator that a refresh of the operators' stakes can meet.
