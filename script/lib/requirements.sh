@@ -3,6 +3,7 @@
 
 rust_minimum=1.94.1
 node_minimum=20
+python_minimum=3.11
 
 # Prints the Debian packages whose programs are missing.
 missing_packages() {
@@ -16,6 +17,8 @@ missing_packages() {
     command -v curl >/dev/null || echo curl
     command -v ip >/dev/null || echo iproute2
     command -v python3 >/dev/null || echo python3
+    # Debian's python3 makes no environments without it.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
     [[ -e /etc/ssl/certs/ca-certificates.crt || ! -e /etc/debian_version ]] || echo ca-certificates
 }
 
@@ -33,6 +36,16 @@ missing_by_hand() {
     if [[ -z $version ]] || ! command -v npm >/dev/null || ! at_least "$version" "$node_minimum"; then
         echo "Node $node_minimum or newer with npm (found: ${version:-none}): curl -fsSL https://fnm.vercel.app/install | bash, then: fnm install --lts"
     fi
+}
+
+# The packages above may have brought the interpreter, so this comes after them.
+check_python() {
+    local version
+    version=$(python3 -c 'import platform; print(platform.python_version())')
+    at_least "$version" "$python_minimum" ||
+        die "Python $python_minimum or newer is needed (python3 is $version): install it from your distribution, or with: curl -LsSf https://astral.sh/uv/install.sh | sh, then: uv python install --default 3.12"
+    python3 -c 'import ensurepip, venv' 2>/dev/null ||
+        die "python3 ($version) cannot make environments (no ensurepip); on Debian or Ubuntu: sudo apt-get install python3-venv"
 }
 
 # Installs the missing packages, after naming everything that is beyond us.
@@ -56,14 +69,19 @@ install_requirements() {
         say "$by_hand"
         exit 1
     fi
-    ((${#packages[@]} > 0)) || return 0
+    if ((${#packages[@]} > 0)); then
+        install_packages "${packages[@]}"
+    fi
+    check_python
+}
 
-    say "Installing ${packages[*]}"
+install_packages() {
+    say "Installing $*"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -q >&2
-    apt-get install -q -y --no-install-recommends "${packages[@]}" >&2
+    apt-get install -q -y --no-install-recommends "$@" >&2
     # Tests start a registry of their own; the package's service would hold port 5000.
-    if [[ " ${packages[*]} " == *" docker-registry "* && -d /run/systemd/system ]]; then
+    if [[ " $* " == *" docker-registry "* && -d /run/systemd/system ]]; then
         systemctl disable --now docker-registry >&2
     fi
 }
