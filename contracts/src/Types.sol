@@ -98,7 +98,7 @@ struct BidRequest {
 /// @param userFee Facilitation fee on top of the streamed amount, in basis points.
 /// @param providerFee Second fee taken from the streamed amount, in basis points.
 /// @param gatewayShare Of what a fizz node's lease pays after fees, the share of its gateway, in basis points.
-/// @param matchFee Token units credited to whoever responds with the match: at most 32 significant bits times a power of ten.
+/// @param matchFee Token units credited to whoever responds with the match: at most 20 significant bits times a power of ten.
 struct FeeSchedule {
     uint16 commission;
     uint16 userFee;

@@ -2,67 +2,34 @@
 pragma solidity ^0.8.30;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
-import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
-import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
 import {ERC721} from "@openzeppelin/contracts/token/ERC721/ERC721.sol";
-import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
-import {FeeSchedule, OrderState} from "../Types.sol";
+import {OrderState} from "../Types.sol";
+import {Deposits} from "./Deposits.sol";
+import {EscrowGovernance} from "./EscrowGovernance.sol";
+import {EscrowState} from "./EscrowState.sol";
 import {Fees} from "./Fees.sol";
 import {IEscrow} from "./IEscrow.sol";
-import {IOrderBook} from "./IOrderBook.sol";
 import {AccountWord, OrderId, OrderWord} from "./Resources.sol";
+import {SpendingRights} from "./SpendingRights.sol";
 
 /// @title Escrow
 /// @notice Holds all money of the market. Immutable, and so is the order book it obeys: nothing upgradeable can reach a lock
 /// or a credit. Money leaves by pull only: closing a lease never depends on a transfer.
 /// @dev Per token, the balance is at least the sum of all unlocked amounts, of all locks less what was settled from them, and
-/// of all credits.
-contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
-    using SafeERC20 for IERC20;
+/// of all credits. This part moves what orders and leases lock; accounts, rights, deposits and governance are the parts it is
+/// made of.
+contract Escrow is SpendingRights, Deposits, EscrowGovernance {
     using AccountWord for uint256;
     using OrderWord for uint256;
 
-    /// @dev Score cards and answers number tokens with 32 bits.
-    uint8 private constant HIGHEST_TOKEN = 31;
-    /// @dev Order words have nine bits for the schedule.
-    uint16 private constant MAXIMUM_FEE_SCHEDULES = 511;
-    uint256 private constant ENABLED = 1 << 95;
-
-    /// @inheritdoc IEscrow
-    address public immutable override orderBook;
-
-    /// @inheritdoc IEscrow
-    address public override foundation;
-    /// @inheritdoc IEscrow
-    uint32 public override accountCount;
-    /// @inheritdoc IEscrow
-    uint16 public override feeScheduleCount;
-
-    /// @dev Token words: packed schedule 86 at 0 | id of the schedule 9 at 86 | enabled 1 at 95 | address 160 at 96. The schedule
-    /// is there a second time because every order, settlement and close needs the token and it.
-    mapping(uint256 id => uint256 word) private _tokens;
-    /// @dev Packed schedules, see {Fees}.
-    mapping(uint256 id => uint256 packed) private _feeSchedules;
-    /// @dev Account-and-token words by `account << 8 | token`.
-    mapping(uint256 accountAndToken => uint256 word) private _accounts;
-    /// @dev Credits by `payee << 8 | token`.
-    mapping(uint256 payeeAndToken => uint256 amount) private _credits;
-
-    modifier onlyOrderBook() {
-        if (msg.sender != orderBook) revert NotOrderBook(msg.sender);
-        _;
-    }
-
-    constructor(address authority, address orderBook_, address foundation_)
+    constructor(address authority, address orderBook_, address foundation_, address permit2_)
         ERC721("Spheron Account", "SPHACC")
         AccessManaged(authority)
     {
-        orderBook = orderBook_;
+        (orderBook, permit2) = (orderBook_, permit2_);
         _setFoundation(foundation_);
     }
-
-    // --------------------------------------------------------------- accounts
 
     /// @inheritdoc IEscrow
     function open(address owner) external override returns (uint32 account) {
@@ -72,122 +39,65 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         emit AccountOpened(account, owner);
     }
 
+    // ------------------------------------------------------------------ locks
+
     /// @inheritdoc IEscrow
-    function deposit(uint32 account, uint8 token, uint256 amount) external override nonReentrant {
-        // Check
-        if (amount == 0) revert ZeroAmount();
-        if (_ownerOf(account) == address(0)) revert UnknownAccount(account);
-        address tokenAddress = address(uint160(_tokens[token] >> 96));
-        if (tokenAddress == address(0)) revert UnknownToken(token);
-
-        // Interaction first: what counts is what arrives. The guard keeps the balance from moving in between.
-        uint256 balanceBefore = IERC20(tokenAddress).balanceOf(address(this));
-        IERC20(tokenAddress).safeTransferFrom(msg.sender, address(this), amount);
-        uint256 balanceAfter = IERC20(tokenAddress).balanceOf(address(this));
-        if (balanceAfter < balanceBefore || balanceAfter - balanceBefore != amount) {
-            uint256 received = balanceAfter < balanceBefore ? 0 : balanceAfter - balanceBefore;
-            revert TransferMismatch(tokenAddress, amount, received);
-        }
-
-        // Effect
-        uint256 key = _accountKey(account, token);
-        uint256 word = _accounts[key];
-        // Unlocked and locked together stay below 112 bits, so that neither can overflow into the other.
-        uint256 held = word.unlocked() + word.locked();
-        if (amount > AccountWord.MAXIMUM_AMOUNT - held) revert BalanceTooLarge(account, token, held, amount);
-        _accounts[key] = word + amount;
-        emit Deposited(account, token, msg.sender, amount);
+    function lockOrder(uint32 account, uint8 token, address caller, uint256 rate, uint256 duration)
+        external
+        override
+        onlyOrderBook
+        returns (uint256 nonce, uint256 schedule, uint256 bracket)
+    {
+        uint256 listed = _enabled(token);
+        uint256 amount = Fees.orderLock(rate, duration, listed);
+        _authorise(account, token, caller, amount);
+        uint256 word = _lockUnderNonce(account, token, amount);
+        return (word.nonce(), _currentSchedule(listed), word.bracket());
     }
 
     /// @inheritdoc IEscrow
-    function withdraw(uint32 account, uint8 token, uint256 amount, address to) external override {
-        // Check
-        if (amount == 0) revert ZeroAmount();
-        _checkAccountOwner(account, msg.sender);
-        uint256 key = _accountKey(account, token);
-        uint256 word = _accounts[key];
-        if (amount > word.unlocked()) revert InsufficientBalance(account, token, word.unlocked(), amount);
-
-        // Effect
-        _accounts[key] = word - amount;
-        emit Withdrawn(account, token, to, amount);
-
-        // Interaction
-        _send(token, _tokens[token], to, amount);
+    function authoriseUpdate(uint32 account, uint8 token, address caller, uint256 rate, uint256 duration)
+        external
+        override
+        onlyOrderBook
+        returns (uint256 bracket)
+    {
+        _authorise(account, token, caller, Fees.leaseLock(rate, duration, _enabled(token)));
+        return _accounts[_accountKey(account, token)].bracket();
     }
 
     /// @inheritdoc IEscrow
-    function withdrawCredit(uint8 token, address to) external override returns (uint256 amount) {
-        amount = _takeCredit(msg.sender, token, to);
-        if (amount == 0) revert NothingToWithdraw(msg.sender, token);
-        _send(token, _tokens[token], to, amount);
-    }
-
-    // ------------------------------------------------------------- governance
-
-    /// @inheritdoc IEscrow
-    function addFeeSchedule(FeeSchedule calldata schedule) external override restricted returns (uint16 id) {
-        uint256 total = uint256(schedule.commission) + schedule.userFee + schedule.providerFee;
-        if (total > Fees.MAXIMUM) revert FeesTooHigh(total, Fees.MAXIMUM);
-        if (feeScheduleCount == MAXIMUM_FEE_SCHEDULES) revert FeeSchedulesExhausted(feeScheduleCount);
-        (uint256 packed, bool exact) = Fees.pack(schedule);
-        if (!exact) revert MatchFeeTooPrecise(schedule.matchFee);
-        id = ++feeScheduleCount;
-        _feeSchedules[id] = packed;
-        emit FeeScheduleAdded(id, schedule);
-    }
-
-    /// @inheritdoc IEscrow
-    function setFoundation(address newFoundation) external override restricted {
-        _setFoundation(newFoundation);
-    }
-
-    /// @inheritdoc IEscrow
-    function setToken(uint8 token, address tokenAddress, bool enabled, uint16 schedule) external override {
-        if (msg.sender != IOrderBook(orderBook).collaborator(IOrderBook.Collaborator.PaymentTokens)) {
-            revert NotPaymentTokens(msg.sender);
-        }
-        if (token > HIGHEST_TOKEN) revert TokenIdOutOfRange(token, HIGHEST_TOKEN);
-        if (schedule == 0 || schedule > feeScheduleCount) revert UnknownFeeSchedule(schedule);
-        address current = address(uint160(_tokens[token] >> 96));
-        if (tokenAddress == address(0) || (current != address(0) && current != tokenAddress)) {
-            revert TokenAddressFixed(token, current, tokenAddress);
-        }
-        _tokens[token] = _feeSchedules[schedule] | (uint256(schedule) << Fees.PACKED_BITS) | (enabled ? ENABLED : 0)
-            | (uint256(uint160(tokenAddress)) << 96);
-        emit TokenSet(token, tokenAddress, enabled, schedule);
-    }
-
-    // ------------------------------------------------------------- order book
-
-    /// @inheritdoc IEscrow
-    function lockOrder(uint32 account, uint8 token, address owner, uint256 rate, uint256 duration)
+    function lockUpdate(uint32 account, uint8 token, uint256 rate, uint256 duration)
         external
         override
         onlyOrderBook
         returns (uint256 nonce, uint256 schedule)
     {
-        _checkAccountOwner(account, owner);
-        uint256 listed = _tokens[token];
-        if (listed & ENABLED == 0) revert TokenNotEnabled(token);
-        schedule = (listed >> Fees.PACKED_BITS) & 511;
-        uint256 amount = Fees.orderLock(rate, duration, listed);
+        uint256 listed = _enabled(token);
+        uint256 word = _lockUnderNonce(account, token, Fees.leaseLock(rate, duration, listed));
+        return (word.nonce(), _currentSchedule(listed));
+    }
 
+    /// @inheritdoc IEscrow
+    function extendLease(uint64 orderId, uint256 orderWord, uint256 duration, address caller)
+        external
+        override
+        onlyOrderBook
+        returns (uint256 locked)
+    {
+        (uint32 account, uint8 token) = (OrderId.account(orderId), OrderId.token(orderId));
+        uint256 packed = _pairOf(_tokens[token], orderWord.feeSchedule());
+        locked = Fees.leaseLock(orderWord.rate(), duration, packed)
+            - Fees.leaseLock(orderWord.rate(), orderWord.duration(), packed);
+        _authorise(account, token, caller, locked);
         uint256 key = _accountKey(account, token);
-        uint256 word = _accounts[key];
-        if (amount > word.unlocked()) revert InsufficientBalance(account, token, word.unlocked(), amount);
-        nonce = word.nonce() + 1;
-        if (nonce > OrderId.MAXIMUM_NONCE) revert NoncesExhausted(account, token);
-        // The amount moves from unlocked to locked, the nonce goes up: no field can overflow.
-        unchecked {
-            _accounts[key] = word - amount + (amount << 112) + (1 << 224);
-        }
+        _accounts[key] = _locking(_accounts[key], account, token, locked);
     }
 
     /// @inheritdoc IEscrow
     function releaseOrder(uint64 orderId, uint256 orderWord) external override onlyOrderBook {
         uint8 token = OrderId.token(orderId);
-        uint256 packed = _packedSchedule(_tokens[token], orderWord.feeSchedule());
+        uint256 packed = _pairOf(_tokens[token], orderWord.feeSchedule());
         uint256 amount = Fees.orderLock(orderWord.rate(), orderWord.duration(), packed);
         _unlock(OrderId.account(orderId), token, amount, amount);
     }
@@ -203,38 +113,40 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
             // Account and token stand there as the key of their word.
             uint256 key = change >> 206;
             if (uint8(key) != token) {
-                _creditMatchFees(responder, token, credited);
+                _credit(responder, uint8(token), credited);
                 token = uint8(key);
                 (listed, credited) = (_tokens[token], 0);
             }
-            uint256 packed = _packedSchedule(listed, (change >> 197) & 511);
+            uint256 packed = _pairOf(listed, (change >> 197) & 511);
             (uint256 released, uint256 matchFee) = _releasedByMatch(change, packed);
             credited += matchFee;
             _accounts[key] = _accounts[key] - (released << 112) + (released - matchFee);
         }
-        _creditMatchFees(responder, token, credited);
+        _credit(responder, uint8(token), credited);
     }
 
+    // ----------------------------------------------------------------- leases
+
     /// @inheritdoc IEscrow
-    function settleLease(uint64 orderId, uint256 orderWord, uint256 until)
+    function settleLease(uint64 orderId, uint256 orderWord, uint256 until, address gateway)
         external
         override
         onlyOrderBook
-        returns (uint256 amount)
+        returns (uint256 amount, uint256 gatewayAmount)
     {
-        return _settle(orderId, orderWord, until, _tokens[OrderId.token(orderId)]);
+        return _settle(orderId, orderWord, until, _tokens[OrderId.token(orderId)], gateway);
     }
 
     /// @inheritdoc IEscrow
-    function settleAndCredit(uint64 orderId, uint256 orderWord, uint256 until, address payee)
+    function settleAndCredit(uint64 orderId, uint256 orderWord, uint256 until, address payee, address gateway)
         external
         override
         onlyOrderBook
-        returns (uint256 amount)
+        returns (uint256 amount, uint256 gatewayAmount)
     {
         uint8 token = OrderId.token(orderId);
-        amount = _settle(orderId, orderWord, until, _tokens[token]);
-        if (amount != 0) _credits[_creditKey(payee, token)] += amount;
+        (amount, gatewayAmount) = _settle(orderId, orderWord, until, _tokens[token], gateway);
+        _credit(payee, token, amount);
     }
 
     /// @inheritdoc IEscrow
@@ -244,42 +156,46 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         uint256 until,
         uint256 carried,
         address creditor,
+        address gateway,
         address to
-    ) external override onlyOrderBook returns (uint256 amount, uint256 paid) {
+    ) external override onlyOrderBook returns (uint256 amount, uint256 gatewayAmount, uint256 paid) {
         uint8 token = OrderId.token(orderId);
         uint256 listed = _tokens[token];
-        amount = _settle(orderId, orderWord, until, listed);
+        (amount, gatewayAmount) = _settle(orderId, orderWord, until, listed, gateway);
         paid = carried + amount;
         if (creditor != address(0)) paid += _takeCredit(creditor, token, to);
         if (paid != 0) _send(token, listed, to, paid);
     }
 
     /// @inheritdoc IEscrow
-    function closeLease(uint64 orderId, uint256 orderWord, uint256 billed, bool held, address payee)
-        external
-        override
-        onlyOrderBook
-        returns (uint256 amount)
-    {
+    function closeLease(
+        uint64 orderId,
+        uint256 orderWord,
+        uint256 billed,
+        bool held,
+        address payee,
+        address gateway
+    ) external override onlyOrderBook returns (uint256 amount, uint256 gatewayAmount) {
         uint8 token = OrderId.token(orderId);
-        uint256 packed = _packedSchedule(_tokens[token], orderWord.feeSchedule());
+        uint256 packed = _scheduleOf(_tokens[token], orderWord.feeSchedule());
         uint256 gross = Fees.gross(orderWord.rate(), billed);
         uint256 spent = gross + Fees.userFee(gross, packed);
         uint256 locked = Fees.leaseLock(orderWord.rate(), orderWord.duration(), packed);
         if (held) {
             _unlock(OrderId.account(orderId), token, locked - spent, locked - spent);
-            return 0;
+            return (0, 0);
         }
-        amount = _due(orderWord, gross, packed);
-        if (amount != 0) _credits[_creditKey(payee, token)] += amount;
-        _creditFees(token, gross, packed);
+        (amount, gatewayAmount) = _due(orderWord, gross, packed, gateway != address(0));
+        _credit(payee, token, amount);
+        _credit(gateway, token, gatewayAmount);
+        _credit(foundation, token, Fees.foundationPart(gross, packed));
         _unlock(OrderId.account(orderId), token, locked, locked - spent);
     }
 
     /// @inheritdoc IEscrow
     function undoLease(uint64 orderId, uint256 orderWord) external override onlyOrderBook {
         uint8 token = OrderId.token(orderId);
-        uint256 packed = _packedSchedule(_tokens[token], orderWord.feeSchedule());
+        uint256 packed = _pairOf(_tokens[token], orderWord.feeSchedule());
         uint256 amount;
         if (orderWord.state() == OrderState.Leased) {
             amount = Fees.leaseLock(orderWord.rate(), orderWord.duration(), packed);
@@ -294,11 +210,6 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc IEscrow
-    function ownerOf(uint256 account) public view override(IEscrow, ERC721) returns (address) {
-        return super.ownerOf(account);
-    }
-
-    /// @inheritdoc IEscrow
     function balances(uint32 account, uint8 token)
         external
         view
@@ -310,62 +221,69 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
     }
 
     /// @inheritdoc IEscrow
+    function bracketOf(uint32 account, uint8 token) external view override returns (uint8) {
+        return uint8(_accounts[_accountKey(account, token)].bracket());
+    }
+
+    /// @inheritdoc IEscrow
     function creditOf(address payee, uint8 token) external view override returns (uint256) {
         return _credits[_creditKey(payee, token)];
     }
 
     /// @inheritdoc IEscrow
-    function feeSchedule(uint16 id) external view override returns (FeeSchedule memory) {
-        return Fees.unpack(_knownSchedule(id));
-    }
-
-    /// @inheritdoc IEscrow
-    function tokenOf(uint8 token) external view override returns (address tokenAddress, bool enabled, uint16 schedule) {
-        uint256 listed = _tokens[token];
-        schedule = uint16((listed >> Fees.PACKED_BITS) & 511);
-        return (address(uint160(listed >> 96)), listed & ENABLED != 0, schedule);
-    }
-
-    /// @inheritdoc IEscrow
-    function lockFor(uint96 rate, uint32 duration, uint16 schedule) external view override returns (uint256) {
-        return Fees.orderLock(rate, duration, _knownSchedule(schedule));
-    }
-
-    /// @inheritdoc IEscrow
-    function netOf(uint64 orderId, uint256 orderWord, uint256 until) external view override returns (uint256) {
-        uint256 packed = _packedSchedule(_tokens[OrderId.token(orderId)], orderWord.feeSchedule());
-        return _due(orderWord, Fees.gross(orderWord.rate(), until), packed);
-    }
-
-    // ---------------------------------------------------------------- private
-
-    function _checkAccountOwner(uint32 account, address caller) private view {
-        address owner = _ownerOf(account);
-        if (owner != caller || caller == address(0)) revert NotAccountOwner(account, caller, owner);
-    }
-
-    /// @dev The schedule under an id. Nearly always the token still has the one that the order froze.
-    function _packedSchedule(uint256 listed, uint256 id) private view returns (uint256) {
-        return (listed >> Fees.PACKED_BITS) & 511 == id ? listed : _feeSchedules[id];
-    }
-
-    /// @dev What a lease pays its supplier when its streamed amount reaches `gross`.
-    function _due(uint256 orderWord, uint256 gross, uint256 packed) private pure returns (uint256) {
-        return Fees.net(gross, packed) - Fees.net(Fees.gross(orderWord.rate(), orderWord.settledFor()), packed);
-    }
-
-    function _settle(uint64 orderId, uint256 orderWord, uint256 until, uint256 listed)
-        private
-        returns (uint256 amount)
+    function netOf(uint64 orderId, uint256 orderWord, uint256 until, bool shared)
+        external
+        view
+        override
+        returns (uint256 amount, uint256 gatewayAmount)
     {
-        if (until == orderWord.settledFor()) return 0;
-        uint256 packed = _packedSchedule(listed, orderWord.feeSchedule());
-        uint256 gross = Fees.gross(orderWord.rate(), until);
-        amount = _due(orderWord, gross, packed);
-        if (orderWord.state() == OrderState.Leased) return amount;
-        // Closed inside the payout hold: the lock is down to what accrued, and all of it is due now.
-        _creditFees(OrderId.token(orderId), gross, packed);
-        _unlock(OrderId.account(orderId), OrderId.token(orderId), gross + Fees.userFee(gross, packed), 0);
+        uint256 packed = _scheduleOf(_tokens[OrderId.token(orderId)], orderWord.feeSchedule());
+        return _due(orderWord, Fees.gross(orderWord.rate(), until), packed, shared);
+    }
+
+    /// @inheritdoc IEscrow
+    function feesOf(uint64 orderId, uint256 orderWord, uint256 billed) external view override returns (uint256) {
+        uint256 packed = _scheduleOf(_tokens[OrderId.token(orderId)], orderWord.feeSchedule());
+        return Fees.foundationPart(Fees.gross(orderWord.rate(), billed), packed);
+    }
+
+    // --------------------------------------------------------- private: locks
+
+    /// @dev Word of a token that takes new orders.
+    function _enabled(uint8 token) private view returns (uint256 listed) {
+        listed = _tokens[token];
+        if (listed & ENABLED == 0) revert TokenNotEnabled(token);
+    }
+
+    /// @dev What new orders freeze. The lowest bit is the class, which only a match can tell.
+    function _currentSchedule(uint256 listed) private pure returns (uint256) {
+        return ((listed >> Fees.PACKED_BITS) & 255) << 1;
+    }
+
+    /// @dev Locks what a new order or lease needs, under the account's next nonce.
+    function _lockUnderNonce(uint32 account, uint8 token, uint256 amount) private returns (uint256 word) {
+        uint256 key = _accountKey(account, token);
+        word = _accounts[key];
+        if (word.nonce() == OrderId.MAXIMUM_NONCE) revert NoncesExhausted(account, token);
+        // The nonce goes up by one and has room.
+        unchecked {
+            word = _locking(word, account, token, amount) + (1 << 224);
+        }
+        _accounts[key] = word;
+    }
+
+    function _locking(uint256 word, uint32 account, uint8 token, uint256 amount) private pure returns (uint256) {
+        if (amount > word.unlocked()) revert InsufficientBalance(account, token, word.unlocked(), amount);
+        // The amount moves from unlocked to locked, whose sum has 112 bits.
+        unchecked {
+            return word - amount + (amount << 112);
+        }
+    }
+
+    /// @dev Takes `released` out of an account's lock and returns `refunded` of it; the rest was credited to others.
+    function _unlock(uint32 account, uint8 token, uint256 released, uint256 refunded) private {
+        uint256 key = _accountKey(account, token);
+        _accounts[key] = _accounts[key] - (released << 112) + refunded;
     }
 
     /// @dev What a match takes out of an order's lock, and what of that is the responder's: all and nothing if it expired.
@@ -385,55 +303,36 @@ contract Escrow is IEscrow, ERC721, AccessManaged, ReentrancyGuardTransient {
         }
     }
 
-    function _creditMatchFees(address responder, uint256 token, uint256 amount) private {
-        if (amount != 0) _credits[_creditKey(responder, uint8(token))] += amount;
+    // -------------------------------------------------------- private: leases
+
+    /// @dev What a lease pays its supplier, and its gateway if it is `shared`, when its streamed amount reaches `gross`. The
+    /// gateway's part is a function of the cumulative net amount, so that settling often gives nobody more.
+    function _due(uint256 orderWord, uint256 gross, uint256 packed, bool shared)
+        private
+        pure
+        returns (uint256 amount, uint256 gatewayAmount)
+    {
+        uint256 net = Fees.net(gross, packed);
+        uint256 paid = Fees.net(Fees.gross(orderWord.rate(), orderWord.settledFor()), packed);
+        amount = net - paid;
+        if (!shared) return (amount, 0);
+        gatewayAmount = Fees.gatewayPart(net, packed) - Fees.gatewayPart(paid, packed);
+        amount -= gatewayAmount;
     }
 
-    /// @dev The user fee and what is not the supplier's. Only at the end of a lease, on cumulative amounts.
-    function _creditFees(uint8 token, uint256 gross, uint256 packed) private {
-        uint256 fees = gross - Fees.net(gross, packed) + Fees.userFee(gross, packed);
-        if (fees != 0) _credits[_creditKey(foundation, token)] += fees;
-    }
-
-    /// @dev Takes `released` out of an account's lock and returns `refunded` of it; the rest was credited to others.
-    function _unlock(uint32 account, uint8 token, uint256 released, uint256 refunded) private {
-        uint256 key = _accountKey(account, token);
-        _accounts[key] = _accounts[key] - (released << 112) + refunded;
-    }
-
-    function _takeCredit(address payee, uint8 token, address to) private returns (uint256 amount) {
-        uint256 key = _creditKey(payee, token);
-        amount = _credits[key];
-        if (amount == 0) return 0;
-        _credits[key] = 0;
-        emit CreditWithdrawn(payee, token, to, amount);
-    }
-
-    /// @dev The last step of whoever calls it: a token that calls back finds everything done.
-    function _send(uint8 token, uint256 listed, address to, uint256 amount) private {
-        // Tokens sent here would belong to nobody.
-        if (to == address(0) || to == address(this)) revert InvalidRecipient(to);
-        address tokenAddress = address(uint160(listed >> 96));
-        if (tokenAddress == address(0)) revert UnknownToken(token);
-        IERC20(tokenAddress).safeTransfer(to, amount);
-    }
-
-    function _setFoundation(address newFoundation) private {
-        if (newFoundation == address(0)) revert InvalidRecipient(newFoundation);
-        foundation = newFoundation;
-        emit FoundationChanged(newFoundation);
-    }
-
-    function _knownSchedule(uint16 id) private view returns (uint256 packed) {
-        if (id == 0 || id > feeScheduleCount) revert UnknownFeeSchedule(id);
-        return _feeSchedules[id];
-    }
-
-    function _accountKey(uint32 account, uint8 token) private pure returns (uint256) {
-        return (uint256(account) << 8) | token;
-    }
-
-    function _creditKey(address payee, uint8 token) private pure returns (uint256) {
-        return (uint256(uint160(payee)) << 8) | token;
+    function _settle(uint64 orderId, uint256 orderWord, uint256 until, uint256 listed, address gateway)
+        private
+        returns (uint256 amount, uint256 gatewayAmount)
+    {
+        if (until == orderWord.settledFor()) return (0, 0);
+        uint256 packed = _scheduleOf(listed, orderWord.feeSchedule());
+        uint256 gross = Fees.gross(orderWord.rate(), until);
+        (amount, gatewayAmount) = _due(orderWord, gross, packed, gateway != address(0));
+        if (gatewayAmount != 0) _credit(gateway, OrderId.token(orderId), gatewayAmount);
+        if (orderWord.state() == OrderState.Leased) return (amount, gatewayAmount);
+        // Closed inside the payout hold: the lock is down to what accrued, and all of it is due now.
+        uint8 token = OrderId.token(orderId);
+        _credit(foundation, token, Fees.foundationPart(gross, packed));
+        _unlock(OrderId.account(orderId), token, gross + Fees.userFee(gross, packed), 0);
     }
 }

@@ -57,8 +57,11 @@ interface IEscrow {
     error GatewayShareTooHigh(uint256 basisPoints, uint256 maximum);
     /// @dev The rebated commission is above the commission.
     error RebateIsNegative(uint16 commission, uint16 rebatedCommission);
-    /// @dev A match fee has at most 32 significant bits, times a power of ten.
+    /// @dev A match fee has at most 20 significant bits (six digits always fit), times a power of ten.
     error MatchFeeTooPrecise(uint96 matchFee);
+    /// @dev A deposit's price and cap are looked up with a fixed amount of gas, and less than that was left. What is not used
+    /// comes back.
+    error GasTooLow(uint256 needed);
     /// @dev The token's price cannot be used now; {IPaymentTokens-price} says why.
     error NoUsablePrice(uint8 token);
     /// @dev An account makes at most 2^24 - 1 orders in a token.
@@ -107,7 +110,7 @@ interface IEscrow {
     function addFeeSchedule(FeeSchedule calldata schedule, uint16 rebatedCommission) external returns (uint16 id);
     /// @notice Names who is credited the fees of leases that close from now on.
     function setFoundation(address newFoundation) external;
-    /// @notice Sets a payment token. Only {IPaymentTokens}; the address of an id is fixed by the first call.
+    /// @notice Sets a payment token. Only {IPaymentTokens}; the address of an id is fixed by the first call, `schedule` is even.
     function setToken(uint8 token, address tokenAddress, bool enabled, uint16 schedule) external;
 
     // ------------------------------------------------------------- order book
@@ -118,7 +121,7 @@ interface IEscrow {
         external
         returns (uint256 nonce, uint256 schedule, uint256 bracket);
     /// @notice Checks that `caller` may propose a lease of this worst case at today's schedule, and takes it from a spender's
-    /// limit. Locks nothing.
+    /// limit. Locks nothing. Like {lockOrder} and {lockUpdate}, refused in a token that takes no new orders.
     function authoriseUpdate(uint32 account, uint8 token, address caller, uint256 rate, uint256 duration)
         external
         returns (uint256 bracket);
@@ -126,7 +129,8 @@ interface IEscrow {
     function lockUpdate(uint32 account, uint8 token, uint256 rate, uint256 duration)
         external
         returns (uint256 nonce, uint256 schedule);
-    /// @notice Locks what the longer lease needs more. Reverts unless `caller` owns the account or may spend as much.
+    /// @notice Locks what the lease needs more to last `duration` seconds from its start, which are not fewer than now. Reverts
+    /// unless `caller` owns the account or may spend as much.
     function extendLease(uint64 orderId, uint256 orderWord, uint256 duration, address caller)
         external
         returns (uint256 locked);

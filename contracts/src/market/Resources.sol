@@ -132,15 +132,35 @@ library ScoreCardWord {
         return (word & ~mask) | (uint256(region) << 136) | (uint256(zone) << 144) | (uint256(tokens) << 195);
     }
 
+    function trustTier(uint256 word) internal pure returns (uint256) {
+        return (word >> 152) & 7;
+    }
+
+    /// @notice Sum of the weights of all ratings.
+    function feedbackCount(uint256 word) internal pure returns (uint256) {
+        return uint32(word >> 64);
+    }
+
+    /// @notice Sum of all ratings times their weights.
+    function feedbackSum(uint256 word) internal pure returns (uint256) {
+        return uint40(word >> 96);
+    }
+
+    /// @dev The caller keeps both within their bits.
+    function withFeedback(uint256 word, uint256 sum, uint256 count) internal pure returns (uint256) {
+        uint256 mask = ((uint256(1) << 72) - 1) << 64;
+        return (word & ~mask) | (count << 64) | (sum << 96);
+    }
+
     /// @notice What a verifier says of the provider.
-    function withVerification(uint256 word, uint8 trustTier, uint16 compliance, uint40 attributes)
+    function withVerification(uint256 word, uint8 tier, uint16 compliance, uint40 attributes)
         internal
         pure
         returns (uint256)
     {
         uint256 mask = (uint256(7) << 152) | (uint256(type(uint40).max) << 155) | (uint256(type(uint16).max) << 227);
         return
-            (word & ~mask) | (uint256(trustTier) << 152) | (uint256(attributes) << 155) | (uint256(compliance) << 227);
+            (word & ~mask) | (uint256(tier) << 152) | (uint256(attributes) << 155) | (uint256(compliance) << 227);
     }
 }
 

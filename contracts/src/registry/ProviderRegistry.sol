@@ -5,10 +5,12 @@ import {
     AccessManagedUpgradeable
 } from "@openzeppelin/contracts-upgradeable/access/manager/AccessManagedUpgradeable.sol";
 import {UUPSUpgradeable} from "@openzeppelin/contracts/proxy/utils/UUPSUpgradeable.sol";
+import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {IOrderBook} from "../market/IOrderBook.sol";
 import {ScoreCardWord} from "../market/Resources.sol";
 import {IStakeManager} from "../stake/IStakeManager.sol";
+import {IPaymentTokens} from "./IPaymentTokens.sol";
 import {IProviderRegistry} from "./IProviderRegistry.sol";
 
 /// @title ProviderRegistry
@@ -18,6 +20,10 @@ contract ProviderRegistry is IProviderRegistry, AccessManagedUpgradeable, UUPSUp
     uint8 private constant MAXIMUM_GPU_MODELS = 159;
     uint8 private constant MAXIMUM_REGIONS = 255;
     uint8 private constant LOWEST_TRUST_TIER = 7;
+    /// @dev Suppliers of this tier pay the rebated commission.
+    uint8 private constant REBATED_TRUST_TIER = 1;
+    uint256 private constant HIGHEST_RATING = 10;
+    uint256 private constant HIGHEST_WEIGHT = 1_000;
     uint256 private constant MAXIMUM_NAME = 64;
     uint256 private constant MAXIMUM_GATEWAY = 256;
     uint256 private constant WHOLE_SPON = 1e18;
@@ -123,7 +129,11 @@ contract ProviderRegistry is IProviderRegistry, AccessManagedUpgradeable, UUPSUp
             trustTier <= LOWEST_TRUST_TIER && attributes & ScoreCardWord.ATTRIBUTE_GUARD_BITS == 0,
             InvalidVerification(trustTier, attributes)
         );
-        _setScoreCard($, id, $.scoreCards[id].withVerification(trustTier, compliance, attributes));
+        uint256 card = $.scoreCards[id];
+        bool rebated = trustTier == REBATED_TRUST_TIER;
+        bool classChanges = rebated != (card.trustTier() == REBATED_TRUST_TIER);
+        _setScoreCard($, id, card.withVerification(trustTier, compliance, attributes));
+        if (classChanges) _orderBook.setFeeClass(id, rebated);
     }
 
     /// @inheritdoc IProviderRegistry
@@ -167,6 +177,25 @@ contract ProviderRegistry is IProviderRegistry, AccessManagedUpgradeable, UUPSUp
         _checkKnown($, id);
         bool enough = stake >= $.stakeManager.minimumStake();
         _setScoreCard($, id, $.scoreCards[id].withStake(stake / WHOLE_SPON).withActive(enough));
+    }
+
+    // ------------------------------------------------------------- order book
+
+    /// @inheritdoc IProviderRegistry
+    function giveFeedback(uint32 id, uint8 token, uint8 rating, uint256 fees) external override {
+        require(msg.sender == address(_orderBook), NotOrderBook(msg.sender));
+        ProviderRegistryStorage storage $ = _storage();
+        _checkKnown($, id);
+        uint256 weight = Math.min(HIGHEST_WEIGHT, 1 + _wholeDollars(token, fees));
+        emit FeedbackGiven(id, rating, uint32(weight));
+        uint256 card = $.scoreCards[id];
+        (uint256 sum, uint256 count) = (card.feedbackSum(), card.feedbackCount());
+        // A full count makes room by forgetting half of everything: the mean stays, new ratings go on counting.
+        if (count + weight > type(uint32).max) {
+            count >>= 1;
+            sum = Math.min(sum >> 1, HIGHEST_RATING * count);
+        }
+        _setScoreCard($, id, card.withFeedback(sum + rating * weight, count + weight));
     }
 
     // ------------------------------------------------------------------ views
@@ -219,6 +248,19 @@ contract ProviderRegistry is IProviderRegistry, AccessManagedUpgradeable, UUPSUp
     function _setScoreCard(ProviderRegistryStorage storage $, uint32 id, uint256 card) private {
         $.scoreCards[id] = card;
         emit ScoreCardChanged(id, card);
+    }
+
+    /// @dev At today's price, else at the last one kept; nothing if there is neither.
+    function _wholeDollars(uint8 token, uint256 amount) private view returns (uint256) {
+        IPaymentTokens tokens = IPaymentTokens(_orderBook.collaborator(IOrderBook.Collaborator.PaymentTokens));
+        uint256 price = 0;
+        try tokens.price(token) returns (uint256 today) {
+            price = today;
+        } catch {
+            (price,) = tokens.lastPrice(token);
+        }
+        // Prices are dollars with 18 decimals; amounts have at most 98 bits.
+        return Math.mulDiv(amount, price, 10 ** tokens.token(token).decimals * 1e18);
     }
 
     function _checkKnown(ProviderRegistryStorage storage $, uint32 id) private view {
