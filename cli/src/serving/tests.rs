@@ -96,6 +96,7 @@ fn taken() -> Response {
         lease: LeaseId(LEASE),
         manifest_hash: B256::ZERO,
         already_stored: false,
+        for_update: false,
     };
     Json(receipt).into_response()
 }
@@ -108,9 +109,8 @@ fn status(phase: &str, service: &str) -> Response {
     ([("content-type", "application/json")], status).into_response()
 }
 
-/// Runs a test with a session whose chain is nowhere.
-async fn with_session<T>(test: impl AsyncFnOnce(&Session<'_>) -> T) -> T {
-    let folder = tempfile::tempdir().expect("temporary folder");
+/// A network whose chain is nowhere.
+pub(crate) fn nowhere() -> Network {
     let network = r#"{"name":"nowhere","chain_id":1,"rpc":["http://127.0.0.1:9"],"deployed_at":0,"contracts":{CONTRACTS},
         "eigenlayer":{EIGENLAYER,"quorums":[]},"tokens":[]}"#;
     let zero = |names: &[&str]| {
@@ -152,12 +152,17 @@ async fn with_session<T>(test: impl AsyncFnOnce(&Session<'_>) -> T) -> T {
     let network = network
         .replace("CONTRACTS", &contracts)
         .replace("EIGENLAYER", &eigenlayer);
-    let network: Network = serde_json::from_str(&network).expect("a network");
+    serde_json::from_str(&network).expect("a network")
+}
+
+/// Runs a test with a session whose chain is nowhere.
+async fn with_session<T>(test: impl AsyncFnOnce(&Session<'_>) -> T) -> T {
+    let folder = tempfile::tempdir().expect("temporary folder");
     let output = Output::new(false);
     let session = Session {
         output: &output,
         home: Home::new(Some(folder.path()), None).expect("home"),
-        chain: Chain::new(network).expect("chain"),
+        chain: Chain::new(nowhere()).expect("chain"),
     };
     test(&session).await
 }

@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{Difference, ErrorBody, ErrorCode, ErrorDetails};
 pub use lease::{
-    LeasePhase, LeaseStatus, PublicAddress, ReplicaState, ReplicaStatus, ServiceState, ServiceStatus, TransportProtocol,
+    LeasePhase, LeaseStatus, PublicAddress, ReplicaState, ReplicaStatus, ServiceState, ServiceStatus,
+    TransportProtocol, UpdatePhase, UpdateStatus,
 };
 pub use logs::{LogCursor, LogEnd, LogGap, LogItem, LogLine, LogQuery, MalformedCursor, OutputStream};
 pub use provider::{GpuCapacity, ProviderStatus, ResourceAmounts};
@@ -38,7 +39,8 @@ pub mod path {
     pub const STATUS: &str = "/v1/status";
     /// GET: [`super::LeaseStatus`].
     pub const LEASE: &str = "/v1/leases/{lease}";
-    /// PUT the bytes of `manifest::SaltedManifest::encode`, answered by a [`super::ManifestReceipt`]; GET gives them back.
+    /// PUT the bytes of `manifest::SaltedManifest::encode`, answered by a [`super::ManifestReceipt`]; GET gives them back. The
+    /// manifest of a proposed update is sent under the lease that it is to replace.
     pub const MANIFEST: &str = "/v1/leases/{lease}/manifest";
     /// GET with a [`super::LogQuery`]: [`super::LogItem`]s, one per line.
     pub const LOGS: &str = "/v1/leases/{lease}/logs";
@@ -118,6 +120,9 @@ pub struct ManifestReceipt {
     pub manifest_hash: B256,
     /// Whether the provider had exactly this manifest already.
     pub already_stored: bool,
+    /// Whether it is the manifest of a proposed update: it runs once the provider has taken the update.
+    #[serde(default)]
+    pub for_update: bool,
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! The one interface over what runs workloads.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use manifest::Manifest;
 
 use crate::logs::LogStore;
-use crate::model::{Assignment, LeaseId};
+use crate::model::{Assignment, LeaseId, ResolvedImage};
 use crate::status::LeaseStatus;
 
 /// What runs workloads. Every call is idempotent and bounded in time; none waits for an image.
@@ -14,6 +16,13 @@ pub trait Engine: std::fmt::Debug + Send + Sync {
     /// in the background: call again when [`Engine::changed`] returns, and periodically. `assignment` is what the last
     /// call returned (empty for a new lease); store the returned one before anything else.
     async fn apply(&self, lease: LeaseId, manifest: &Manifest, assignment: &Assignment) -> Result<Applied, Error>;
+
+    /// Brings the images of a manifest here, and says what of it cannot run, while what runs is left alone: for a manifest
+    /// that is to take the place of another. Pulls run in the background as for [`Engine::apply`].
+    async fn stage(&self, lease: LeaseId, manifest: &Manifest) -> Result<Staged, Error>;
+
+    /// Forgets what pulls for a lease came to: the next apply takes the images that its assignment names.
+    async fn unstage(&self, lease: LeaseId);
 
     /// Stops a lease's containers and keeps everything else: its disks, its names, its ports.
     async fn stop(&self, lease: LeaseId) -> Result<(), Error>;
@@ -62,6 +71,24 @@ pub struct Applied {
     pub status: LeaseStatus,
     /// How many objects this call created, started, stopped or removed; 0 when everything was right.
     pub changes: usize,
+}
+
+/// How far the images of a manifest are that is to take the place of another.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Staged {
+    /// Those that are here, by service: what the manifest will run from.
+    pub images: BTreeMap<String, ResolvedImage>,
+    /// Services whose image is on the way.
+    pub waiting: Vec<String>,
+    /// The first service that cannot run as the manifest has it, and why.
+    pub failure: Option<(String, String)>,
+}
+
+impl Staged {
+    /// Whether every image is here.
+    pub fn is_ready(&self) -> bool {
+        self.waiting.is_empty() && self.failure.is_none()
+    }
 }
 
 /// A lease of which something exists.

@@ -23,7 +23,7 @@ pub mod status;
 mod timestamp;
 
 pub use docker::{Docker, Settings};
-pub use engine::{Applied, Capacity, Disk, Engine, Error, Isolation, ObservedLease, Usage};
+pub use engine::{Applied, Capacity, Disk, Engine, Error, Isolation, ObservedLease, Staged, Usage};
 pub use logs::{LogItem, LogLine, LogStore, Stream};
 pub use model::{AssignedPort, Assignment, LeaseId, ResolvedImage, Scope};
 pub use status::{LeaseStatus, ReplicaState, ReplicaStatus, ServiceStatus};

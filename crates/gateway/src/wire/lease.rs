@@ -21,6 +21,24 @@ pub struct LeaseStatus {
     /// Unix seconds until which the provider waits for a manifest, while it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub manifest_deadline: Option<u64>,
+    /// The first lease of the workload: leases that came from updates run the same one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<LeaseId>,
+    /// Unix seconds at which what is paid for ends, while the lease lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<u64>,
+    /// Unix seconds from which the workload is stopped if the lease was not extended until then: its end and the grace after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stops_at: Option<u64>,
+    /// Whether it is so near to its end that it should be extended now.
+    #[serde(default)]
+    pub low_on_funds: bool,
+    /// The lease that an update put in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<LeaseId>,
+    /// The last update that was proposed in its place, or the one that it came from, as far as something is to be said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateStatus>,
     /// In the order of their names; empty without a manifest.
     #[serde(default)]
     pub services: Vec<ServiceStatus>,
@@ -51,6 +69,46 @@ pub enum LeasePhase {
     Closing,
     /// It ended and nothing is left but its logs.
     Closed,
+    /// A phase of a newer provider.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How an update is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateStatus {
+    /// Where it stands.
+    pub phase: UpdatePhase,
+    /// Hash of the manifest that it brings.
+    pub manifest_hash: B256,
+    /// Unix seconds from which the proposal cannot be taken any more, while it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry: Option<u64>,
+    /// Why it was refused or taken back, or what it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Where an update stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UpdatePhase {
+    /// Proposed: the provider would take it and waits for the manifest.
+    AwaitingManifest,
+    /// Its images are being brought to the provider; what ran before runs on.
+    Staging,
+    /// All is here; the provider takes the update on chain.
+    Accepting,
+    /// Taken: the new manifest takes the place of the old one, and is watched until it runs.
+    Switching,
+    /// The new manifest runs.
+    Done,
+    /// The provider refused it: nothing has changed.
+    Refused,
+    /// Taken, but its manifest did not come to run: the manifest before it runs again.
+    RolledBack,
+    /// The proposal expired before it could be taken: nothing has changed.
+    Expired,
     /// A phase of a newer provider.
     #[serde(other)]
     Unknown,

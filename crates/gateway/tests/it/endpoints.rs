@@ -5,7 +5,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use gateway::ClientError;
 use gateway::wire::{
-    Difference, ErrorBody, ErrorCode, LeaseId, LeasePhase, LeaseStatus, ProviderStatus, ResourceAmounts, VERSION, path,
+    Difference, ErrorBody, ErrorCode, LeaseId, LeasePhase, LeaseStatus, ProviderStatus, ResourceAmounts, UpdatePhase,
+    UpdateStatus, VERSION, path,
 };
 
 use crate::support::{Counting, LEASE, Running, identity};
@@ -35,6 +36,17 @@ fn lease_status(lease: LeaseId) -> LeaseStatus {
         reason: None,
         manifest_hash: None,
         manifest_deadline: Some(1_800_000_000),
+        workload: Some(LeaseId(1)),
+        ends_at: Some(1_900_000_000),
+        stops_at: Some(1_900_000_060),
+        low_on_funds: false,
+        replaced_by: None,
+        update: Some(UpdateStatus {
+            phase: UpdatePhase::AwaitingManifest,
+            manifest_hash: alloy_primitives::B256::repeat_byte(1),
+            expiry: Some(1_800_000_000),
+            reason: None,
+        }),
         services: vec![],
         warnings: vec![],
         observed_at: 1_700_000_000,

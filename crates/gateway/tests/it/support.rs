@@ -116,6 +116,7 @@ impl Counting {
                         lease: LEASE,
                         manifest_hash: alloy_primitives::keccak256(body),
                         already_stored: false,
+                        for_update: false,
                     })
                 }),
             )

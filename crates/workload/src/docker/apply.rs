@@ -11,7 +11,7 @@ use super::labels::{self, ContainerLabels};
 use super::observe::{self, Container, Life, View};
 use super::pull::ImageState;
 use super::{Docker, container, ports};
-use crate::engine::{Applied, Error};
+use crate::engine::{Applied, Error, Staged};
 use crate::model::{Assignment, LeaseId};
 use crate::plan::{Action, DesiredContainer, DesiredLease, Intent, plan};
 use crate::specification::{ContainerSpecification, replicas};
@@ -164,6 +164,27 @@ impl Docker {
             images.insert(name.clone(), state);
         }
         Ok(images)
+    }
+
+    /// Beside what runs: under names that no service has, so that no pull takes the place of a running service's.
+    pub(super) async fn stage_images(&self, lease: LeaseId, manifest: &Manifest) -> Result<Staged, Error> {
+        let engine = self.client.engine().await?;
+        let mut staged = Staged::default();
+        for (name, service) in &manifest.services {
+            let state = match unsupported(service) {
+                Some(reason) => ImageState::Failed(reason),
+                None => {
+                    let apart = format!("staged/{name}");
+                    self.puller.resolve(engine, lease, &apart, service, None).await?
+                }
+            };
+            match state {
+                ImageState::Ready(image) => drop(staged.images.insert(name.clone(), image)),
+                ImageState::Pulling(_) => staged.waiting.push(name.clone()),
+                ImageState::Failed(reason) => drop(staged.failure.get_or_insert((name.clone(), reason))),
+            }
+        }
+        Ok(staged)
     }
 
     /// Gives every published port a port of the host.

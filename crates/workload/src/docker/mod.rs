@@ -36,7 +36,7 @@ use async_trait::async_trait;
 use manifest::Manifest;
 use tokio::sync::Notify;
 
-use crate::engine::{Applied, Capacity, Disk, Engine, Error, Isolation, ObservedLease, Usage};
+use crate::engine::{Applied, Capacity, Disk, Engine, Error, Isolation, ObservedLease, Staged, Usage};
 use crate::logs::LogStore;
 use crate::model::{Assignment, LeaseId};
 use crate::plan::Intent;
@@ -215,6 +215,14 @@ impl Engine for Docker {
         let turn = self.turn(lease);
         let _turn = turn.lock().await;
         self.bring_about(lease, manifest, assignment).await
+    }
+
+    async fn stage(&self, lease: LeaseId, manifest: &Manifest) -> Result<Staged, Error> {
+        self.stage_images(lease, manifest).await
+    }
+
+    async fn unstage(&self, lease: LeaseId) {
+        self.puller.forget(lease);
     }
 
     async fn stop(&self, lease: LeaseId) -> Result<(), Error> {
