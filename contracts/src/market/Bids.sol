@@ -15,16 +15,6 @@ abstract contract Bids is Suppliers {
     using DigestWord for uint256;
     using OrderWord for uint256;
 
-    /// @dev Four slots: the digest's is written by the first bid, the last one if the order is requeued.
-    struct OrderRecord {
-        uint256 word;
-        bytes32 termsHash;
-        uint256 digest;
-        bytes32 earlierRound;
-    }
-
-    mapping(uint256 orderId => OrderRecord) internal _orders;
-
     // -------------------------------------------------------------- providers
 
     /// @inheritdoc IOrderBook
@@ -34,6 +24,7 @@ abstract contract Bids is Suppliers {
         ownRecord.word = bidder;
 
         uint256 bidding = _bidding;
+        _checkNotPaused(bidding);
         uint256 scoreCard = _activeScoreCard(bidding, uint32(bidder));
         _bid(orderId, _offer(orderId, uint32(bidder), fizz, rate), bidding, scoreCard, false);
     }
@@ -45,6 +36,7 @@ abstract contract Bids is Suppliers {
         uint256 bidder = ownRecord.word;
         if (bidder == 0) revert NotSupplier(msg.sender);
         uint256 bidding = _bidding;
+        _checkNotPaused(bidding);
         uint256 scoreCard = _activeScoreCard(bidding, uint32(bidder));
         for (uint256 index = 0; index < bids.length; ++index) {
             BidRequest calldata bid = bids[index];

@@ -51,6 +51,8 @@ interface ILeases {
     /// @dev Nothing was paid yet, or not everything: settle first.
     error NotPaidInFull(uint64 orderId);
     error SignatureExpired(uint256 deadline, uint256 timestamp);
+    /// @dev Used already, or not yet its turn: `expected` is the signer's next.
+    error WrongNonce(address signer, uint256 given, uint256 expected);
     /// @dev Not signed by `signer`, or not over these words on this chain and market.
     error InvalidSignature(address signer);
 

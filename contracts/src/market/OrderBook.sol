@@ -1,26 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {LeaseResources, Order, OrderState, OrderTerms} from "../Types.sol";
+import {Order, OrderState, OrderTerms} from "../Types.sol";
 import {Bids} from "./Bids.sol";
 import {IEscrow} from "./IEscrow.sol";
 import {IOrderBook} from "./IOrderBook.sol";
+import {Leases} from "./Leases.sol";
 import {MarketGovernance} from "./MarketGovernance.sol";
 import {DigestWord, OrderId, OrderWord, RankWord} from "./Resources.sol";
 import {Terms} from "./Terms.sol";
 
 /// @title Order book
 /// @notice All orders, leases and capacity. Immutable like its escrow. An order costs two new slots, its first bid one, a
-/// match none: bids are folded into a digest and never stored, the lease is the order's word rewritten.
+/// match none: bids are folded into a digest and never stored, the lease is the order's word rewritten. What happens to a lease
+/// after its match is the code of {Leases}, run on this storage.
 contract OrderBook is Bids {
     using DigestWord for uint256;
     using OrderWord for uint256;
 
     uint256 private constant MOST_RANKS = 8;
 
+    Leases private immutable _leases;
+
     constructor(address authority, IEscrow escrow_, Parameters memory given)
         MarketGovernance(authority, escrow_, given)
-    {}
+    {
+        _leases = new Leases(escrow_, given);
+    }
+
+    /// @dev Everything of {ILeases}. Its code is as fixed as this.
+    fallback() external {
+        address code = address(_leases);
+        // Nothing is needed of this frame any more: it ends here.
+        assembly ("memory-safe") {
+            let buffer := mload(0x40)
+            calldatacopy(buffer, 0, calldatasize())
+            let success := delegatecall(gas(), code, buffer, calldatasize(), 0, 0)
+            returndatacopy(buffer, 0, returndatasize())
+            if success { return(buffer, returndatasize()) }
+            revert(buffer, returndatasize())
+        }
+    }
 
     // ------------------------------------------------------------------ users
 
@@ -28,36 +48,14 @@ contract OrderBook is Bids {
     function createOrder(uint32 account, uint8 token, uint16 bidWindow, OrderTerms calldata terms)
         external
         override
-        returns (uint64 orderId)
+        returns (uint64)
     {
-        uint256 bidding = _bidding;
-        Terms.check(terms, _paramsVersionOf(bidding));
-        if (bidWindow == 0) bidWindow = _bidWindowOf(bidding);
-        if (bidWindow > _maximumBidWindow) revert BidWindowTooLong(bidWindow, uint16(_maximumBidWindow));
-        uint256 closeBlock = block.number + bidWindow;
-
-        (uint256 nonce, uint256 feeSchedule) =
-            _escrow.lockOrder(account, token, msg.sender, terms.maximumRate, terms.duration);
-        orderId = OrderId.pack(account, token, nonce);
-        OrderRecord storage record = _orders[orderId];
-        record.word = OrderWord.open(terms.maximumRate, terms.duration, closeBlock, feeSchedule);
-        record.termsHash = Terms.hash(terms.resources, Terms.restHash(terms));
-        emit OrderCreated(orderId, uint32(closeBlock), uint16(feeSchedule), terms);
+        return _openOrder(account, token, bidWindow, terms, msg.sender);
     }
 
     /// @inheritdoc IOrderBook
     function cancelOrder(uint64 orderId) external override {
-        uint256 word = _orders[orderId].word;
-        if (word.state() != OrderState.Open) revert WrongState(orderId, word.state());
-        // From its close block on the order waits for its answer, as long as one can come.
-        uint256 closeBlock = word.closeBlock();
-        if (block.number >= closeBlock && block.number <= closeBlock + _responseWindow) {
-            revert BidWindowOver(orderId, uint32(closeBlock), block.number);
-        }
-        _checkAccountOwner(orderId);
-        _orders[orderId].word = word.withState(OrderState.Cancelled);
-        emit OrderCancelled(orderId);
-        _escrow.releaseOrder(orderId, word);
+        _cancelOrder(orderId, msg.sender);
     }
 
     /// @inheritdoc IOrderBook
@@ -77,36 +75,6 @@ contract OrderBook is Bids {
         }
     }
 
-    /// @inheritdoc IOrderBook
-    function closeLease(uint64 orderId, OrderState reason, LeaseResources calldata resources) external override {
-        // Check
-        OrderRecord storage record = _orders[orderId];
-        uint256 word = record.word;
-        if (word.state() != OrderState.Leased) revert WrongState(orderId, word.state());
-        _checkResources(orderId, record.termsHash, resources.resources, resources.restHash);
-        SupplierRecord storage supplier = _suppliers[word.supplier()];
-        uint256 billed = block.timestamp - word.start();
-        if (billed >= word.duration()) {
-            // Over by itself, whoever says so and why.
-            if (!_isCloseReason(reason)) revert InvalidCloseReason(orderId, reason);
-            reason = OrderState.ClosedAtEnd;
-            billed = word.duration();
-        } else {
-            _checkMayClose(orderId, word, reason, supplier.owner);
-        }
-
-        // Effect
-        bool held = block.timestamp < word.start() + _challengeWindow;
-        uint256 closed = word.withState(reason).withDuration(billed);
-        if (!held) closed = closed.withSettledFor(billed);
-        record.word = closed;
-        _release(word.supplier(), resources.resources, word.gpuEntry());
-        supplier.creditTokens |= _tokenBit(orderId);
-        uint256 amount = _escrow.closeLease(orderId, word, billed, held, supplier.owner);
-        if (!held && billed != word.settledFor()) emit LeaseSettled(orderId, word.supplier(), uint32(billed), amount);
-        emit LeaseClosed(orderId, reason, uint32(billed));
-    }
-
     // ----------------------------------------------------------------- anyone
 
     /// @inheritdoc IOrderBook
@@ -119,8 +87,11 @@ contract OrderBook is Bids {
             record.word = word.withSettledFor(until);
             SupplierRecord storage supplier = _suppliers[word.supplier()];
             supplier.creditTokens |= _tokenBit(orderId);
-            uint256 amount = _escrow.settleAndCredit(orderId, word, until, supplier.owner);
-            emit LeaseSettled(orderId, word.supplier(), uint32(until), amount);
+            uint32 gateway = supplier.gateway;
+            (uint256 amount, uint256 gatewayAmount) = _escrow.settleAndCredit(
+                orderId, word, until, supplier.owner, _gatewayPayee(orderId, gateway)
+            );
+            _emitSettled(orderId, word.supplier(), until, amount, gateway, gatewayAmount);
         }
     }
 
@@ -133,11 +104,7 @@ contract OrderBook is Bids {
             if (OrderId.token(orderIds[index]) != OrderId.token(orderIds[last])) {
                 revert MixedTokens(orderIds[index], OrderId.token(orderIds[last]));
             }
-            (uint256 word, uint256 until) = _settleOwn(orderIds[index]);
-            if (until == word.settledFor()) continue;
-            uint256 amount = _escrow.settleLease(orderIds[index], word, until);
-            emit LeaseSettled(orderIds[index], word.supplier(), uint32(until), amount);
-            carried += amount;
+            carried += _settleAndCarry(orderIds[index]);
         }
         return _payOut(orderIds[last], carried, to);
     }
@@ -146,7 +113,9 @@ contract OrderBook is Bids {
 
     /// @inheritdoc IOrderBook
     function openLeases(uint32 closeBlock, uint256[] calldata matches, address responder) external override {
-        if (msg.sender != _taskManager) revert NotTaskManager(msg.sender);
+        uint256 matching = _matching;
+        if (msg.sender != address(uint160(matching))) revert NotTaskManager(msg.sender);
+        if (matching & MATCHING_PAUSED != 0) revert MarketPaused();
         if (block.number <= closeBlock || block.number > closeBlock + _responseWindow + _matchWindow) {
             revert OutsideResponseWindow(closeBlock, block.number);
         }
@@ -173,27 +142,6 @@ contract OrderBook is Bids {
             mstore(changes, changed)
         }
         _escrow.openLeases(changes, responder);
-    }
-
-    // --------------------------------------------------------------- disputes
-
-    /// @inheritdoc IOrderBook
-    function undoLease(uint64 orderId, LeaseResources calldata resources) external override {
-        // Check
-        if (msg.sender != _disputes) revert NotDisputes(msg.sender);
-        OrderRecord storage record = _orders[orderId];
-        uint256 word = record.word;
-        bool live = word.state() == OrderState.Leased;
-        if (!live && !_isCloseReason(word.state())) revert WrongState(orderId, word.state());
-        uint256 holdEnd = word.start() + _challengeWindow;
-        if (block.timestamp >= holdEnd) revert PayoutHoldOver(orderId, holdEnd, block.timestamp);
-        _checkResources(orderId, record.termsHash, resources.resources, resources.restHash);
-
-        // Effect. Inside the hold nothing was settled, so nothing is billed.
-        record.word = word.withState(OrderState.ClosedUndone).withDuration(0);
-        if (live) _release(word.supplier(), resources.resources, word.gpuEntry());
-        emit LeaseClosed(orderId, OrderState.ClosedUndone, 0);
-        _escrow.undoLease(orderId, word);
     }
 
     // ------------------------------------------------------------------ views
@@ -236,21 +184,19 @@ contract OrderBook is Bids {
     }
 
     /// @inheritdoc IOrderBook
-    function claimable(uint64 orderId) external view override returns (uint256) {
+    function claimable(uint64 orderId) external view override returns (uint256 amount, uint256 gatewayAmount) {
         (, uint256 word, uint256 until) = _settleable(orderId);
-        return _escrow.netOf(orderId, word, until);
+        return _escrow.netOf(orderId, word, until, _suppliers[word.supplier()].gateway != 0);
     }
 
-    // ---------------------------------------------------------- private: order
-
-    function _checkResources(uint64 orderId, bytes32 stored, uint256 resources, bytes32 restHash) private pure {
-        bytes32 given = Terms.hash(resources, restHash);
-        if (given != stored) revert WrongResources(orderId, given, stored);
+    /// @inheritdoc IOrderBook
+    function leases() external view override returns (address) {
+        return address(_leases);
     }
 
-    function _checkAccountOwner(uint64 orderId) private view {
-        address owner = _escrow.ownerOf(OrderId.account(orderId));
-        if (owner != msg.sender) revert NotAccountOwner(orderId, msg.sender, owner);
+    /// @inheritdoc IOrderBook
+    function nonces(address signer) external view override returns (uint256) {
+        return _nonces[signer];
     }
 
     // --------------------------------------------------------- private: matches
@@ -326,8 +272,9 @@ contract OrderBook is Bids {
         if (rank >> RankWord.WIDTH != 0 || rate == 0 || rate > word.rate()) return 0;
         uint32 supplier = RankWord.supplier(rank);
         uint256 gpuEntry = RankWord.gpuEntry(rank);
-        if (!_reserve(supplier, resources, gpuEntry)) return 0;
-        record.word = word.leased(rate, block.timestamp, supplier, gpuEntry);
+        (bool fits, uint256 class) = _reserve(supplier, resources, gpuEntry);
+        if (!fits) return 0;
+        record.word = word.leased(rate, block.timestamp, supplier, gpuEntry, class);
         emit LeaseCreated(orderId, supplier, uint96(rate), uint32(block.timestamp), uint8(gpuEntry));
         return _lockChange(orderId, word, rate);
     }
@@ -339,20 +286,6 @@ contract OrderBook is Bids {
 
     // --------------------------------------------------------- private: leases
 
-    function _isCloseReason(OrderState reason) private pure returns (bool) {
-        return reason >= OrderState.ClosedByUser && reason <= OrderState.ClosedCannotStart;
-    }
-
-    /// @dev Before the end of a lease.
-    function _checkMayClose(uint64 orderId, uint256 word, OrderState reason, address supplierOwner_) private view {
-        if (!_isCloseReason(reason)) revert InvalidCloseReason(orderId, reason);
-        if (reason == OrderState.ClosedAtEnd) {
-            revert LeaseNotOver(orderId, word.start() + word.duration(), block.timestamp);
-        }
-        if (reason == OrderState.ClosedByUser) return _checkAccountOwner(orderId);
-        if (supplierOwner_ != msg.sender) revert NotSupplierOwner(orderId, word.supplier(), msg.sender);
-    }
-
     /// @dev Writes what a lease of the caller is settled to. Its word is the one before.
     function _settleOwn(uint64 orderId) private returns (uint256 word, uint256 until) {
         OrderRecord storage record;
@@ -363,24 +296,38 @@ contract OrderBook is Bids {
         if (until != word.settledFor()) record.word = word.withSettledFor(until);
     }
 
-    /// @dev Settles the last lease of a withdrawal and sends everything at once, with a credit where there may be one.
-    function _payOut(uint64 orderId, uint256 carried, address to) private returns (uint256 paid) {
+    /// @dev Settles a lease of a withdrawal before the last one; what it pays travels on.
+    function _settleAndCarry(uint64 orderId) private returns (uint256 amount) {
         (uint256 word, uint256 until) = _settleOwn(orderId);
-        SupplierRecord storage supplier = _suppliers[word.supplier()];
-        address creditor = address(0);
-        if (supplier.creditTokens & _tokenBit(orderId) != 0) {
-            supplier.creditTokens &= ~_tokenBit(orderId);
-            creditor = msg.sender;
-        }
-        uint256 amount;
-        (amount, paid) = _escrow.settleAndPay(orderId, word, until, carried, creditor, to);
-        if (paid == 0) revert NothingDue(orderId);
-        if (until != word.settledFor()) emit LeaseSettled(orderId, word.supplier(), uint32(until), amount);
+        if (until == word.settledFor()) return 0;
+        uint32 gateway = _suppliers[word.supplier()].gateway;
+        uint256 gatewayAmount;
+        (amount, gatewayAmount) = _escrow.settleLease(orderId, word, until, _gatewayPayee(orderId, gateway));
+        _emitSettled(orderId, word.supplier(), until, amount, gateway, gatewayAmount);
     }
 
-    /// @dev Token ids are below 32.
-    function _tokenBit(uint64 orderId) private pure returns (uint32) {
-        return uint32(1) << OrderId.token(orderId);
+    /// @dev Settles the last lease of a withdrawal and sends everything at once, with a credit where there may be one.
+    function _payOut(uint64 orderId, uint256 carried, address to) private returns (uint256) {
+        (uint256 word, uint256 until) = _settleOwn(orderId);
+        uint32 gateway = _suppliers[word.supplier()].gateway;
+        (uint256 amount, uint256 gatewayAmount, uint256 paid) = _pay(orderId, word, until, carried, to);
+        if (paid == 0) revert NothingDue(orderId);
+        if (until != word.settledFor()) _emitSettled(orderId, word.supplier(), until, amount, gateway, gatewayAmount);
+        return paid;
+    }
+
+    function _pay(uint64 orderId, uint256 word, uint256 until, uint256 carried, address to)
+        private
+        returns (uint256 amount, uint256 gatewayAmount, uint256 paid)
+    {
+        SupplierRecord storage record = _suppliers[word.supplier()];
+        address creditor = address(0);
+        if (record.creditTokens & _tokenBit(orderId) != 0) {
+            record.creditTokens &= ~_tokenBit(orderId);
+            creditor = msg.sender;
+        }
+        address gatewayPayee = _gatewayPayee(orderId, record.gateway);
+        return _escrow.settleAndPay(orderId, word, until, carried, creditor, gatewayPayee, to);
     }
 
     /// @dev An order that is or was a lease, and the seconds after its start up to which it can be paid now.

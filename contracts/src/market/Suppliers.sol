@@ -11,27 +11,6 @@ import {MarketGovernance} from "./MarketGovernance.sol";
 abstract contract Suppliers is MarketGovernance {
     using Capacity for uint256;
 
-    /// @dev Three slots. `wish` and `effectiveBlock` mean something while the capacity word says that a decrease is pending.
-    /// `creditTokens` has a bit for every token in which a close, or a settlement by anyone, credited the owner since the
-    /// last withdrawal: a withdrawal from live leases need not look for a credit.
-    struct SupplierRecord {
-        uint256 capacity;
-        uint256 wish;
-        address owner;
-        uint32 gateway;
-        uint32 effectiveBlock;
-        uint32 creditTokens;
-    }
-
-    struct BidderRecord {
-        uint256 word;
-    }
-
-    mapping(uint256 supplier => SupplierRecord) internal _suppliers;
-    /// @dev Bidder words: supplier 32 at 0 | position of the last bid 128 at 32, which is its block 32, order 64, fizz 32 from
-    /// the highest. A position only ever grows, so bids within a block ascend.
-    mapping(address owner => BidderRecord) internal _bidders;
-
     /// @inheritdoc IOrderBook
     function setCapacity(uint256 capacity) external override {
         uint32 supplier = _supplierOfCaller();
@@ -80,6 +59,16 @@ abstract contract Suppliers is MarketGovernance {
         emit SupplierSuspended(supplier, suspended);
     }
 
+    /// @inheritdoc IOrderBook
+    function setFeeClass(uint32 supplier, bool rebated) external override {
+        _checkRegistry();
+        SupplierRecord storage record = _suppliers[supplier];
+        if (record.owner == address(0)) revert UnknownSupplier(supplier);
+        uint256 word = record.capacity;
+        record.capacity = rebated ? word | Capacity.REBATED : word & ~Capacity.REBATED;
+        emit FeeClassChanged(supplier, rebated);
+    }
+
     // ------------------------------------------------------------------ views
 
     /// @inheritdoc IOrderBook
@@ -110,35 +99,16 @@ abstract contract Suppliers is MarketGovernance {
         return _suppliers[supplier].capacity.isUsed();
     }
 
+    /// @inheritdoc IOrderBook
+    function supplierTerms(uint32 supplier) external view override returns (bool rebated, uint32 gateway) {
+        SupplierRecord storage record = _suppliers[supplier];
+        return (record.capacity & Capacity.REBATED != 0, record.gateway);
+    }
+
     // -------------------------------------------------------- private: suppliers
 
     function _supplierOfCaller() private view returns (uint32 supplier) {
         supplier = uint32(_bidders[msg.sender].word);
         if (supplier == 0) revert NotSupplier(msg.sender);
-    }
-
-    /// @dev Stored word with a due decrease applied as far as leases leave room.
-    function _effectiveCapacity(SupplierRecord storage record) internal view returns (uint256 word) {
-        word = record.capacity;
-        if (word & Capacity.PENDING == 0 || block.number < record.effectiveBlock) return word;
-        word = word.lower(record.wish);
-        if (word.totals() == record.wish) word &= ~Capacity.PENDING;
-    }
-
-    /// @dev Whether the supplier could take the lease; if so it has.
-    function _reserve(uint32 supplier, uint256 resources, uint256 gpuEntry) internal returns (bool fits) {
-        SupplierRecord storage record = _suppliers[supplier];
-        uint256 word = record.capacity;
-        if (word & Capacity.PENDING != 0) word = _effectiveCapacity(record);
-        if (!word.isActive()) return false;
-        (fits, word) = word.reserve(resources, gpuEntry);
-        if (fits) record.capacity = word;
-    }
-
-    function _release(uint32 supplier, uint256 resources, uint256 gpuEntry) internal {
-        SupplierRecord storage record = _suppliers[supplier];
-        record.capacity = record.capacity.release(resources, gpuEntry);
-        // What was released may be what a pending decrease waits for.
-        record.capacity = _effectiveCapacity(record);
     }
 }

@@ -11,6 +11,11 @@ library Terms {
     /// @dev Matching walks the lists once per bid.
     uint256 private constant LONGEST_SUPPLIER_LIST = 64;
 
+    /// @notice The EIP-712 type that requests refer to.
+    string internal constant TYPE =
+        "OrderTerms(uint256 resources,uint256 requirements,uint256 regions,bytes32 manifestHash,uint96 maximumRate,uint32 duration,uint32[] wantedSuppliers,uint32[] excludedSuppliers)";
+    bytes32 private constant TYPE_HASH = keccak256(bytes(TYPE));
+
     /// @notice Refuses terms that no supplier could be matched with, or that do not fit their words.
     function check(OrderTerms calldata terms, uint16 paramsVersion) internal pure {
         if (!ResourceWord.isValid(terms.resources)) revert IOrderBook.InvalidResources(terms.resources);
@@ -65,5 +70,27 @@ library Terms {
             mstore(0x20, rest)
             result := keccak256(0x00, 0x40)
         }
+    }
+
+    /// @notice What a supplier accepts must hash to what the user proposed.
+    function updateHash(bytes32 termsHash, uint256 maximumRate, uint256 duration) internal pure returns (bytes32) {
+        return keccak256(abi.encodePacked(termsHash, maximumRate, duration));
+    }
+
+    /// @notice EIP-712 hash of the terms, every field of them.
+    function typedHash(OrderTerms calldata terms) internal pure returns (bytes32) {
+        return keccak256(
+            abi.encode(
+                TYPE_HASH,
+                terms.resources,
+                terms.requirements,
+                terms.regions,
+                terms.manifestHash,
+                terms.maximumRate,
+                terms.duration,
+                keccak256(abi.encodePacked(terms.wantedSuppliers)),
+                keccak256(abi.encodePacked(terms.excludedSuppliers))
+            )
+        );
     }
 }
