@@ -112,7 +112,7 @@ fn status(phase: &str, service: &str) -> Response {
 /// A network whose chain is nowhere.
 pub(crate) fn nowhere() -> Network {
     let network = r#"{"name":"nowhere","chain_id":1,"rpc":["http://127.0.0.1:9"],"deployed_at":0,"contracts":{CONTRACTS},
-        "eigenlayer":{EIGENLAYER,"quorums":[]},"tokens":[]}"#;
+        "roles":{ROLES},"eigenlayer":{EIGENLAYER,"quorums":[]},"tokens":[]}"#;
     let zero = |names: &[&str]| {
         let fields: Vec<String> = names
             .iter()
@@ -151,6 +151,7 @@ pub(crate) fn nowhere() -> Network {
     ]);
     let network = network
         .replace("CONTRACTS", &contracts)
+        .replace("ROLES", &zero(&["governor", "token_lister", "verifier", "guardian"]))
         .replace("EIGENLAYER", &eigenlayer);
     serde_json::from_str(&network).expect("a network")
 }

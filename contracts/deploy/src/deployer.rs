@@ -1,12 +1,10 @@
-//! Sends one transaction after the other from one key, each confirmed before the next depends on it.
+//! Deploys contracts from their artifacts, one after the other.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
-use alloy::eips::eip2718::Encodable2718 as _;
-use alloy::network::{EthereumWallet, NetworkTransactionBuilder as _, TransactionBuilder as _};
-use alloy::primitives::{Address, B256, Bytes, hex};
+use alloy::network::TransactionBuilder as _;
+use alloy::primitives::{Address, Bytes, hex};
 use alloy::providers::Provider;
 use alloy::rpc::types::{TransactionReceipt, TransactionRequest};
 use alloy::signers::local::PrivateKeySigner;
@@ -14,9 +12,7 @@ use alloy::sol_types::{SolCall, SolValue};
 use serde::Deserialize;
 
 use crate::DeployError;
-
-/// How long one transaction may take to be mined.
-const MINED_DEADLINE: Duration = Duration::from_secs(120);
+use crate::sender::Sender;
 
 /// Where bytecode comes from.
 #[derive(Clone, Debug)]
@@ -25,6 +21,17 @@ pub struct Artifacts {
     pub contracts: PathBuf,
     /// EigenLayer's `bytecode`, as `script/setup` recorded it.
     pub eigenlayer: PathBuf,
+    /// Permit2's code, as `script/setup` fetched it.
+    pub permit2: PathBuf,
+}
+
+/// Copies what comes after it into the new contract: PUSH2 length, DUP1, PUSH1 10, RETURNDATASIZE, CODECOPY, RETURNDATASIZE, RETURN.
+/// The length goes into its second and third byte.
+const DEPLOYING_PREFIX: [u8; 10] = [0x61, 0, 0, 0x80, 0x60, 10, 0x3d, 0x39, 0x3d, 0xf3];
+
+#[derive(Deserialize)]
+struct DeployedCode {
+    bytecode: Bytes,
 }
 
 #[derive(Deserialize)]
@@ -40,6 +47,21 @@ struct Bytecode {
 impl Artifacts {
     pub(crate) fn ours(&self, name: &str) -> Result<Bytes, DeployError> {
         read(&self.contracts.join(format!("{name}.sol")).join(format!("{name}.json")))
+    }
+
+    /// What creates a Permit2. Its code caches no domain, so that it is right at any address.
+    fn permit2(&self) -> Result<Bytes, DeployError> {
+        let malformed = |problem: String| DeployError::Artifact {
+            path: self.permit2.display().to_string(),
+            problem,
+        };
+        let text = std::fs::read(&self.permit2).map_err(|error| malformed(format!("{error}; run script/setup")))?;
+        let deployed: DeployedCode = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+        let length = u16::try_from(deployed.bytecode.len()).map_err(|error| malformed(error.to_string()))?;
+        let mut code = DEPLOYING_PREFIX.to_vec();
+        code[1..3].copy_from_slice(&length.to_be_bytes());
+        code.extend_from_slice(&deployed.bytecode);
+        Ok(code.into())
     }
 
     pub(crate) fn eigenlayer(&self, name: &str) -> Result<Bytes, DeployError> {
@@ -61,39 +83,35 @@ fn read(path: &Path) -> Result<Bytes, DeployError> {
 }
 
 pub(crate) struct Deployer<P> {
-    pub(crate) provider: P,
+    pub(crate) sender: Sender<P>,
     pub(crate) artifacts: Artifacts,
-    wallet: EthereumWallet,
     pub(crate) address: Address,
-    chain_id: u64,
-    nonce: u64,
     /// Read once: bytecode by name.
     codes: BTreeMap<String, Bytes>,
 }
 
 impl<P: Provider> Deployer<P> {
     pub(crate) async fn new(provider: P, signer: PrivateKeySigner, artifacts: Artifacts) -> Result<Self, DeployError> {
-        let address = signer.address();
-        let chain_id = provider.get_chain_id().await?;
-        let nonce = provider.get_transaction_count(address).pending().await?;
+        let sender = Sender::new(provider, signer).await?;
         Ok(Self {
-            provider,
+            address: sender.address,
+            sender,
             artifacts,
-            wallet: signer.into(),
-            address,
-            chain_id,
-            nonce,
             codes: BTreeMap::new(),
         })
     }
 
+    pub(crate) fn provider(&self) -> &P {
+        &self.sender.provider
+    }
+
     pub(crate) fn chain_id(&self) -> u64 {
-        self.chain_id
+        self.sender.chain_id
     }
 
     /// The address of the contract that the `ahead`-th next transaction creates, counted from zero.
     pub(crate) fn next_address(&self, ahead: u64) -> Address {
-        self.address.create(self.nonce + ahead)
+        self.sender.next_address(ahead)
     }
 
     /// Deploys one of our contracts.
@@ -115,6 +133,12 @@ impl<P: Provider> Deployer<P> {
         self.create(&format!("proxy of {name}"), code, arguments).await
     }
 
+    /// Deploys Uniswap's Permit2, where it is not at its canonical address.
+    pub(crate) async fn deploy_permit2(&mut self) -> Result<Address, DeployError> {
+        let code = self.artifacts.permit2()?;
+        self.create("Permit2", code, Vec::new()).await
+    }
+
     /// Deploys one of EigenLayer's contracts.
     pub(crate) async fn deploy_eigenlayer(&mut self, name: &str, arguments: Vec<u8>) -> Result<Address, DeployError> {
         let code = match self.codes.get(name) {
@@ -133,6 +157,7 @@ impl<P: Provider> Deployer<P> {
         input.extend(arguments);
         let expected = self.next_address(0);
         let receipt = self
+            .sender
             .send(what, TransactionRequest::default().with_deploy_code(input))
             .await?;
         debug_assert_eq!(receipt.contract_address, Some(expected), "nonces are ours alone");
@@ -146,71 +171,6 @@ impl<P: Provider> Deployer<P> {
         to: Address,
         call: &impl SolCall,
     ) -> Result<TransactionReceipt, DeployError> {
-        self.send(
-            what,
-            TransactionRequest::default().with_to(to).with_input(call.abi_encode()),
-        )
-        .await
-    }
-
-    async fn send(&mut self, what: &str, request: TransactionRequest) -> Result<TransactionReceipt, DeployError> {
-        let failed = |problem: String| DeployError::Transaction {
-            what: what.to_owned(),
-            problem,
-        };
-        let request = request.with_from(self.address);
-        let gas = self
-            .provider
-            .estimate_gas(request.clone())
-            .pending()
-            .await
-            .map_err(|error| {
-                let data = error.as_error_resp().and_then(|response| response.as_revert_data());
-                failed(
-                    data.and_then(|data| bindings::describe_revert(&data))
-                        .unwrap_or_else(|| error.to_string()),
-                )
-            })?;
-        let fees = self.provider.estimate_eip1559_fees().await?;
-        let request = request
-            .with_nonce(self.nonce)
-            .with_chain_id(self.chain_id)
-            .with_gas_limit(gas + gas / 4)
-            .with_max_fee_per_gas(fees.max_fee_per_gas)
-            .with_max_priority_fee_per_gas(fees.max_priority_fee_per_gas);
-        let signed = request
-            .build(&self.wallet)
-            .await
-            .map_err(|error| failed(error.to_string()))?;
-        let hash = *self
-            .provider
-            .send_raw_transaction(&signed.encoded_2718())
-            .await?
-            .tx_hash();
-        self.nonce += 1;
-        let receipt = self.mined(what, hash).await?;
-        if receipt.status() {
-            tracing::debug!(what, gas = receipt.gas_used, "deployment step");
-            return Ok(receipt);
-        }
-        Err(failed(format!("transaction {hash} reverted")))
-    }
-
-    async fn mined(&self, what: &str, hash: B256) -> Result<TransactionReceipt, DeployError> {
-        let deadline = Instant::now() + MINED_DEADLINE;
-        let mut pause = Duration::from_millis(1);
-        loop {
-            if let Some(receipt) = self.provider.get_transaction_receipt(hash).await? {
-                return Ok(receipt);
-            }
-            if Instant::now() > deadline {
-                return Err(DeployError::Transaction {
-                    what: what.to_owned(),
-                    problem: format!("transaction {hash} was not mined within {} s", MINED_DEADLINE.as_secs()),
-                });
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_secs(1));
-        }
+        self.sender.call(what, to, call.abi_encode()).await
     }
 }

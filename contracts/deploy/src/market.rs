@@ -10,7 +10,7 @@ use chain::network::Token;
 
 use crate::contracts::IInitialise;
 use crate::deployer::Deployer;
-use crate::{DeployError, Parameters, whole};
+use crate::{DeployError, Parameters, UnsafeParameters, whole};
 
 /// Addresses of the market's contracts.
 pub(crate) struct Market {
@@ -24,16 +24,18 @@ pub(crate) struct Market {
     pub(crate) spon: Address,
     /// By symbol.
     pub(crate) development_tokens: BTreeMap<String, Address>,
+    /// Price feeds of payment tokens, by symbol.
+    pub(crate) feeds: BTreeMap<String, Address>,
 }
 
 pub(crate) async fn deploy_market<P: Provider>(
     deployer: &mut Deployer<P>,
     parameters: &Parameters,
 ) -> Result<Market, DeployError> {
-    let governor = deployer.address;
-    let access_manager = deployer.deploy("AccessManager", governor.abi_encode()).await?;
+    let holder = deployer.address;
+    let access_manager = deployer.deploy("AccessManager", holder.abi_encode()).await?;
     let supply = whole(parameters.spon.supply);
-    let spon = deployer.deploy("Spon", (governor, supply).abi_encode_params()).await?;
+    let spon = deployer.deploy("Spon", (holder, supply).abi_encode_params()).await?;
     let mut development_tokens = BTreeMap::new();
     for token in &parameters.development_tokens {
         let arguments = (
@@ -49,10 +51,23 @@ pub(crate) async fn deploy_market<P: Provider>(
         );
     }
 
-    // The two halves of the core name each other: the second one's address follows from the nonce.
+    let feeds = deploy_feeds(deployer, parameters).await?;
+    let permit2 = match parameters.market.permit2 {
+        Some(address) if deployer.provider().get_code_at(address).await?.is_empty() => {
+            return Err(DeployError::NoPermit2 { address });
+        }
+        Some(address) => address,
+        None => deployer.deploy_permit2().await?,
+    };
+
+    // The two halves of the core name each other: the second one's address follows from the nonce. The foundation is named when
+    // the commission's split is there.
     let order_book = deployer.next_address(1);
     let escrow = deployer
-        .deploy("Escrow", (access_manager, order_book, governor).abi_encode_params())
+        .deploy(
+            "Escrow",
+            (access_manager, order_book, holder, permit2).abi_encode_params(),
+        )
         .await?;
     let windows = &parameters.market;
     let given = IOrderBook::Parameters {
@@ -61,6 +76,8 @@ pub(crate) async fn deploy_market<P: Provider>(
         responseWindow: windows.response_window,
         matchWindow: windows.match_window,
         challengeWindow: windows.challenge_window,
+        graceWindow: windows.grace_window,
+        lowFundsWindow: windows.low_funds_window,
         bidLimit: windows.bid_limit,
         paramsVersion: 1,
     };
@@ -107,48 +124,95 @@ pub(crate) async fn deploy_market<P: Provider>(
         stake_manager,
         spon,
         development_tokens,
+        feeds,
     })
 }
 
-/// One fee schedule per payment token, because the match fee is in the token's units. Schedules count from one, tokens from
-/// zero.
-pub(crate) fn list_tokens(calls: &mut Vec<(Address, Vec<u8>)>, market: &Market, parameters: &Parameters) -> Vec<Token> {
-    let fees = &parameters.fees;
-    let spon = Token {
-        id: 0,
-        symbol: "SPON".into(),
-        address: market.spon,
-        decimals: 18,
-    };
-    // SPON pays no facilitation fee: the whitepaper contradicts itself here, see ARCHITECTURE.md.
-    let mut listed = vec![(spon, 0, 0, parameters.spon.match_fee)];
-    for (id, token) in (1u8..).zip(parameters.development_tokens.iter().filter(|token| token.payment)) {
-        let address = market.development_tokens[&token.symbol];
-        let token_ = Token {
-            id,
-            symbol: token.symbol.clone(),
-            address,
-            decimals: token.decimals,
+/// Price feeds by symbol: those of the parameters, and a settable one of the deployer's where they name a price instead.
+async fn deploy_feeds<P: Provider>(
+    deployer: &mut Deployer<P>,
+    parameters: &Parameters,
+) -> Result<BTreeMap<String, Address>, DeployError> {
+    let mut feeds = BTreeMap::new();
+    for (symbol, listing) in parameters.listings() {
+        let feed = match (listing.feed.address, &listing.feed.price) {
+            (Some(address), _) => address,
+            (None, price) => {
+                let price = listing.feed.answer(price.as_deref().unwrap_or_default());
+                let price = price.map_err(|problem| UnsafeParameters::Feed {
+                    token: symbol.to_owned(),
+                    problem,
+                })?;
+                let description = format!("{symbol} / USD");
+                let arguments = (U256::from(listing.feed.decimals), description, price).abi_encode_params();
+                deployer.deploy("DevelopmentFeed", arguments).await?
+            }
         };
-        listed.push((token_, fees.user, fees.provider, token.match_fee));
+        feeds.insert(symbol.to_owned(), feed);
     }
-    for (schedule, (token, user, provider, match_fee)) in (1u16..).zip(&listed) {
+    Ok(feeds)
+}
+
+/// One pair of fee schedules per payment token, because the match fee is in the token's units. Pairs have even ids from two, tokens
+/// count from zero.
+pub(crate) fn list_tokens(
+    calls: &mut Vec<(Address, Vec<u8>)>,
+    market: &Market,
+    parameters: &Parameters,
+) -> Result<Vec<Token>, DeployError> {
+    let fees = &parameters.fees;
+    let mut tokens = Vec::new();
+    for ((id, schedule), (symbol, listing)) in (0u8..).zip((2u16..).step_by(2)).zip(parameters.listings()) {
+        let development = parameters
+            .development_tokens
+            .iter()
+            .find(|token| token.symbol == symbol);
+        let token = Token {
+            id,
+            symbol: symbol.to_owned(),
+            address: development.map_or(market.spon, |token| market.development_tokens[&token.symbol]),
+            decimals: development.map_or(18, |token| token.decimals),
+        };
+        // SPON pays no facilitation fee: the whitepaper contradicts itself here, see ARCHITECTURE.md.
+        let (user, provider) = match development {
+            Some(_) => (fees.user, fees.provider),
+            None => (0, 0),
+        };
         let frozen = bindings::FeeSchedule {
             commission: fees.commission,
-            userFee: *user,
-            providerFee: *provider,
-            matchFee: match_fee.to(),
+            userFee: user,
+            providerFee: provider,
+            gatewayShare: fees.gateway_share,
+            matchFee: listing.match_fee.to(),
         };
-        calls.push((
-            market.escrow,
-            IEscrow::addFeeScheduleCall { schedule: frozen }.abi_encode(),
-        ));
+        let added = IEscrow::addFeeScheduleCall {
+            schedule: frozen,
+            rebatedCommission: fees.rebated_commission,
+        };
+        calls.push((market.escrow, added.abi_encode()));
+        let bound = |dollars: &str| {
+            let answer = listing.feed.answer(dollars);
+            answer
+                .map(|answer| answer.to())
+                .map_err(|problem| UnsafeParameters::Feed {
+                    token: symbol.to_owned(),
+                    problem,
+                })
+        };
         let list = IPaymentTokens::listCall {
             token: token.address,
             symbol: token.symbol.clone(),
             feeSchedule: schedule,
+            feed: IPaymentTokens::PriceFeed {
+                feed: market.feeds[symbol],
+                heartbeat: listing.feed.heartbeat,
+                minimumPrice: bound(&listing.feed.minimum)?,
+                maximumPrice: bound(&listing.feed.maximum)?,
+            },
+            cap: (U256::from(listing.cap) * U256::from(10).pow(U256::from(token.decimals))).to(),
         };
         calls.push((market.payment_tokens, list.abi_encode()));
+        tokens.push(token);
     }
-    listed.into_iter().map(|(token, ..)| token).collect()
+    Ok(tokens)
 }

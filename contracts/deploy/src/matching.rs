@@ -8,11 +8,12 @@ use bindings::{
     ICommissionSplit, IEscrow, IMatchingDisputes, IMatchingServiceManager, IMatchingTaskManager, IOrderBook,
     IProviderRegistry,
 };
-use chain::network::{EigenLayer, Token};
+use chain::network::Token;
 
 use crate::contracts::{IAllocationManagerSlashing, IRewardsCoordinator};
 use crate::deployer::Deployer;
 use crate::market::{Market, list_tokens};
+use crate::middleware::Middleware;
 use crate::{DeployError, Parameters, execute};
 
 /// Wad of one millionth.
@@ -32,11 +33,12 @@ pub(crate) struct Matching {
 pub(crate) async fn deploy_matching<P: Provider>(
     deployer: &mut Deployer<P>,
     market: &Market,
-    middleware: &EigenLayer,
-    service_manager: Address,
+    middleware: &Middleware,
     parameters: &Parameters,
 ) -> Result<Matching, DeployError> {
-    let (authority, coordinator) = (market.access_manager, middleware.registry_coordinator);
+    let service_manager = middleware.service_manager;
+    let eigenlayer = &middleware.eigenlayer;
+    let (authority, coordinator) = (market.access_manager, eigenlayer.registry_coordinator);
     let quorums = &parameters.quorums;
     let numbers: Vec<U256> = (0..quorums.quorum.len()).map(U256::from).collect();
     let thresholds: Vec<U256> = quorums
@@ -59,7 +61,7 @@ pub(crate) async fn deploy_matching<P: Provider>(
     let arguments = (
         authority,
         market.escrow,
-        middleware.rewards_coordinator,
+        eigenlayer.rewards_coordinator,
         service_manager,
         coordinator,
     )
@@ -79,8 +81,7 @@ pub(crate) async fn deploy_matching<P: Provider>(
 pub(crate) async fn govern<P: Provider>(
     deployer: &mut Deployer<P>,
     market: &Market,
-    middleware: &EigenLayer,
-    service_manager: Address,
+    middleware: &Middleware,
     matching: &Matching,
     parameters: &Parameters,
 ) -> Result<Vec<Token>, DeployError> {
@@ -103,8 +104,12 @@ pub(crate) async fn govern<P: Provider>(
         }
         .abi_encode(),
     ));
-    let tokens = list_tokens(&mut calls, market, parameters);
-    back_answers(&mut calls, middleware, service_manager, matching);
+    let top = IOrderBook::setTopGpusCall {
+        ids: parameters.top_gpu_ids()?,
+    };
+    calls.push((market.order_book, top.abi_encode()));
+    let tokens = list_tokens(&mut calls, market, parameters)?;
+    back_answers(&mut calls, middleware, matching);
     split_commission(&mut calls, market, matching, &tokens, parameters)?;
     for region in &parameters.catalogue.regions {
         calls.push((
@@ -145,12 +150,8 @@ fn first_version(rule: Address, parameters: &Parameters) -> bindings::MatchingPa
 }
 
 /// Who acts in the service's name: the slasher for a wrong answer, the split for the operators' rewards.
-fn back_answers(
-    calls: &mut Vec<(Address, Vec<u8>)>,
-    middleware: &EigenLayer,
-    service_manager: Address,
-    matching: &Matching,
-) {
+fn back_answers(calls: &mut Vec<(Address, Vec<u8>)>, middleware: &Middleware, matching: &Matching) {
+    let (eigenlayer, service_manager) = (&middleware.eigenlayer, middleware.service_manager);
     let named = IMatchingDisputes::setSlasherCall {
         verifier: matching.quorum_verifier,
         slasher: matching.slasher,
@@ -158,13 +159,13 @@ fn back_answers(
     calls.push((matching.disputes, named.abi_encode()));
     let appointed = IMatchingServiceManager::setAppointeeCall {
         appointee: matching.slasher,
-        target: middleware.allocation_manager,
+        target: eigenlayer.allocation_manager,
         selector: IAllocationManagerSlashing::slashOperatorCall::SELECTOR.into(),
     };
     calls.push((service_manager, appointed.abi_encode()));
     let appointed = IMatchingServiceManager::setAppointeeCall {
         appointee: matching.commission_split,
-        target: middleware.rewards_coordinator,
+        target: eigenlayer.rewards_coordinator,
         selector: IRewardsCoordinator::createOperatorDirectedOperatorSetRewardsSubmissionCall::SELECTOR.into(),
     };
     calls.push((service_manager, appointed.abi_encode()));

@@ -9,10 +9,10 @@ use bindings::{IMatchingDisputes, ISingleMatchmaker};
 use chain::network::Network;
 
 use crate::deployer::{Artifacts, Deployer};
-use crate::{DeployError, Parameters, execute, whole};
+use crate::{Call, DeployError, Parameters, roles, whole};
 
-/// Deploys the contract of a matchmaker with its bond, from whoever governs and holds SPON. It decides nothing until
-/// governance names it as the task manager's verifier, from a block on.
+/// Deploys the contract of a matchmaker with its bond, from whoever holds SPON. It decides nothing until governance has made the
+/// [`matchmaker_decisions`] about it, and names it as the task manager's verifier, from a block on.
 pub async fn deploy_matchmaker<P: Provider + Clone>(
     provider: P,
     signer: PrivateKeySigner,
@@ -33,22 +33,6 @@ pub async fn deploy_matchmaker<P: Provider + Clone>(
     )
         .abi_encode_params();
     let contract = deployer.deploy("SingleMatchmaker", arguments).await?;
-    let named = IMatchingDisputes::setSlasherCall {
-        verifier: contract,
-        slasher: contract,
-    };
-    let mut calls = vec![(contracts.disputes, named.abi_encode())];
-    for (symbol, units) in &settings.coverage {
-        let token = network
-            .token(symbol)
-            .ok_or_else(|| DeployError::UnknownCoverage { token: symbol.clone() })?;
-        let covered = ISingleMatchmaker::setCoverageCall {
-            token: token.id,
-            unitsPerSpon: *units,
-        };
-        calls.push((contract, covered.abi_encode()));
-    }
-    execute(&mut deployer, contracts.access_manager, "matchmaker", calls).await?;
     let bond: U256 = whole(settings.bond);
     let approve = IERC20::approveCall {
         spender: contract,
@@ -59,4 +43,32 @@ pub async fn deploy_matchmaker<P: Provider + Clone>(
         .call("the bond", contract, &ISingleMatchmaker::depositCall { amount: bond })
         .await?;
     Ok(contract)
+}
+
+/// What governance decides about a matchmaker's contract before it names it: who slashes it, and what its bond covers. Its own
+/// functions go to their roles along with it; until then they are the admin's.
+pub fn matchmaker_decisions(
+    network: &Network,
+    contract: Address,
+    parameters: &Parameters,
+) -> Result<Vec<Call>, DeployError> {
+    let contracts = &network.contracts;
+    let named = IMatchingDisputes::setSlasherCall {
+        verifier: contract,
+        slasher: contract,
+    };
+    let mut calls = vec![(contracts.disputes, named.abi_encode())];
+    for (symbol, units) in &parameters.matchmaker.coverage {
+        let token = network
+            .token(symbol)
+            .ok_or_else(|| DeployError::UnknownCoverage { token: symbol.clone() })?;
+        let covered = ISingleMatchmaker::setCoverageCall {
+            token: token.id,
+            unitsPerSpon: *units,
+        };
+        calls.push((contract, covered.abi_encode()));
+    }
+    let assigned = roles::assignments("SingleMatchmaker", contract);
+    calls.extend(assigned.into_iter().map(|data| (contracts.access_manager, data)));
+    Ok(calls)
 }

@@ -6,10 +6,17 @@ use alloy::sol_types::{SolCall, SolValue};
 use bindings::IMatchingServiceManager;
 use chain::network::{EigenLayer, Quorum};
 
-use crate::contracts::{IInitialise, IProxyAdmin, IRegistryCoordinator, IStrategyFactory};
+use crate::contracts::{IInitialise, IOwnable, IProxyAdmin, IRegistryCoordinator, IStrategyFactory};
 use crate::deployer::Deployer;
 use crate::market::Market;
 use crate::{Core, DeployError, Parameters, execute, named, parameters, whole};
+
+/// What [`deploy_middleware`] deployed.
+pub(crate) struct Middleware {
+    pub(crate) eigenlayer: EigenLayer,
+    pub(crate) service_manager: Address,
+    pub(crate) proxy_admin: Address,
+}
 
 /// EigenLayer's middleware for our service manager, in the order that works: proxies first because the implementations name
 /// each other, then the service's permissions, then the quorums.
@@ -18,9 +25,9 @@ pub(crate) async fn deploy_middleware<P: Provider>(
     core: &Core,
     market: &Market,
     parameters: &Parameters,
-) -> Result<(EigenLayer, Address), DeployError> {
+) -> Result<Middleware, DeployError> {
     let named = |name: &str| named(core, name);
-    let (governor, allocation_manager) = (deployer.address, named("allocation_manager")?);
+    let (deploying, allocation_manager) = (deployer.address, named("allocation_manager")?);
 
     let arguments = (allocation_manager, named("permission_controller")?).abi_encode_params();
     let initialise = IInitialise::initialize_0Call {
@@ -72,9 +79,10 @@ pub(crate) async fn deploy_middleware<P: Provider>(
         .deploy_eigenlayer("SlashingRegistryCoordinator", arguments)
         .await?;
     let initialise = IRegistryCoordinator::initializeCall {
-        initialOwner: governor,
-        churnApprover: governor,
-        ejector: governor,
+        initialOwner: deploying,
+        // Nobody is churned out (it takes a signature, which the manager cannot make), and ejections go its way.
+        churnApprover: market.access_manager,
+        ejector: market.access_manager,
         initialPausedStatus: U256::ZERO,
         avs: service_manager,
     };
@@ -103,7 +111,7 @@ pub(crate) async fn deploy_middleware<P: Provider>(
         deployer
             .call("strategy", factory, &IStrategyFactory::deployNewStrategyCall { token })
             .await?;
-        let strategy = IStrategyFactory::new(factory, &deployer.provider)
+        let strategy = IStrategyFactory::new(factory, deployer.provider())
             .deployedStrategies(token)
             .call()
             .await?;
@@ -129,6 +137,13 @@ pub(crate) async fn deploy_middleware<P: Provider>(
             token,
         });
     }
+    // What owns the middleware from here on is who the access manager lets.
+    for (what, owned) in [("coordinator's owner", coordinator), ("proxy admin's owner", admin)] {
+        let handed = IOwnable::transferOwnershipCall {
+            newOwner: market.access_manager,
+        };
+        deployer.call(what, owned, &handed).await?;
+    }
     let eigenlayer = EigenLayer {
         delegation_manager: named("delegation_manager")?,
         strategy_manager: named("strategy_manager")?,
@@ -142,7 +157,11 @@ pub(crate) async fn deploy_middleware<P: Provider>(
         rewards_coordinator: named("rewards_coordinator")?,
         quorums,
     };
-    Ok((eigenlayer, service_manager))
+    Ok(Middleware {
+        eigenlayer,
+        service_manager,
+        proxy_admin: admin,
+    })
 }
 
 fn quorum_token(market: &Market, quorum: &parameters::Quorum) -> Result<Address, DeployError> {

@@ -16,6 +16,7 @@ pub struct Network {
     /// First block that can hold an event of the contracts.
     pub deployed_at: u64,
     pub contracts: Contracts,
+    pub roles: Roles,
     pub eigenlayer: EigenLayer,
     /// Payment tokens by the symbols deployment files use.
     pub tokens: Vec<Token>,
@@ -46,6 +47,19 @@ pub struct Contracts {
     pub commission_split: Address,
     pub service_manager: Address,
     pub spon: Address,
+}
+
+/// Who held which role of the access manager when the contracts were deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Roles {
+    /// Announces, waits and executes; new code and new roles with a longer wait.
+    pub governor: Address,
+    /// Payment tokens, their feeds and caps.
+    pub token_lister: Address,
+    /// Tiers and attributes of providers.
+    pub verifier: Address,
+    /// Stops at once, and cancels what others announced.
+    pub guardian: Address,
 }
 
 /// EigenLayer's core, and the middleware of our service.
