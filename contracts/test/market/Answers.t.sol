@@ -270,7 +270,9 @@ contract AnswersTest is MarketTest {
         vm.prank(user);
         orderId = book.createOrder(opened, token, 0, _terms());
         // A schedule that is not the token's any more is read from its own slot.
-        if (state & 2 != 0) tokens.setFeeSchedule(token, token == PLAIN_TOKEN ? 1 : 2);
+        if (state & 2 != 0) {
+            tokens.setFeeSchedule(token, token == PLAIN_TOKEN ? SPON_SCHEDULE : PLAIN_SCHEDULE);
+        }
         if (state & 4 != 0) _bid(_owner, orderId, RATE);
         if (state & 56 == 56) {
             vm.prank(user);

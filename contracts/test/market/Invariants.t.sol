@@ -15,8 +15,8 @@ contract MarketInvariantsTest is MarketTest {
     function setUp() public override {
         super.setUp();
         _token = new BlocklistToken();
-        escrow.addFeeSchedule(FeeSchedule({commission: 777, userFee: 999, providerFee: 333, matchFee: 12_345}));
-        _tokenId = tokens.list(address(_token), "BLOCK", 2);
+        escrow.addFeeSchedule(FeeSchedule(777, 999, 333, 0, 12_345), 111);
+        _tokenId = _list(address(_token), "BLOCK", PLAIN_SCHEDULE);
         _handler = new MarketHandler(escrow, book, tokens, _token, _tokenId, taskManager, responder, disputes);
         for (uint256 index = 0; index < 2; ++index) {
             address owner = makeAddress(string.concat("user", vm.toString(index)));

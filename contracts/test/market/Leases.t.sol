@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {ILeases} from "../../src/market/ILeases.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {LeaseResources, Order, OrderState, OrderTerms} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
@@ -79,7 +80,7 @@ contract LeasesTest is MarketTest {
         assertEq((capacity >> 124) & 0xfff, 4, "free GPUs of the other");
 
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
         (capacity,,) = book.capacityOf(gpuProvider);
         assertEq((capacity >> 188) & 0xfff, 8, "released");
     }
@@ -253,7 +254,7 @@ contract LeasesTest is MarketTest {
     function test_settle_paysNothingInsideTheHold() public {
         uint64 orderId = _lease(_owner, _provider, RATE);
         vm.warp(block.timestamp + CHALLENGE_WINDOW - 1);
-        assertEq(book.claimable(orderId), 0, "claimable");
+        assertEq(_claimable(orderId), 0, "claimable");
         book.settle(_ids(orderId));
         assertEq(book.order(orderId).settledFor, 0, "settled");
         _expectBookError(abi.encodeWithSelector(IOrderBook.NothingDue.selector, orderId));
@@ -268,7 +269,7 @@ contract LeasesTest is MarketTest {
         // 600 seconds at 90 tokens per 36 000 s, less 20 % and 2 %.
         uint256 net = _net(600);
         assertEq(net, 1.17e18, "worked example");
-        assertEq(book.claimable(orderId), net, "claimable");
+        assertEq(_claimable(orderId), net, "claimable");
         vm.expectEmit(address(book));
         emit IOrderBook.LeaseSettled(orderId, _provider, 600, net);
         book.settle(_ids(orderId));
@@ -291,7 +292,7 @@ contract LeasesTest is MarketTest {
         vm.warp(block.timestamp + 700);
         book.settle(_ids(first));
         vm.warp(block.timestamp + 100);
-        uint256 due = book.claimable(first) + book.claimable(second);
+        uint256 due = _claimable(first) + _claimable(second);
         uint64[] memory both = new uint64[](2);
         (both[0], both[1]) = (first, second);
         uint256 credit = escrow.creditOf(_owner, PLAIN_TOKEN);
@@ -304,7 +305,7 @@ contract LeasesTest is MarketTest {
 
         // Live leases alone: no credit is looked for, none is lost.
         vm.warp(block.timestamp + 100);
-        due = book.claimable(second);
+        due = _claimable(second);
         vm.prank(_owner);
         assertEq(book.settleAndWithdraw(_ids(second), purse), due, "live lease alone");
     }
@@ -313,7 +314,7 @@ contract LeasesTest is MarketTest {
         uint64 orderId = _lease(_owner, _provider, RATE);
         vm.warp(block.timestamp + 1_000);
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
         vm.prank(_owner);
         assertEq(book.settleAndWithdraw(_ids(orderId), _owner), _net(1_000), "credit of the close");
         _expectBookError(abi.encodeWithSelector(IOrderBook.NothingDue.selector, orderId));
@@ -352,9 +353,9 @@ contract LeasesTest is MarketTest {
         vm.expectEmit(address(book));
         emit IOrderBook.LeaseSettled(orderId, _provider, 1_000, _net(1_000));
         vm.expectEmit(address(book));
-        emit IOrderBook.LeaseClosed(orderId, OrderState.ClosedByUser, 1_000);
+        emit ILeases.LeaseClosed(orderId, OrderState.ClosedByUser, 1_000);
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
 
         _assertClosed(orderId, OrderState.ClosedByUser, 1_000);
         assertEq(escrow.creditOf(_owner, PLAIN_TOKEN), _net(1_000), "supplier");
@@ -362,7 +363,7 @@ contract LeasesTest is MarketTest {
         assertEq(capacity, _capacity(10_000, 65_536, 4_096), "capacity released");
         _expectBookError(abi.encodeWithSelector(IOrderBook.WrongState.selector, orderId, OrderState.ClosedByUser));
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
     }
 
     function test_closeLease_afterSettlementsPaysTheRest() public {
@@ -374,7 +375,7 @@ contract LeasesTest is MarketTest {
         }
         vm.warp(start + 1_777);
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
         assertEq(escrow.creditOf(_owner, PLAIN_TOKEN), _net(1_777), "any path pays the same");
         _assertClosed(orderId, OrderState.ClosedByUser, 1_777);
     }
@@ -389,21 +390,21 @@ contract LeasesTest is MarketTest {
             vm.warp(block.timestamp + 1_000);
             _expectBookError(abi.encodeWithSelector(IOrderBook.NotSupplierOwner.selector, orderId, _provider, user));
             vm.prank(user);
-            book.closeLease(orderId, OrderState(reason), _leaseResources(_terms()));
+            leases.closeLease(orderId, OrderState(reason), _leaseResources(_terms()));
             vm.prank(_owner);
-            book.closeLease(orderId, OrderState(reason), _leaseResources(_terms()));
+            leases.closeLease(orderId, OrderState(reason), _leaseResources(_terms()));
             assertState(orderId, OrderState(reason));
         }
     }
 
     function test_closeLease_atItsEndByAnyone() public {
         uint64 orderId = _lease(_owner, _provider, RATE);
-        uint256 end = block.timestamp + 3_600;
+        uint256 end = block.timestamp + 3_600 + GRACE_WINDOW;
         vm.warp(end - 1);
-        _expectBookError(abi.encodeWithSelector(IOrderBook.LeaseNotOver.selector, orderId, end, end - 1));
-        book.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(_terms()));
+        _expectBookError(abi.encodeWithSelector(ILeases.LeaseNotOver.selector, orderId, end, end - 1));
+        leases.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(_terms()));
         vm.warp(end);
-        book.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(_terms()));
         _assertClosed(orderId, OrderState.ClosedAtEnd, 3_600);
         assertEq(escrow.creditOf(_owner, PLAIN_TOKEN), _net(3_600), "supplier");
         // E10: all of the lock is spent, up to rounding.
@@ -417,7 +418,7 @@ contract LeasesTest is MarketTest {
         uint64 orderId = _lease(_owner, _provider, RATE);
         vm.warp(block.timestamp + 5_000);
         vm.prank(_owner);
-        book.closeLease(orderId, OrderState.ClosedAbnormalService, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedAbnormalService, _leaseResources(_terms()));
         assertState(orderId, OrderState.ClosedAtEnd);
     }
 
@@ -426,36 +427,36 @@ contract LeasesTest is MarketTest {
         vm.warp(block.timestamp + 1_000);
         _expectBookError(abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, orderId, _owner, user));
         vm.prank(_owner);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
 
         LeaseResources memory wrong = _leaseResources(_terms());
         wrong.resources += 1;
         _expectBookError(
             abi.encodeWithSelector(
-                IOrderBook.WrongResources.selector,
+                ILeases.WrongResources.selector,
                 orderId,
                 keccak256(abi.encodePacked(wrong.resources, wrong.restHash)),
                 book.termsHash(orderId)
             )
         );
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, wrong);
+        leases.closeLease(orderId, OrderState.ClosedByUser, wrong);
 
         for (uint256 reason = 0; reason <= uint256(OrderState.ClosedUpdated); ++reason) {
             if (reason >= uint256(OrderState.ClosedByUser) && reason <= uint256(OrderState.ClosedCannotStart)) {
                 continue;
             }
             _expectBookError(
-                abi.encodeWithSelector(IOrderBook.InvalidCloseReason.selector, orderId, OrderState(reason))
+                abi.encodeWithSelector(ILeases.InvalidCloseReason.selector, orderId, OrderState(reason))
             );
             vm.prank(user);
-            book.closeLease(orderId, OrderState(reason), _leaseResources(_terms()));
+            leases.closeLease(orderId, OrderState(reason), _leaseResources(_terms()));
         }
         vm.warp(block.timestamp + 5_000);
         _expectBookError(
-            abi.encodeWithSelector(IOrderBook.InvalidCloseReason.selector, orderId, OrderState.ClosedSlashed)
+            abi.encodeWithSelector(ILeases.InvalidCloseReason.selector, orderId, OrderState.ClosedSlashed)
         );
-        book.closeLease(orderId, OrderState.ClosedSlashed, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedSlashed, _leaseResources(_terms()));
     }
 
     /// @dev Payout hold: the unused part is back at once, what accrued waits.
@@ -464,9 +465,9 @@ contract LeasesTest is MarketTest {
         uint256 start = block.timestamp;
         vm.warp(start + 100);
         vm.expectEmit(address(book));
-        emit IOrderBook.LeaseClosed(orderId, OrderState.ClosedByUser, 100);
+        emit ILeases.LeaseClosed(orderId, OrderState.ClosedByUser, 100);
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
 
         // 100 seconds at 90 tokens per 36 000 s, and 2 % on top.
         uint256 accrued = 0.25e18 + 0.005e18;
@@ -479,14 +480,14 @@ contract LeasesTest is MarketTest {
         assertFalse(book.hasLease(_provider), "capacity is free");
 
         vm.warp(start + CHALLENGE_WINDOW);
-        assertEq(book.claimable(orderId), _net(100), "claimable");
+        assertEq(_claimable(orderId), _net(100), "claimable");
         book.settle(_ids(orderId));
         assertEq(escrow.creditOf(_owner, PLAIN_TOKEN), _net(100), "supplier");
         assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), accrued - _net(100), "fees");
         assertBalances(account, PLAIN_TOKEN, UNLOCKED - MATCH_FEE - accrued, 0);
         book.settle(_ids(orderId));
         assertEq(escrow.creditOf(_owner, PLAIN_TOKEN), _net(100), "once");
-        assertEq(book.claimable(orderId), 0, "nothing left");
+        assertEq(_claimable(orderId), 0, "nothing left");
     }
 
     function test_closeLease_insideTheHold_withdrawnDirectly() public {
@@ -495,7 +496,7 @@ contract LeasesTest is MarketTest {
         uint256 start = block.timestamp;
         vm.warp(start + 100);
         vm.prank(user);
-        book.closeLease(held, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(held, OrderState.ClosedByUser, _leaseResources(_terms()));
         vm.warp(start + 700);
         uint64[] memory both = new uint64[](2);
         (both[0], both[1]) = (held, live);
@@ -509,7 +510,7 @@ contract LeasesTest is MarketTest {
     function test_closeLease_atOnce() public {
         uint64 orderId = _lease(_owner, _provider, RATE);
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
         assertBalances(account, PLAIN_TOKEN, UNLOCKED - MATCH_FEE, 0);
         vm.warp(block.timestamp + 10_000);
         book.settle(_ids(orderId));
@@ -522,8 +523,9 @@ contract LeasesTest is MarketTest {
         terms.duration = 60;
         uint64 orderId = _lease(_owner, _provider, RATE, terms);
         uint256 start = block.timestamp;
-        vm.warp(start + 61);
-        book.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(terms));
+        // And a sixteenth of it for an extension.
+        vm.warp(start + 63);
+        leases.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(terms));
         assertEq(escrow.creditOf(_owner, PLAIN_TOKEN), 0, "held");
         vm.warp(start + CHALLENGE_WINDOW);
         book.settle(_ids(orderId));
@@ -535,12 +537,12 @@ contract LeasesTest is MarketTest {
     /// @dev Fees of an order are those frozen at its creation, whatever the token's schedule says later.
     function test_feesAreFrozen() public {
         uint64 orderId = _lease(_owner, _provider, RATE);
-        tokens.setFeeSchedule(PLAIN_TOKEN, 1);
+        tokens.setFeeSchedule(PLAIN_TOKEN, SPON_SCHEDULE);
         uint64 next = _createOrder();
-        assertEq(book.order(next).feeSchedule, 1, "new orders freeze the new one");
+        assertEq(book.order(next).feeSchedule, SPON_SCHEDULE, "new orders freeze the new one");
         vm.warp(block.timestamp + 1_000);
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
         assertEq(escrow.creditOf(_owner, PLAIN_TOKEN), _net(1_000), "frozen schedule");
         vm.prank(user);
         book.cancelOrder(next);
@@ -561,7 +563,7 @@ contract LeasesTest is MarketTest {
         vm.warp(bound(closeAt, block.timestamp, start + 500 days));
         bool over = block.timestamp >= start + terms.duration;
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
         vm.warp(start + 1_000 days);
         book.settle(_ids(orderId));
 

@@ -2,8 +2,10 @@
 pragma solidity ^0.8.30;
 
 import {Escrow} from "../../src/market/Escrow.sol";
+import {ILeases} from "../../src/market/ILeases.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {OrderBook} from "../../src/market/OrderBook.sol";
+import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
 import {PaymentTokens} from "../../src/registry/PaymentTokens.sol";
 import {LeaseResources, Order, OrderState, OrderTerms} from "../../src/Types.sol";
 import {Test} from "../Test.sol";
@@ -155,14 +157,15 @@ contract MarketHandler is Test {
         if (!found) return;
         Order memory order = book.order(orderId);
         OrderState reason = OrderState(bound(reasonSeed, 5, 10));
-        bool over = block.timestamp >= uint256(order.start) + order.duration;
+        (, uint256 graceEnd) = ILeases(address(book)).endOf(orderId);
+        bool over = block.timestamp >= graceEnd;
         if (reason == OrderState.ClosedAtEnd && !over) return;
         address caller = reason == OrderState.ClosedByUser
             ? escrow.ownerOf(orderId >> 32)
             : over ? address(this) : book.supplierOwner(order.supplier);
         vm.prank(caller);
         // E10, E11: whoever may close can, at any time, whomever the token blocks.
-        try book.closeLease(orderId, reason, LeaseResources(_placed[index].resources, _placed[index].restHash)) {
+        try ILeases(address(book)).closeLease(orderId, reason, LeaseResources(_placed[index].resources, _placed[index].restHash)) {
             ++done["close"];
         } catch {
             broken = "a lease could not be closed";
@@ -286,7 +289,7 @@ contract MarketHandler is Test {
         Order memory order = book.order(orderId);
         bool held = block.timestamp < uint256(order.start) + book.parameters().challengeWindow;
         vm.prank(disputes);
-        try book.undoLease(orderId, LeaseResources(_placed[index].resources, _placed[index].restHash)) {
+        try ILeases(address(book)).undoLease(orderId, LeaseResources(_placed[index].resources, _placed[index].restHash)) {
             if (!held) broken = "a lease was undone after its hold";
             ++done[order.state == OrderState.Leased ? "undo a live lease" : "undo a closed lease"];
         } catch {
@@ -329,12 +332,12 @@ contract MarketHandler is Test {
 
     function setEnabled(uint256 seed) external {
         vm.prank(admin);
-        tokens.setEnabled(tokenId, seed % 4 != 0);
+        tokens.setStatus(tokenId, seed % 4 != 0 ? IPaymentTokens.Status.Enabled : IPaymentTokens.Status.Delisted);
     }
 
     function setFeeSchedule(uint256 seed) external {
         vm.prank(admin);
-        tokens.setFeeSchedule(tokenId, uint16(1 + seed % 3));
+        tokens.setFeeSchedule(tokenId, uint16(2 + 2 * (seed % 3)));
     }
 
     function setBlocked(uint256 seed) external {

@@ -5,9 +5,12 @@ import {AccessManager} from "@openzeppelin/contracts/access/manager/AccessManage
 import {ERC1967Proxy} from "@openzeppelin/contracts/proxy/ERC1967/ERC1967Proxy.sol";
 import {IERC20} from "@openzeppelin/contracts/token/ERC20/IERC20.sol";
 
+import {DevelopmentFeed} from "../../src/development/DevelopmentFeed.sol";
 import {Escrow} from "../../src/market/Escrow.sol";
+import {ILeases} from "../../src/market/ILeases.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {OrderBook} from "../../src/market/OrderBook.sol";
+import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
 import {PaymentTokens} from "../../src/registry/PaymentTokens.sol";
 import {ProviderRegistry} from "../../src/registry/ProviderRegistry.sol";
 import {StakeManager} from "../../src/stake/StakeManager.sol";
@@ -24,6 +27,8 @@ abstract contract MarketTest is Test {
     uint16 internal constant RESPONSE_WINDOW = 50;
     uint16 internal constant MATCH_WINDOW = 30;
     uint32 internal constant CHALLENGE_WINDOW = 600;
+    uint32 internal constant GRACE_WINDOW = 120;
+    uint32 internal constant LOW_FUNDS_WINDOW = 300;
     uint16 internal constant BID_LIMIT = 512;
     uint16 internal constant PARAMS_VERSION = 1;
 
@@ -31,20 +36,30 @@ abstract contract MarketTest is Test {
     uint64 internal constant THAW_PERIOD = 7 days;
 
     uint96 internal constant MATCH_FEE = 0.01e18;
+    uint16 internal constant REBATED_COMMISSION = 1_500;
+    uint16 internal constant GATEWAY_SHARE = 1_000;
     uint8 internal constant SPON_TOKEN = 0;
     uint8 internal constant PLAIN_TOKEN = 1;
+    /// @dev What new orders in these tokens freeze.
+    uint16 internal constant SPON_SCHEDULE = 2;
+    uint16 internal constant PLAIN_SCHEDULE = 4;
 
     AccessManager internal manager;
     Escrow internal escrow;
     OrderBook internal book;
+    /// @dev The same address.
+    ILeases internal leases;
     PaymentTokens internal tokens;
     ProviderRegistry internal registry;
     StakeManager internal stakes;
     Spon internal spon;
     PlainToken internal plain;
+    /// @dev Of every token: a dollar each. Never stale.
+    DevelopmentFeed internal feed;
 
     address internal taskManager = makeAddress("task manager");
     address internal disputes = makeAddress("disputes");
+    address internal leaseSlasher = makeAddress("lease slasher");
     address internal foundation = makeAddress("foundation");
     address internal responder = makeAddress("responder");
     address internal user = makeAddress("user");
@@ -57,9 +72,14 @@ abstract contract MarketTest is Test {
         spon = new Spon(address(this), 1_000_000_000e18);
         plain = new PlainToken(18);
 
+        feed = new DevelopmentFeed(8, "TOKEN / USD", 1e8);
+
+        address permit2 = _permit2();
         uint256 nonce = vm.getNonce(address(this));
-        escrow = new Escrow(address(manager), vm.computeCreateAddress(address(this), nonce + 1), foundation);
+        address predictedBook = vm.computeCreateAddress(address(this), nonce + 1);
+        escrow = new Escrow(address(manager), predictedBook, foundation, permit2);
         book = new OrderBook(address(manager), escrow, _parameters());
+        leases = ILeases(address(book));
         address predictedStakes = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 3);
         registry = ProviderRegistry(
             address(
@@ -85,21 +105,45 @@ abstract contract MarketTest is Test {
                 )
             )
         );
-        book.proposeCollaborator(IOrderBook.Collaborator.TaskManager, taskManager);
-        book.proposeCollaborator(IOrderBook.Collaborator.ProviderRegistry, address(registry));
-        book.proposeCollaborator(IOrderBook.Collaborator.PaymentTokens, address(tokens));
-        book.proposeCollaborator(IOrderBook.Collaborator.Disputes, disputes);
-
-        escrow.addFeeSchedule(FeeSchedule({commission: 2_000, userFee: 0, providerFee: 0, matchFee: MATCH_FEE}));
-        escrow.addFeeSchedule(FeeSchedule({commission: 2_000, userFee: 200, providerFee: 200, matchFee: MATCH_FEE}));
-        tokens.list(address(spon), "SPON", 1);
-        tokens.list(address(plain), "PLAIN", 2);
+        _nameCollaborators();
+        _listTokens();
         registry.addRegion("eu-west");
         registry.addRegion("us-east");
 
         account = escrow.open(user);
         _deposit(account, PLAIN_TOKEN, 1_000_000e18);
         _deposit(account, SPON_TOKEN, 1_000_000e18);
+    }
+
+    function _nameCollaborators() private {
+        book.proposeCollaborator(IOrderBook.Collaborator.TaskManager, taskManager);
+        book.proposeCollaborator(IOrderBook.Collaborator.ProviderRegistry, address(registry));
+        book.proposeCollaborator(IOrderBook.Collaborator.PaymentTokens, address(tokens));
+        book.proposeCollaborator(IOrderBook.Collaborator.Disputes, disputes);
+        book.proposeCollaborator(IOrderBook.Collaborator.Slasher, leaseSlasher);
+    }
+
+    /// @dev SPON pays neither of the two facilitation fees.
+    function _listTokens() private {
+        FeeSchedule memory schedule = FeeSchedule({
+            commission: 2_000, userFee: 0, providerFee: 0, gatewayShare: GATEWAY_SHARE, matchFee: MATCH_FEE
+        });
+        escrow.addFeeSchedule(schedule, REBATED_COMMISSION);
+        (schedule.userFee, schedule.providerFee) = (200, 200);
+        escrow.addFeeSchedule(schedule, REBATED_COMMISSION);
+        _list(address(spon), "SPON", SPON_SCHEDULE);
+        _list(address(plain), "PLAIN", PLAIN_SCHEDULE);
+    }
+
+    function _list(address token, string memory symbol, uint16 schedule) internal returns (uint8) {
+        IPaymentTokens.PriceFeed memory priced =
+            IPaymentTokens.PriceFeed(address(feed), type(uint32).max, 1, type(uint128).max);
+        return tokens.list(token, symbol, schedule, priced, type(uint128).max);
+    }
+
+    /// @dev Tests of deposits through it put the real one there.
+    function _permit2() internal virtual returns (address) {
+        return makeAddress("permit2");
     }
 
     function _parameters() internal pure virtual returns (IOrderBook.Parameters memory) {
@@ -109,6 +153,8 @@ abstract contract MarketTest is Test {
             responseWindow: RESPONSE_WINDOW,
             matchWindow: MATCH_WINDOW,
             challengeWindow: CHALLENGE_WINDOW,
+            graceWindow: GRACE_WINDOW,
+            lowFundsWindow: LOW_FUNDS_WINDOW,
             bidLimit: BID_LIMIT,
             paramsVersion: PARAMS_VERSION
         });
@@ -186,7 +232,7 @@ abstract contract MarketTest is Test {
 
     // -------------------------------------------------------------- providers
 
-    /// @dev Registered, staked, in tier 1, with 100 CPUs, 1 TiB of memory, 1 TiB of storage.
+    /// @dev Registered, staked, in tier 2 (tier 1 is rebated), with 100 CPUs, 1 TiB of memory, 1 TiB of storage.
     function _addProvider(string memory name) internal returns (address owner, uint32 id) {
         return _addProvider(name, _capacity(10_000, 65_536, 4_096));
     }
@@ -196,9 +242,18 @@ abstract contract MarketTest is Test {
         vm.prank(owner);
         id = registry.register(name, "https://provider.example:8443", 1, 0, type(uint32).max);
         _stake(owner, id, MINIMUM_STAKE);
-        registry.setVerified(id, 1, type(uint16).max, 0);
+        registry.setVerified(id, 2, type(uint16).max, 0);
         vm.prank(owner);
         book.setCapacity(capacity);
+    }
+
+    /// @dev A node behind `provider`, with the same capacity as a provider's.
+    function _addFizz(string memory name, uint32 id, uint32 provider) internal returns (address owner) {
+        owner = makeAddress(name);
+        vm.prank(address(registry));
+        book.addSupplier(id, owner, provider);
+        vm.prank(owner);
+        book.setCapacity(_capacity(10_000, 65_536, 4_096));
     }
 
     function _stake(address owner, uint32 id, uint256 amount) internal {
@@ -288,6 +343,16 @@ abstract contract MarketTest is Test {
         vm.roll(closeBlock + 1);
         _openLeases(closeBlock, _matches(orderId, terms, _rank(provider, rate)));
         assertState(orderId, OrderState.Leased);
+    }
+
+    function _close(address caller, uint64 orderId, OrderState reason) internal {
+        vm.prank(caller);
+        leases.closeLease(orderId, reason, _leaseResources(_terms()));
+    }
+
+    /// @dev The supplier's part.
+    function _claimable(uint64 orderId) internal view returns (uint256 amount) {
+        (amount,) = book.claimable(orderId);
     }
 
     function _ids(uint64 only) internal pure returns (uint64[] memory list) {

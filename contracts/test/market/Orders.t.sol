@@ -3,6 +3,7 @@ pragma solidity ^0.8.30;
 
 import {IEscrow} from "../../src/market/IEscrow.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
+import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
 import {BidRequest, Order, OrderState, OrderTerms} from "../../src/Types.sol";
 import {Vm} from "../Vm.sol";
 import {MarketTest} from "./MarketTest.sol";
@@ -25,20 +26,20 @@ contract OrdersTest is MarketTest {
         OrderTerms memory terms = _terms();
         uint64 expected = (uint64(account) << 32) | (uint64(PLAIN_TOKEN) << 24) | 1;
         vm.expectEmit(address(book));
-        emit IOrderBook.OrderCreated(expected, uint32(block.number) + BID_WINDOW, 2, terms);
+        emit IOrderBook.OrderCreated(expected, uint32(block.number) + BID_WINDOW, PLAIN_SCHEDULE, terms);
         uint64 orderId = _createOrder(terms);
 
         assertEq(orderId, expected, "order id");
         // 100 tokens per 10 hours, for one hour, with 2 %, and the match fee.
         uint256 lock = 10e18 + 0.2e18 + MATCH_FEE;
-        assertEq(escrow.lockFor(terms.maximumRate, terms.duration, 2), lock, "worst case");
+        assertEq(escrow.lockFor(terms.maximumRate, terms.duration, PLAIN_SCHEDULE), lock, "worst case");
         assertBalances(account, PLAIN_TOKEN, UNLOCKED - lock, lock);
         Order memory order = book.order(orderId);
         assertEq(uint256(order.state), uint256(OrderState.Open), "state");
         assertEq(order.rate, terms.maximumRate, "rate");
         assertEq(order.duration, terms.duration, "duration");
         assertEq(order.closeBlock, block.number + BID_WINDOW, "close block");
-        assertEq(order.feeSchedule, 2, "fee schedule");
+        assertEq(order.feeSchedule, PLAIN_SCHEDULE, "fee schedule");
         assertEq(book.termsHash(orderId), keccak256(abi.encodePacked(terms.resources, _restHash(terms))), "terms hash");
         (bytes32 digest, uint16 count) = book.bidsDigest(orderId);
         assertEq(count, 0, "bids");
@@ -159,7 +160,7 @@ contract OrdersTest is MarketTest {
         book.createOrder(account, PLAIN_TOKEN, 0, terms);
 
         uint32 empty = escrow.open(user);
-        uint256 lock = escrow.lockFor(terms.maximumRate, terms.duration, 2);
+        uint256 lock = escrow.lockFor(terms.maximumRate, terms.duration, PLAIN_SCHEDULE);
         vm.expectRevert(
             abi.encodeWithSelector(IEscrow.InsufficientBalance.selector, empty, PLAIN_TOKEN, 0, lock), address(escrow)
         );
@@ -175,7 +176,7 @@ contract OrdersTest is MarketTest {
     function test_delistedToken_blocksNewOrdersOnly() public {
         uint64 open = _createOrder();
         uint64 lease = _lease(_owner, _provider, 90e18);
-        tokens.setEnabled(PLAIN_TOKEN, false);
+        tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Delisted);
         vm.expectRevert(abi.encodeWithSelector(IEscrow.TokenNotEnabled.selector, PLAIN_TOKEN), address(escrow));
         _createOrder();
 
@@ -185,7 +186,7 @@ contract OrdersTest is MarketTest {
         vm.prank(_owner);
         assertGt(book.settleAndWithdraw(_ids(lease), _owner), 0, "paid in a delisted token");
         vm.prank(user);
-        book.closeLease(lease, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(lease, OrderState.ClosedByUser, _leaseResources(_terms()));
         vm.prank(user);
         escrow.withdraw(account, PLAIN_TOKEN, 1e18, user);
     }

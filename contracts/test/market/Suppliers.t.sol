@@ -7,6 +7,7 @@ import {Escrow} from "../../src/market/Escrow.sol";
 import {IEscrow} from "../../src/market/IEscrow.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {OrderBook} from "../../src/market/OrderBook.sol";
+import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
 import {OrderState, OrderTerms} from "../../src/Types.sol";
 import {Vm} from "../Vm.sol";
 import {MarketTest} from "./MarketTest.sol";
@@ -132,7 +133,7 @@ contract SuppliersTest is MarketTest {
         assertEq(pending, _totals(wish), "still pending");
 
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
         _assertCapacity(wish, 0, 0);
     }
 
@@ -293,11 +294,11 @@ contract SuppliersTest is MarketTest {
         vm.expectRevert(unauthorized);
         tokens.upgradeToAndCall(address(stakes), "");
         vm.expectRevert(unauthorized);
-        tokens.list(address(escrow), "X", 1);
+        _list(address(escrow), "X", SPON_SCHEDULE);
         vm.expectRevert(unauthorized);
-        tokens.setEnabled(PLAIN_TOKEN, false);
+        tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Delisted);
         vm.expectRevert(unauthorized);
-        tokens.setFeeSchedule(PLAIN_TOKEN, 1);
+        tokens.setFeeSchedule(PLAIN_TOKEN, SPON_SCHEDULE);
         vm.stopPrank();
     }
 
@@ -323,7 +324,7 @@ contract SuppliersTest is MarketTest {
         _constructionRefused(bad);
         good.matchWindow = 8191 - RESPONSE_WINDOW;
         address next = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
-        Escrow pair = new Escrow(address(manager), next, foundation);
+        Escrow pair = new Escrow(address(manager), next, foundation, address(0));
         assertEq(new OrderBook(address(manager), pair, good).parameters().matchWindow, good.matchWindow, "longest");
         bad = _parameters();
         bad.bidWindow = MAXIMUM_BID_WINDOW + 1;
@@ -342,14 +343,14 @@ contract SuppliersTest is MarketTest {
         _constructionRefused(bad);
 
         vm.expectRevert(abi.encodeWithSelector(IEscrow.InvalidRecipient.selector, address(0)));
-        new Escrow(address(manager), address(book), address(0));
+        new Escrow(address(manager), address(book), address(0), address(0));
     }
 
     // ------------------------------------------------------------------ private
 
     function _constructionRefused(IOrderBook.Parameters memory bad) private {
         address next = vm.computeCreateAddress(address(this), vm.getNonce(address(this)) + 1);
-        Escrow pair = new Escrow(address(manager), next, foundation);
+        Escrow pair = new Escrow(address(manager), next, foundation, address(0));
         vm.expectRevert(_invalidParameters(bad));
         new OrderBook(address(manager), pair, bad);
     }

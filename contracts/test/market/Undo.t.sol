@@ -2,7 +2,9 @@
 pragma solidity ^0.8.30;
 
 import {IEscrow} from "../../src/market/IEscrow.sol";
+import {ILeases} from "../../src/market/ILeases.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
+import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
 import {LeaseResources, Order, OrderState, OrderTerms} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
 
@@ -26,7 +28,7 @@ contract UndoTest is MarketTest {
         uint256 start = block.timestamp;
         vm.warp(start + CHALLENGE_WINDOW - 1);
         vm.expectEmit(address(book));
-        emit IOrderBook.LeaseClosed(orderId, OrderState.ClosedUndone, 0);
+        emit ILeases.LeaseClosed(orderId, OrderState.ClosedUndone, 0);
         _undo(orderId);
         _assertUndone(orderId);
         Order memory order = book.order(orderId);
@@ -42,7 +44,7 @@ contract UndoTest is MarketTest {
             uint64 orderId = _lease(_owner, _provider, RATE);
             vm.warp(block.timestamp + 123);
             vm.prank(reasons[index] == OrderState.ClosedByUser ? user : _owner);
-            book.closeLease(orderId, reasons[index], _leaseResources(_terms()));
+            leases.closeLease(orderId, reasons[index], _leaseResources(_terms()));
             // 123 seconds wait for the end of the hold, rounded down, with 2 % for the user's fee.
             uint256 gross = uint256(RATE) * 123 / 36_000;
             uint256 held = gross + gross * 200 / 10_000;
@@ -58,10 +60,10 @@ contract UndoTest is MarketTest {
         OrderTerms memory terms = _terms();
         terms.duration = 60;
         uint64 orderId = _lease(_owner, _provider, RATE, terms);
-        vm.warp(block.timestamp + 60);
-        book.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(terms));
+        vm.warp(block.timestamp + 63);
+        leases.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(terms));
         vm.prank(disputes);
-        book.undoLease(orderId, _leaseResources(terms));
+        leases.undoLease(orderId, _leaseResources(terms));
         _assertUndone(orderId);
     }
 
@@ -69,7 +71,7 @@ contract UndoTest is MarketTest {
     function test_undoLease_closedReleasesNoCapacityTwice() public {
         uint64 closed = _lease(_owner, _provider, RATE);
         vm.prank(user);
-        book.closeLease(closed, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(closed, OrderState.ClosedByUser, _leaseResources(_terms()));
         uint64 live = _lease(_owner, _provider, RATE);
         (uint256 capacity,,) = book.capacityOf(_provider);
         _undo(closed);
@@ -87,10 +89,10 @@ contract UndoTest is MarketTest {
         vm.warp(block.timestamp + 100);
         _undo(wrong);
         assertState(right, OrderState.Leased);
-        uint256 lock = escrow.lockFor(80e18, 3_600, 2) - MATCH_FEE;
+        uint256 lock = escrow.lockFor(80e18, 3_600, PLAIN_SCHEDULE) - MATCH_FEE;
         assertBalances(account, PLAIN_TOKEN, UNLOCKED - lock - 2 * MATCH_FEE, lock);
         vm.warp(block.timestamp + 1_000);
-        assertGt(book.claimable(right), 0, "the other one pays");
+        assertGt(_claimable(right), 0, "the other one pays");
     }
 
     /// @dev The match fee went to whoever responded: nothing credited is taken back.
@@ -103,8 +105,8 @@ contract UndoTest is MarketTest {
     /// @dev E12: in a delisted token too, and with a schedule that is not the token's any more.
     function test_undoLease_inADelistedToken() public {
         uint64 orderId = _lease(_owner, _provider, RATE);
-        tokens.setFeeSchedule(PLAIN_TOKEN, 1);
-        tokens.setEnabled(PLAIN_TOKEN, false);
+        tokens.setFeeSchedule(PLAIN_TOKEN, SPON_SCHEDULE);
+        tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Delisted);
         _undo(orderId);
         _assertUndone(orderId);
     }
@@ -114,10 +116,10 @@ contract UndoTest is MarketTest {
         uint256 holdEnd = block.timestamp + CHALLENGE_WINDOW;
         uint64 closed = _lease(_owner, _provider, RATE);
         vm.prank(user);
-        book.closeLease(closed, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(closed, OrderState.ClosedByUser, _leaseResources(_terms()));
         vm.warp(holdEnd);
-        _refused(live, abi.encodeWithSelector(IOrderBook.PayoutHoldOver.selector, live, holdEnd, holdEnd));
-        _refused(closed, abi.encodeWithSelector(IOrderBook.PayoutHoldOver.selector, closed, holdEnd, holdEnd));
+        _refused(live, abi.encodeWithSelector(ILeases.PayoutHoldOver.selector, live, holdEnd, holdEnd));
+        _refused(closed, abi.encodeWithSelector(ILeases.PayoutHoldOver.selector, closed, holdEnd, holdEnd));
         book.settle(_ids(live));
         assertEq(book.order(live).settledFor, CHALLENGE_WINDOW, "paid from now on");
     }
@@ -127,9 +129,9 @@ contract UndoTest is MarketTest {
         LeaseResources memory resources = _leaseResources(_terms());
         address[4] memory strangers = [address(this), user, _owner, taskManager];
         for (uint256 index = 0; index < strangers.length; ++index) {
-            _expectBookError(abi.encodeWithSelector(IOrderBook.NotDisputes.selector, strangers[index]));
+            _expectBookError(abi.encodeWithSelector(ILeases.NotDisputes.selector, strangers[index]));
             vm.prank(strangers[index]);
-            book.undoLease(orderId, resources);
+            leases.undoLease(orderId, resources);
         }
         vm.expectRevert(abi.encodeWithSelector(IEscrow.NotOrderBook.selector, disputes));
         vm.prank(disputes);
@@ -138,10 +140,10 @@ contract UndoTest is MarketTest {
         resources.resources += 1;
         bytes32 given = keccak256(abi.encodePacked(resources.resources, resources.restHash));
         _expectBookError(
-            abi.encodeWithSelector(IOrderBook.WrongResources.selector, orderId, given, book.termsHash(orderId))
+            abi.encodeWithSelector(ILeases.WrongResources.selector, orderId, given, book.termsHash(orderId))
         );
         vm.prank(disputes);
-        book.undoLease(orderId, resources);
+        leases.undoLease(orderId, resources);
 
         _undo(orderId);
         _refused(orderId, abi.encodeWithSelector(IOrderBook.WrongState.selector, orderId, OrderState.ClosedUndone));
@@ -172,11 +174,11 @@ contract UndoTest is MarketTest {
         if (closeAfter <= undoAfter) {
             vm.warp(start + closeAfter);
             vm.prank(user);
-            book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
+            leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
         }
         vm.warp(start + undoAfter);
         vm.prank(disputes);
-        book.undoLease(orderId, _leaseResources(terms));
+        leases.undoLease(orderId, _leaseResources(terms));
         _assertUndone(orderId);
     }
 
@@ -184,7 +186,7 @@ contract UndoTest is MarketTest {
 
     function _undo(uint64 orderId) private {
         vm.prank(disputes);
-        book.undoLease(orderId, _leaseResources(_terms()));
+        leases.undoLease(orderId, _leaseResources(_terms()));
     }
 
     /// @dev Now and for ever after.
@@ -198,14 +200,14 @@ contract UndoTest is MarketTest {
         assertFalse(book.hasLease(_provider), "no lease");
 
         vm.warp(block.timestamp + 100_000);
-        assertEq(book.claimable(orderId), 0, "claimable");
+        assertEq(_claimable(orderId), 0, "claimable");
         book.settle(_ids(orderId));
         _expectBookError(abi.encodeWithSelector(IOrderBook.NothingDue.selector, orderId));
         vm.prank(_owner);
         book.settleAndWithdraw(_ids(orderId), _owner);
         _expectBookError(abi.encodeWithSelector(IOrderBook.WrongState.selector, orderId, OrderState.ClosedUndone));
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(_terms()));
         assertEq(escrow.creditOf(_owner, PLAIN_TOKEN), 0, "supplier");
         assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), 0, "foundation");
     }
@@ -214,7 +216,7 @@ contract UndoTest is MarketTest {
         LeaseResources memory resources = _leaseResources(_terms());
         _expectBookError(reason);
         vm.prank(disputes);
-        book.undoLease(orderId, resources);
+        leases.undoLease(orderId, resources);
     }
 
     function _expectBookError(bytes memory reason) private {

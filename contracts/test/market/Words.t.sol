@@ -129,19 +129,20 @@ contract WordsTest is Test {
         uint256 rate = bound(seed & OrderWord.MAXIMUM_RATE, 1, OrderWord.MAXIMUM_RATE);
         uint256 duration = bound((seed >> 84) & OrderWord.MAXIMUM_DURATION, 1, OrderWord.MAXIMUM_DURATION);
         uint256 closeBlock = uint32(seed >> 113);
-        uint256 schedule = (seed >> 145) & 511;
+        // Orders freeze the even one of a pair.
+        uint256 schedule = (seed >> 145) & 510;
         uint256 word = OrderWord.open(rate, duration, closeBlock, schedule);
         _assertOrder(
             word,
             Order(
-                uint96(rate), 0, uint32(duration), 0, uint32(closeBlock), 0, uint16(schedule), false, 0, OrderState.Open
+                uint96(rate), 0, uint32(duration), 0, uint32(closeBlock), 0, uint16(schedule), false, false, 0, OrderState.Open
             )
         );
 
         word = OrderWord.requeue(word, uint32(leaseSeed));
         uint256 taken = bound(leaseSeed >> 32, 1, rate);
         uint256 gpuEntry = leaseSeed & 3;
-        word = OrderWord.leased(word, taken, uint32(leaseSeed >> 64), uint32(leaseSeed >> 96), gpuEntry);
+        word = OrderWord.leased(word, taken, uint32(leaseSeed >> 64), uint32(leaseSeed >> 96), gpuEntry, leaseSeed >> 255);
         uint256 settled = bound(leaseSeed >> 128, 0, duration);
         word = OrderWord.withSettledFor(word, settled);
         Order memory expected = Order(
@@ -151,11 +152,19 @@ contract WordsTest is Test {
             uint32(leaseSeed >> 64),
             uint32(leaseSeed),
             uint32(leaseSeed >> 96),
-            uint16(schedule),
+            uint16(schedule | (leaseSeed >> 255)),
             true,
+            false,
             uint8(gpuEntry),
             OrderState.Leased
         );
+        _assertOrder(word, expected);
+
+        word = OrderWord.withNoted(word, true);
+        expected.noted = true;
+        _assertOrder(word, expected);
+        word = OrderWord.withNoted(word, false);
+        expected.noted = false;
         _assertOrder(word, expected);
 
         word = OrderWord.withDuration(OrderWord.withState(word, OrderState.ClosedUpdated), settled);
@@ -183,25 +192,34 @@ contract WordsTest is Test {
         }
     }
 
-    function testFuzz_feeSchedule_roundTrips(uint16 commission, uint16 userFee, uint16 providerFee, uint96 matchFee)
-        public
-        pure
-    {
+    function testFuzz_feeSchedule_roundTrips(
+        uint16 commission,
+        uint16 userFee,
+        uint16 providerFee,
+        uint16 gatewayShare,
+        uint96 matchFee
+    ) public pure {
+        // Any match fee, and often one that fits.
+        if (commission % 4 != 0) matchFee = uint96(matchFee % 1e6 * 10 ** (userFee % 23));
         FeeSchedule memory schedule = FeeSchedule(
             uint16(bound(commission, 0, 2_500)),
             uint16(bound(userFee, 0, 2_500)),
             uint16(bound(providerFee, 0, 2_500)),
+            uint16(bound(gatewayShare, 0, 5_000)),
             matchFee
         );
-        (uint256 packed, bool exact) = Fees.pack(schedule);
+        (uint256 packed, bool exact) = Fees.pack(schedule, commission / 27);
         uint256 significand = matchFee;
-        while (significand != 0 && significand & 1 == 0) {
-            significand >>= 1;
+        while (significand >= 1 << 20 && significand % 10 == 0) {
+            significand /= 10;
         }
-        assertEq(exact, significand < 1 << 44, "exact");
+        assertEq(exact, significand < 1 << 20, "exact");
         if (!exact) return;
         assertLt(packed, 1 << Fees.PACKED_BITS, "packed width");
         assertEq(keccak256(abi.encode(Fees.unpack(packed))), keccak256(abi.encode(schedule)), "schedule");
+        schedule.commission = commission / 27;
+        bytes32 rebated = keccak256(abi.encode(Fees.unpack(Fees.ofClass(packed, 3))));
+        assertEq(rebated, keccak256(abi.encode(schedule)), "rebated twin");
     }
 
     /// @dev E5: what is paid along any path is what one settlement pays. E6: rounding favours the user. E7: never above
@@ -218,7 +236,7 @@ contract WordsTest is Test {
         uint256 userFee = bound((ratios >> 16) & 0xffff, 0, 2_500 - commission);
         uint256 providerFee = bound((ratios >> 32) & 0xffff, 0, 2_500 - commission - userFee);
         (uint256 packed,) =
-            Fees.pack(FeeSchedule(uint16(commission), uint16(userFee), uint16(providerFee), uint96(1 << 60)));
+            Fees.pack(FeeSchedule(uint16(commission), uint16(userFee), uint16(providerFee), 0, 1e18), 0);
 
         uint256 paid = 0;
         uint256 settled = 0;
@@ -233,7 +251,7 @@ contract WordsTest is Test {
         assertLe(paid * 10_000, gross * (10_000 - commission - providerFee) + 20_000, "net is what is left");
         uint256 lock = Fees.leaseLock(rate, duration, packed);
         assertLe(gross + Fees.userFee(gross, packed), lock, "lock covers stream and user fee");
-        assertEq(Fees.orderLock(rate, duration, packed), lock + (1 << 60), "lock of an order");
+        assertEq(Fees.orderLock(rate, duration, packed), lock + 1e18, "lock of an order");
         // The lock is the exact worst case rounded up, by less than three units.
         uint256 exact = rate * duration * (10_000 + userFee);
         assertGe(lock * 36_000 * 10_000, exact, "lock rounds up");
@@ -241,7 +259,7 @@ contract WordsTest is Test {
     }
 
     function test_fees_smallestLease() public pure {
-        (uint256 packed,) = Fees.pack(FeeSchedule(2_000, 200, 200, 7));
+        (uint256 packed,) = Fees.pack(FeeSchedule(2_000, 200, 200, 0, 7), 0);
         // One unit per ten hours, for a second: the stream and the fee each round up to a unit.
         assertEq(Fees.leaseLock(1, 1, packed), 2, "lock of a lease");
         assertEq(Fees.orderLock(1, 1, packed), 9, "lock of an order");
