@@ -168,14 +168,12 @@ contract Escrow is SpendingRights, Deposits, EscrowGovernance {
     }
 
     /// @inheritdoc IEscrow
-    function closeLease(
-        uint64 orderId,
-        uint256 orderWord,
-        uint256 billed,
-        bool held,
-        address payee,
-        address gateway
-    ) external override onlyOrderBook returns (uint256 amount, uint256 gatewayAmount) {
+    function closeLease(uint64 orderId, uint256 orderWord, uint256 billed, bool held, address payee, address gateway)
+        external
+        override
+        onlyOrderBook
+        returns (uint256 amount, uint256 gatewayAmount)
+    {
         uint8 token = OrderId.token(orderId);
         uint256 packed = _scheduleOf(_tokens[token], orderWord.feeSchedule());
         uint256 gross = Fees.gross(orderWord.rate(), billed);

@@ -56,11 +56,7 @@ abstract contract EscrowState is IEscrow, ERC721, AccessManaged, ReentrancyGuard
     }
 
     /// @dev Every transfer of the account ends its epoch; opening it does not.
-    function _update(address to, uint256 account, address authorised)
-        internal
-        override
-        returns (address from)
-    {
+    function _update(address to, uint256 account, address authorised) internal override returns (address from) {
         from = super._update(to, account, authorised);
         if (from != address(0)) ++_epochs[account];
     }

@@ -5,7 +5,6 @@ import {
     AccessManagedUpgradeable
 } from "@openzeppelin/contracts-upgradeable/access/manager/AccessManagedUpgradeable.sol";
 import {UUPSUpgradeable} from "@openzeppelin/contracts/proxy/utils/UUPSUpgradeable.sol";
-import {IERC20Metadata} from "@openzeppelin/contracts/token/ERC20/extensions/IERC20Metadata.sol";
 import {Math} from "@openzeppelin/contracts/utils/math/Math.sol";
 
 import {Brackets} from "../market/Brackets.sol";
@@ -17,8 +16,6 @@ import {PriceReading} from "./PriceReading.sol";
 contract PaymentTokens is IPaymentTokens, AccessManagedUpgradeable, UUPSUpgradeable {
     /// @dev Score cards number tokens with 32 bits.
     uint8 private constant MAXIMUM_TOKENS = 32;
-    /// @dev Rates keep their precision up to here (whitepaper tokens have 6 to 18).
-    uint8 private constant MAXIMUM_DECIMALS = 18;
     uint8 private constant UNKNOWN_BRACKET = 255;
     uint256 private constant DOLLAR = 10 ** PriceReading.PRICE_DECIMALS;
 
@@ -78,7 +75,8 @@ contract PaymentTokens is IPaymentTokens, AccessManagedUpgradeable, UUPSUpgradea
         uint16 listed = $.listed[tokenAddress];
         if (listed != 0) revert TokenListedAlready(tokenAddress, uint8(listed - 1));
         require(_isSymbol(symbol), InvalidSymbol(symbol));
-        uint8 decimals = _decimalsOf(tokenAddress);
+        (uint8 decimals, bool usable) = PriceReading.decimalsOf(tokenAddress);
+        require(usable, UnsuitableToken(tokenAddress));
 
         // Effect
         id = $.count++;
@@ -146,8 +144,7 @@ contract PaymentTokens is IPaymentTokens, AccessManagedUpgradeable, UUPSUpgradea
         if (reading.problem != PriceReading.Problem.None) return (UNKNOWN_BRACKET, cap);
         // Accounts hold 112 bits; more than this is the highest bracket at any price.
         if (held > type(uint128).max) held = type(uint128).max;
-        uint256 steps =
-            Math.mulDiv(held, reading.price, 10 ** listed.decimals * Brackets.FIRST_DOLLARS * DOLLAR);
+        uint256 steps = Math.mulDiv(held, reading.price, 10 ** listed.decimals * Brackets.FIRST_DOLLARS * DOLLAR);
         if (steps == 0) return (0, cap);
         return (uint8(Math.min(Math.log2(steps) + 1, Brackets.HIGHEST)), cap);
     }
@@ -217,16 +214,6 @@ contract PaymentTokens is IPaymentTokens, AccessManagedUpgradeable, UUPSUpgradea
         if (reading.problem == PriceReading.Problem.OutOfBounds) {
             revert PriceOutOfBounds(feed.feed, reading.answer, feed.minimumPrice, feed.maximumPrice);
         }
-    }
-
-    function _decimalsOf(address tokenAddress) private view returns (uint8 decimals) {
-        require(tokenAddress.code.length != 0, UnsuitableToken(tokenAddress));
-        try IERC20Metadata(tokenAddress).decimals() returns (uint8 answer) {
-            decimals = answer;
-        } catch {
-            revert UnsuitableToken(tokenAddress);
-        }
-        require(decimals <= MAXIMUM_DECIMALS, UnsuitableToken(tokenAddress));
     }
 
     function _isSymbol(string calldata symbol) private pure returns (bool) {

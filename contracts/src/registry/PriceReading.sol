@@ -8,7 +8,8 @@ import {IPaymentTokens} from "./IPaymentTokens.sol";
 /// @notice A feed is asked with bounded gas and only the words of its answer are read, so that whatever it does, the caller goes on
 /// and knows what was wrong.
 library PriceReading {
-    /// @dev Prices are dollars with so many decimals.
+    /// @notice Prices are dollars with so many decimals. Feeds and tokens have no more: rates keep their precision up to here
+    /// (whitepaper tokens have 6 to 18).
     uint256 internal constant PRICE_DECIMALS = 18;
 
     /// @dev For each of the two questions: Chainlink's proxies take about 20 000.
@@ -50,9 +51,9 @@ library PriceReading {
         }
     }
 
-    /// @notice Decimals of a feed; `usable` is false if it does not say, or says more than 18.
-    function decimalsOf(address feed) internal view returns (uint8 decimals, bool usable) {
-        (bool answered, uint256[5] memory words) = _ask(feed, IAggregatorV3.decimals.selector, 0x20);
+    /// @notice Decimals of a feed or a token; `usable` is false if it does not say, or says more than 18.
+    function decimalsOf(address asked) internal view returns (uint8 decimals, bool usable) {
+        (bool answered, uint256[5] memory words) = _ask(asked, IAggregatorV3.decimals.selector, 0x20);
         if (!answered || words[0] > PRICE_DECIMALS) return (0, false);
         return (uint8(words[0]), true);
     }
@@ -70,14 +71,14 @@ library PriceReading {
     }
 
     /// @dev Asks a question without arguments. `size` bytes of the answer are copied, never more.
-    function _ask(address feed, bytes4 selector, uint256 size)
+    function _ask(address asked, bytes4 selector, uint256 size)
         private
         view
         returns (bool answered, uint256[5] memory words)
     {
         assembly ("memory-safe") {
             mstore(0x00, selector)
-            answered := staticcall(FEED_GAS, feed, 0x00, 0x04, words, size)
+            answered := staticcall(FEED_GAS, asked, 0x00, 0x04, words, size)
             answered := and(answered, iszero(lt(returndatasize(), size)))
         }
     }

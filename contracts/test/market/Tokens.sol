@@ -2,6 +2,7 @@
 pragma solidity ^0.8.30;
 
 import {ERC20} from "@openzeppelin/contracts/token/ERC20/ERC20.sol";
+import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Permit.sol";
 
 /// @notice A plain ERC-20 that anyone may mint.
 contract PlainToken is ERC20 {
@@ -50,6 +51,111 @@ contract FalseToken is PlainToken {
     }
 }
 
+/// @notice Answers false instead of paying out, once it is told to.
+contract RefusingToken is PlainToken {
+    bool public refuses;
+
+    constructor() PlainToken(18) {}
+
+    function setRefuses(bool refuses_) external {
+        refuses = refuses_;
+    }
+
+    function transfer(address to, uint256 amount) public override returns (bool) {
+        return refuses ? false : super.transfer(to, amount);
+    }
+}
+
+/// @notice Everybody's balance is a share of a total that somebody moves up and down.
+contract RebasingToken {
+    uint8 public constant decimals = 18;
+    uint256 private constant ONE = 1e18;
+
+    uint256 public index = ONE;
+    mapping(address holder => uint256) private _shares;
+
+    /// @dev Parts of a whole: 2e18 doubles what everybody has.
+    function rebase(uint256 newIndex) external {
+        index = newIndex;
+    }
+
+    function mint(address to, uint256 amount) external {
+        _shares[to] += amount * ONE / index;
+    }
+
+    function balanceOf(address holder) public view returns (uint256) {
+        return _shares[holder] * index / ONE;
+    }
+
+    function transfer(address to, uint256 amount) external returns (bool) {
+        return _move(msg.sender, to, amount);
+    }
+
+    function transferFrom(address from, address to, uint256 amount) external virtual returns (bool) {
+        return _move(from, to, amount);
+    }
+
+    function _move(address from, address to, uint256 amount) internal returns (bool) {
+        uint256 shares = amount * ONE / index;
+        _shares[from] -= shares;
+        _shares[to] += shares;
+        return true;
+    }
+}
+
+/// @notice Grows in the middle of a transfer.
+contract GrowingToken is RebasingToken {
+    function transferFrom(address from, address to, uint256 amount) external override returns (bool) {
+        _move(from, to, amount);
+        index = index * 2;
+        return true;
+    }
+}
+
+/// @notice Nothing moves while it is paused.
+contract PausableToken is PlainToken {
+    error TokenPaused();
+
+    bool public paused;
+
+    constructor() PlainToken(18) {}
+
+    function setPaused(bool paused_) external {
+        paused = paused_;
+    }
+
+    function _update(address from, address to, uint256 value) internal override {
+        if (paused) revert TokenPaused();
+        super._update(from, to, value);
+    }
+}
+
+/// @notice Says what it is told about its decimals.
+contract OddDecimals {
+    bytes private _answer;
+    bool private _reverts;
+    bool private _burns;
+
+    constructor(bytes memory answer, bool reverts_, bool burns_) {
+        (_answer, _reverts, _burns) = (answer, reverts_, burns_);
+    }
+
+    fallback(bytes calldata) external returns (bytes memory) {
+        require(!_reverts);
+        while (_burns) {}
+        return _answer;
+    }
+}
+
+/// @notice With ERC-2612 permits.
+contract PermitToken is ERC20Permit {
+    constructor() ERC20("Permit", "PERMIT") ERC20Permit("Permit") {}
+
+    function mint(address to, uint256 amount) external {
+        _mint(to, amount);
+    }
+}
+
 /// @notice Answers nothing at all, as old stablecoins do.
 contract SilentToken {
     uint8 public constant decimals = 6;
@@ -89,25 +195,45 @@ contract BlocklistToken is PlainToken {
     }
 }
 
-/// @notice Calls its holder's chosen target in the middle of a transfer, before the balances move.
+/// @notice As ERC-777 tokens do, and worse: calls whatever it was told to before a transfer, after one, and in a permit.
 contract CallbackToken is PlainToken {
+    enum Moment {
+        Never,
+        BeforeTransfer,
+        AfterTransfer,
+        Permit
+    }
+
     address private _target;
     bytes private _call;
+    Moment private _moment;
     bool public called;
+    bool public succeeded;
     bytes public result;
 
     constructor() PlainToken(18) {}
 
-    function arm(address target, bytes calldata data) external {
-        (_target, _call, called) = (target, data, false);
+    /// @dev Once.
+    function arm(Moment moment, address target, bytes calldata data) external {
+        (_moment, _target, _call, called, succeeded) = (moment, target, data, false, false);
+        delete result;
+    }
+
+    function permit(address owner, address spender, uint256 value, uint256, uint8, bytes32, bytes32) external {
+        _approve(owner, spender, value);
+        _callBack(Moment.Permit);
     }
 
     function _update(address from, address to, uint256 value) internal override {
-        if (_target != address(0) && from != address(0)) {
-            address target = _target;
-            _target = address(0);
-            (called, result) = target.call(_call);
-        }
+        if (from == address(0)) return super._update(from, to, value);
+        _callBack(Moment.BeforeTransfer);
         super._update(from, to, value);
+        _callBack(Moment.AfterTransfer);
+    }
+
+    function _callBack(Moment moment) private {
+        if (moment != _moment) return;
+        (_moment, called) = (Moment.Never, true);
+        (succeeded, result) = _target.call(_call);
     }
 }
