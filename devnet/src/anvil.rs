@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, Bytes, U256};
 use alloy::providers::{DynProvider, Provider as _, ProviderBuilder};
 use eyre::{WrapErr as _, bail, ensure};
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 use crate::children::{Launch, Process, Spawner, tail};
 
 const START_DEADLINE: Duration = Duration::from_secs(20);
+/// How often a clock is set that a block keeps overtaking.
+const CLOCK_ATTEMPTS: usize = 10;
 
 /// EigenLayer's deployment as `script/setup` recorded it (`core.json`).
 #[derive(Debug, Deserialize)]
@@ -180,6 +183,21 @@ impl Anvil {
         self.call("evm_setIntervalMining", json!([0])).await?;
         self.call("evm_setAutomine", json!([true])).await?;
         Ok(())
+    }
+
+    /// Moves the chain's clock to a Unix time, if it is not there yet.
+    pub async fn reach(&self, time: u64) -> eyre::Result<()> {
+        for _ in 0..CLOCK_ATTEMPTS {
+            let newest = self.provider.get_block_by_number(BlockNumberOrTag::Latest).await?;
+            if newest.is_some_and(|block| block.header.timestamp >= time) {
+                return Ok(());
+            }
+            // Refused if a block of a later time came meanwhile, which is as good.
+            if self.call("evm_setNextBlockTimestamp", json!([time])).await.is_ok() {
+                self.call("evm_mine", json!([])).await?;
+            }
+        }
+        bail!("the chain's clock did not come to {time} in {CLOCK_ATTEMPTS} attempts")
     }
 
     /// Gives an address ether.

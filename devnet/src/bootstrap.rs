@@ -5,12 +5,11 @@ use std::process::Stdio;
 
 use alloy::primitives::{Address, Bytes, U256, address, b256};
 use alloy::signers::local::PrivateKeySigner;
-use alloy::sol;
 use alloy::sol_types::SolCall;
 use bindings::standard::IERC20;
 use bindings::{IBlsQuorumVerifier, IProviderRegistry};
 use chain::network::Network;
-use deploy::Artifacts;
+use deploy::{Artifacts, Governance};
 use eyre::{OptionExt as _, WrapErr as _, ensure};
 use futures::future::try_join_all;
 use gateway::Identity;
@@ -21,22 +20,17 @@ use crate::anvil::{Anvil, Recording};
 use crate::network::{Devnet, Options};
 use crate::plan::{self, Plan};
 
-/// Anvil's first development account deployed EigenLayer's core in the recording, and governs the devnet.
-pub const GOVERNOR: Address = address!("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
+/// Anvil's first development account deployed EigenLayer's core in the recording. It deploys our contracts and holds the devnet's
+/// tokens; it governs nothing.
+pub const DEPLOYER: Address = address!("0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266");
 
 /// More than a refresh of a devnet's operators takes.
 const REFRESH_GAS: u64 = 5_000_000;
 /// Ether for gas, per account.
 const GAS_MONEY: u64 = 1_000;
 
-sol! {
-    interface IAccessManager {
-        function execute(address target, bytes data) external payable returns (uint32);
-    }
-}
-
-/// The governor's well-known key.
-pub fn governor() -> PrivateKeySigner {
+/// The deployer's well-known key.
+pub fn deployer() -> PrivateKeySigner {
     let key = b256!("0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
     PrivateKeySigner::from_bytes(&key).expect("anvil's first development key")
 }
@@ -45,13 +39,16 @@ pub fn governor() -> PrivateKeySigner {
 pub async fn deploy(anvil: &Anvil, recording: &Recording, options: &Options) -> eyre::Result<Network> {
     let mut network = ::deploy::deploy(
         anvil.provider.clone(),
-        governor(),
+        deployer(),
         artifacts(options),
         &recording.addresses,
         &options.plan.parameters(),
     )
     .await?;
     network.rpc = vec![anvil.url.clone()];
+    for holder in plan::ROLE_HOLDERS {
+        anvil.set_balance(plan::address(holder), GAS_MONEY).await?;
+    }
     Ok(network)
 }
 
@@ -59,6 +56,7 @@ fn artifacts(options: &Options) -> Artifacts {
     Artifacts {
         contracts: options.repository.join("contracts/out"),
         eigenlayer: options.repository.join(".local/eigenlayer/bytecode"),
+        permit2: options.repository.join(".local/permit2/Permit2.json"),
     }
 }
 
@@ -75,7 +73,7 @@ pub async fn refresh_stakes(anvil: &Anvil, network: &Network, plan: &Plan) -> ey
         // Estimated now, the gas is too little when an operator's allocation takes effect in the refresh's own block.
         send_with_gas(
             anvil,
-            GOVERNOR,
+            DEPLOYER,
             network.contracts.quorum_verifier,
             refresh.abi_encode(),
             REFRESH_GAS,
@@ -86,8 +84,8 @@ pub async fn refresh_stakes(anvil: &Anvil, network: &Network, plan: &Plan) -> ey
     Ok(())
 }
 
-/// Deploys the contract of a single matchmaker, with its bond; governance has yet to name it. Transactions must be mined as
-/// they come.
+/// Deploys the contract of a single matchmaker, with its bond, and makes governance's decisions about it; it has yet to name it.
+/// Transactions must be mined as they come.
 pub async fn deploy_matchmaker(
     anvil: &Anvil,
     network: &Network,
@@ -97,13 +95,18 @@ pub async fn deploy_matchmaker(
     let parameters = options.plan.parameters();
     let deployed = ::deploy::deploy_matchmaker(
         anvil.provider.clone(),
-        governor(),
+        deployer(),
         artifacts(options),
         network,
         plan::address(name),
         &parameters,
     );
-    Ok(deployed.await?)
+    let contract = deployed.await?;
+    let decisions = ::deploy::matchmaker_decisions(network, contract, &parameters)?;
+    decide(anvil, network, decisions)
+        .await
+        .wrap_err("deciding about the matchmaker")?;
+    Ok(contract)
 }
 
 /// Ether for everybody, stake for operators and providers, payment tokens for users.
@@ -148,12 +151,12 @@ pub async fn fund(anvil: &Anvil, network: &Network, plan: &Plan) -> eyre::Result
 
 async fn give(anvil: &Anvil, token: Address, to: Address, whole: u64, decimals: u8) -> eyre::Result<()> {
     let amount = U256::from(whole) * U256::from(10).pow(U256::from(decimals));
-    as_governor(anvil, token, IERC20::transferCall { to, value: amount }.abi_encode()).await
+    as_deployer(anvil, token, IERC20::transferCall { to, value: amount }.abi_encode()).await
 }
 
-/// Sends from the governor's account, which anvil has unlocked.
-pub async fn as_governor(anvil: &Anvil, to: Address, input: Vec<u8>) -> eyre::Result<()> {
-    send_as(anvil, GOVERNOR, to, input).await
+/// Sends from the deployer's account, which anvil has unlocked.
+pub async fn as_deployer(anvil: &Anvil, to: Address, input: Vec<u8>) -> eyre::Result<()> {
+    send_as(anvil, DEPLOYER, to, input).await
 }
 
 /// Sends from an account that anvil has unlocked, and waits for the receipt.
@@ -179,13 +182,20 @@ async fn sent(anvil: &Anvil, transaction: Value, from: Address, to: Address) -> 
     Ok(())
 }
 
-/// Calls a restricted function as governance.
+/// Calls a restricted function as whoever holds its role: at once, or after its delay, which passes at once here.
 pub async fn govern(anvil: &Anvil, network: &Network, target: Address, call: &impl SolCall) -> eyre::Result<()> {
-    let execute = IAccessManager::executeCall {
-        target,
-        data: call.abi_encode().into(),
-    };
-    as_governor(anvil, network.contracts.access_manager, execute.abi_encode()).await
+    decide(anvil, network, vec![(target, call.abi_encode())]).await
+}
+
+/// Many calls at once, see [`govern`].
+async fn decide(anvil: &Anvil, network: &Network, calls: Vec<::deploy::Call>) -> eyre::Result<()> {
+    let keys = plan::ROLE_HOLDERS.map(plan::key).to_vec();
+    let governance = Governance::new(anvil.provider.clone(), network, keys);
+    if let Some(announced) = governance.begin(calls).await? {
+        anvil.reach(announced.due).await?;
+        governance.finish(announced).await?;
+    }
+    Ok(())
 }
 
 /// A certificate for a provider's gateway, kept when it is there already.
@@ -194,7 +204,7 @@ pub fn provider_identity(folder: &Path) -> eyre::Result<()> {
     Ok(())
 }
 
-/// Every provider registers with the shipped command line, then governance verifies its tier.
+/// Every provider registers with the shipped command line, then the verifier gives it its tier.
 pub async fn register_providers(devnet: &Devnet) -> eyre::Result<()> {
     let plan = &devnet.options.plan;
     try_join_all(plan.providers.iter().map(|provider| register(devnet, provider))).await?;

@@ -8,7 +8,7 @@ use alloy::primitives::{Address, B256, U256};
 use alloy::providers::Provider as _;
 use alloy::rpc::types::{Filter, Log};
 use alloy::sol_types::SolEvent;
-use bindings::{IEscrow, IMatchingTaskManager, IOrderBook, OrderState};
+use bindings::{IEscrow, ILeases, IMatchingTaskManager, IOrderBook, OrderState};
 use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
 use serde::Serialize;
 use serde_json::Value;
@@ -232,7 +232,7 @@ impl<'a> Demo<'a> {
 
         self.spheron.json(&["lease", "close", &order.to_string()]).await?;
         let closed = self
-            .event::<IOrderBook::LeaseClosed>(contracts.order_book, from, of_order, "the lease to be closed", None)
+            .event::<ILeases::LeaseClosed>(contracts.order_book, from, of_order, "the lease to be closed", None)
             .await?;
         ensure!(
             closed.1.reason == OrderState::ClosedByUser,

@@ -358,7 +358,11 @@ impl Devnet {
             network: &self.network,
             devnet: &self.id,
             directory: &self.options.directory,
-            accounts: self.agents.keys().map(|name| account(name)).chain(self.options.plan.users.iter().map(|user| account(&user.name))).collect(),
+            accounts: self.agents.keys().map(String::as_str)
+                .chain(self.options.plan.users.iter().map(|user| user.name.as_str()))
+                .chain(plan::ROLE_HOLDERS)
+                .map(account)
+                .collect(),
             agents: self
                 .agents
                 .values()

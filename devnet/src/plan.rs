@@ -9,6 +9,9 @@ use deploy::Parameters;
 use eyre::{WrapErr as _, ensure};
 use serde::Deserialize;
 
+/// Names of the accounts that hold the roles of `contracts/deploy/parameters/devnet.toml`.
+pub const ROLE_HOLDERS: [&str; 4] = ["governor", "token-lister", "verifier", "guardian"];
+
 /// What a devnet consists of.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -139,6 +142,10 @@ impl Plan {
                 "{name:?} is no name: letters, digits and dashes"
             );
             ensure!(
+                !ROLE_HOLDERS.contains(&name),
+                "the name {name} is a role's holder: keys derive from names"
+            );
+            ensure!(
                 names.insert(name),
                 "the name {name} is given twice: keys derive from names"
             );
@@ -191,8 +198,29 @@ mod tests {
         assert!(Plan::parse("quorums = 3\n[chain]\nblock_time = 1\nport = 0\n").is_err());
     }
 
+    /// The parameter file names addresses.
+    #[test]
+    fn the_roles_are_held_by_development_accounts() {
+        let governance = Parameters::devnet().governance;
+        let held = [
+            governance.governor,
+            governance.token_lister,
+            governance.verifier,
+            governance.guardian,
+        ];
+        assert_eq!(held, ROLE_HOLDERS.map(address));
+    }
+
     #[test]
     fn names_that_would_share_a_key_are_refused() {
+        let reserved = "[chain]\nblock_time = 1\nport = 0\n[[aggregators]]\nname = \"guardian\"\n";
+        assert!(
+            Plan::parse(reserved)
+                .expect_err("reserved")
+                .to_string()
+                .contains("role's holder")
+        );
+
         let twice = "[chain]\nblock_time = 1\nport = 0\n[[aggregators]]\nname = \"a\"\n[[aggregators]]\nname = \"a\"\n";
         assert!(
             Plan::parse(twice)

@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use crate::agents;
 use crate::anvil::Anvil;
-use crate::bootstrap::{GOVERNOR, send_as};
+use crate::bootstrap::{DEPLOYER, send_as};
 use crate::plan::{self, Plan};
 
 /// How long the chain may take to come to the next day.
@@ -126,7 +126,7 @@ impl<'a> Updater<'a> {
             .call()
             .await?;
         ensure!(
-            updater == GOVERNOR,
+            updater == DEPLOYER,
             "only {updater} may post roots here: this is no devnet of ours"
         );
         Ok(Self {
@@ -295,9 +295,9 @@ impl<'a> Updater<'a> {
         sent.map_err(|error| failure(&error, what.to_owned()))
     }
 
-    /// Sends from the governor's account, which anvil has unlocked. It is tried first: anvil mines what reverts.
+    /// Sends from the deployer's account, which anvil has unlocked. It is tried first: anvil mines what reverts.
     async fn send(&self, to: Address, call: &impl SolCall) -> Result<(), TransportError> {
-        let transaction = json!({"from": GOVERNOR, "to": to, "input": Bytes::from(call.abi_encode())});
+        let transaction = json!({"from": DEPLOYER, "to": to, "input": Bytes::from(call.abi_encode())});
         let _returned: Bytes = self
             .provider
             .raw_request("eth_call".into(), json!([transaction, "pending"]))

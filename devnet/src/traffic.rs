@@ -64,7 +64,7 @@ impl<'a> Traffic<'a> {
             to: owner,
             value: stake,
         };
-        bootstrap::as_governor(self.anvil, contracts.spon, given.abi_encode()).await?;
+        bootstrap::as_deployer(self.anvil, contracts.spon, given.abi_encode()).await?;
         let register = IProviderRegistry::registerCall {
             name: name.to_owned(),
             gateway: "https://127.0.0.1:1".to_owned(),
@@ -116,7 +116,7 @@ impl<'a> Traffic<'a> {
         let each = U256::from(whole) * U256::from(10).pow(U256::from(self.token.decimals));
         let all = each * U256::from(count);
         let given = IERC20::transferCall { to: owner, value: all };
-        bootstrap::as_governor(self.anvil, self.token.address, given.abi_encode()).await?;
+        bootstrap::as_deployer(self.anvil, self.token.address, given.abi_encode()).await?;
         let approve = IERC20::approveCall {
             spender: escrow,
             value: all,

@@ -135,7 +135,7 @@ impl Earning {
     async fn credit(&self, token: Address, value: U256) -> eyre::Result<()> {
         let to = self.network.contracts.commission_split;
         let transfer = IERC20::transferCall { to, value };
-        bootstrap::as_governor(&self.anvil, token, transfer.abi_encode()).await
+        bootstrap::as_deployer(&self.anvil, token, transfer.abi_encode()).await
     }
 
     async fn spon_of(&self, account: Address) -> eyre::Result<U256> {

@@ -107,7 +107,7 @@ async fn earn_commission(network: &Network, market: &Market) -> eyre::Result<()>
     let collect = ICommissionSplit::collectCall {
         token: traffic.token.id,
     };
-    bootstrap::as_governor(&network.devnet.anvil, contracts.commission_split, collect.abi_encode()).await
+    bootstrap::as_deployer(&network.devnet.anvil, contracts.commission_split, collect.abi_encode()).await
 }
 
 /// Nothing was billed: all that was locked is unlocked, and the supplier has its room again. The match fee stays with whoever
