@@ -3,6 +3,7 @@ pragma solidity ^0.8.30;
 
 import {AccessManaged} from "@openzeppelin/contracts/access/manager/AccessManaged.sol";
 
+import {ILeases} from "../market/ILeases.sol";
 import {IOrderBook} from "../market/IOrderBook.sol";
 import {OrderWord, RankWord, RequirementWord} from "../market/Resources.sol";
 import {Terms} from "../market/Terms.sol";
@@ -90,7 +91,7 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
         emit AnswerProvenWrong(verdict, orderId, answer.task.closeBlock, answer.task.chunk, msg.sender, undone);
 
         // Interaction
-        if (undone) _orderBook.undoLease(orderId, LeaseResources(inputs.terms.resources, restHash));
+        if (undone) ILeases(address(_orderBook)).undoLease(orderId, LeaseResources(inputs.terms.resources, restHash));
         if (first && !_reward()) emit RewardMissed(verdict, msg.sender);
     }
 

@@ -231,7 +231,7 @@ contract CommissionSplitTest is CommissionTest {
 
     function test_aTokenThatCallsBackFindsTheDoorShut() public {
         CallingToken calling = new CallingToken();
-        market.list(OTHER, address(calling), 1);
+        market.list(OTHER, address(calling), 2);
         split.setReward(OTHER, 50);
         earnAndCollect(OTHER, 1_000);
         vm.prank(disputes);
@@ -256,7 +256,7 @@ contract CommissionSplitTest is CommissionTest {
 
     function test_aDisputeInTheMiddleOfACollectionKeepsTheSums() public {
         CallingToken calling = new CallingToken();
-        market.list(OTHER, address(calling), 1);
+        market.list(OTHER, address(calling), 2);
         split.setReward(OTHER, 50);
         earnAndCollect(OTHER, 1_000);
         market.earn(OTHER, 1_000);
@@ -269,7 +269,7 @@ contract CommissionSplitTest is CommissionTest {
 
     function test_aStuckTokenSpoilsNothingElse() public {
         FailingToken failing = new FailingToken();
-        market.list(OTHER, address(failing), 1);
+        market.list(OTHER, address(failing), 2);
         split.setReward(OTHER, 50);
         earnAndCollect(OTHER, 1_000);
         _reward(_challenger);
@@ -292,7 +292,7 @@ contract CommissionSplitTest is CommissionTest {
 
     function test_aTokenThatTakesAFeeIsCountedByWhatArrives() public {
         FailingToken failing = new FailingToken();
-        market.list(OTHER, address(failing), 1);
+        market.list(OTHER, address(failing), 2);
         market.earn(OTHER, 1_000);
         failing.setHalving(true);
         assertEq(split.collect(OTHER), 500, "half of it arrived");

@@ -89,9 +89,9 @@ contract CommissionMarket {
         IERC20(tokenAddress).approve(address(escrow), streamed);
         escrow.deposit(_account, token, streamed);
         // Rates are per 36 000 seconds, which is how long it ran.
-        (uint256 nonce, uint256 schedule) = escrow.lockOrder(_account, token, address(this), streamed, 36_000);
+        (uint256 nonce, uint256 schedule,) = escrow.lockOrder(_account, token, address(this), streamed, 36_000);
         uint256 orderWord = streamed | (36_000 << 113) | (schedule << 238);
-        escrow.closeLease(OrderId.pack(_account, token, nonce), orderWord, 36_000, false, address(0xbeef));
+        escrow.closeLease(OrderId.pack(_account, token, nonce), orderWord, 36_000, false, address(0xbeef), address(0));
     }
 }
 
@@ -112,11 +112,11 @@ abstract contract CommissionTest is EigenLayerTest {
         deployEigenLayer(quorumCount);
         disputes = makeAddress("disputes");
         market = new CommissionMarket();
-        escrow = new Escrow(address(accessManager), address(market), address(this));
-        escrow.addFeeSchedule(FeeSchedule(2_000, 0, 0, 0));
+        escrow = new Escrow(address(accessManager), address(market), address(this), address(0));
+        escrow.addFeeSchedule(FeeSchedule(2_000, 0, 0, 0, 0), 0);
         market.start(escrow, disputes);
         spon = new RestakedToken();
-        market.list(SPON, address(spon), 1);
+        market.list(SPON, address(spon), 2);
 
         rewards = RewardsCoordinator(core_("rewards_coordinator"));
         split = new CommissionSplit(

@@ -35,9 +35,9 @@ contract DisputeGasTest is DisputesTest {
         // A lease that ran its hour fills the reserve.
         uint64 orderId = _order(2);
         _answerOne(orderId, _right(orderId));
-        vm.warp(vm.getBlockTimestamp() + 3_600);
+        vm.warp(vm.getBlockTimestamp() + 3_600 + GRACE_WINDOW);
         vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(_terms()));
+        leases.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(_terms()));
         split.collect(PLAIN_TOKEN);
         vm.prank(disputes);
         split.rewardChallenger(anybody);

@@ -217,7 +217,7 @@ contract ForgedChallengesTest is DisputesTest {
         vm.roll(vm.getBlockNumber() + 1);
         if (book.order(orderId).state == OrderState.Leased) {
             vm.prank(user);
-            book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
+            leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
         }
         _refuse(orderId, inputs, answer, right);
     }

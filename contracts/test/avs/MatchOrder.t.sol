@@ -44,7 +44,7 @@ contract MatchOrderTest is TaskManagerTest {
         assertState(orderId, OrderState.Leased);
         assertTrue(tasks.matchedByRule(orderId), "by the rule");
         assertEq(escrow.creditOf(responder, PLAIN_TOKEN), MATCH_FEE, "match fee");
-        uint256 lock = escrow.lockFor(50e18, 3_600, 2) - MATCH_FEE;
+        uint256 lock = escrow.lockFor(50e18, 3_600, PLAIN_SCHEDULE) - MATCH_FEE;
         assertBalances(account, PLAIN_TOKEN, UNLOCKED - lock - MATCH_FEE, lock);
         assertEq(tasks.answeredAt(uint32(closeBlock), 0), 0, "no answer of a quorum");
     }

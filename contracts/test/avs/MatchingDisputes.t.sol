@@ -108,7 +108,7 @@ contract MatchingDisputesTest is DisputesTest {
         _challengeWithoutUndoing(orderId, answer, OrderState.Leased);
         assertEq(book.order(orderId).supplier, _providers[0], "the best has it");
         vm.warp(vm.getBlockTimestamp() + CHALLENGE_WINDOW);
-        assertGt(book.claimable(orderId), 0, "and is paid");
+        assertGt(_claimable(orderId), 0, "and is paid");
     }
 
     /// @dev The first had no room; the one taken after it is not the rule's second.
@@ -276,7 +276,7 @@ contract MatchingDisputesTest is DisputesTest {
             IMatchingDisputes.Answer memory answer = _answerOne(orderId, _reorder(_right(orderId), 0, 1));
             vm.warp(vm.getBlockTimestamp() + 100);
             vm.prank(i == 0 ? user : _owners[1]);
-            book.closeLease(orderId, reasons[i], _leaseResources(_terms()));
+            leases.closeLease(orderId, reasons[i], _leaseResources(_terms()));
             (, uint256 locked,) = escrow.balances(account, PLAIN_TOKEN);
             assertGt(locked, 0, "what accrued waits");
             _challenge(orderId, answer);
@@ -376,9 +376,9 @@ contract MatchingDisputesTest is DisputesTest {
         // A lease that ran its hour fills the reserve: a tenth of a fifth of 5 tokens, and of the fees.
         uint64 paid = _order();
         _assertRight(paid, _answerOne(paid, _right(paid)));
-        vm.warp(vm.getBlockTimestamp() + 3_600);
+        vm.warp(vm.getBlockTimestamp() + 3_600 + GRACE_WINDOW);
         vm.prank(user);
-        book.closeLease(paid, OrderState.ClosedAtEnd, _leaseResources(_terms()));
+        leases.closeLease(paid, OrderState.ClosedAtEnd, _leaseResources(_terms()));
         split.collect(PLAIN_TOKEN);
         (uint256 reserve,,) = split.held(PLAIN_TOKEN);
         assertGt(reserve, 0.1e18, "reserve");

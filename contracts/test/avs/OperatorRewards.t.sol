@@ -325,7 +325,7 @@ contract OperatorRewardsTest is CommissionTest {
 
     function test_aTokenThatMovesLessIsRefused() public {
         HalvingToken halving = new HalvingToken();
-        market.list(OTHER, address(halving), 1);
+        market.list(OTHER, address(halving), 2);
         earnAndCollect(OTHER, 2_000);
         nextDay();
         halving.arm();

@@ -162,8 +162,8 @@ contract VerifiersTest is TaskManagerTest {
         uint256[] memory values = capped.values();
         assertEq(values.length, 2, "two leases");
         // The lock of each at the rate taken, with the match fee that does not come back.
-        assertEq(values[0], (escrow.lockFor(RATE, 3_600, 1) << 8) | SPON_TOKEN, "in SPON");
-        assertEq(values[1], (escrow.lockFor(70e18, 30 days, 2) << 8) | PLAIN_TOKEN, "in PLAIN");
+        assertEq(values[0], (escrow.lockFor(RATE, 3_600, SPON_SCHEDULE) << 8) | SPON_TOKEN, "in SPON");
+        assertEq(values[1], (escrow.lockFor(70e18, 30 days, PLAIN_SCHEDULE) << 8) | PLAIN_TOKEN, "in PLAIN");
         (, uint256 locked,) = escrow.balances(account, SPON_TOKEN);
         assertEq(values[0] >> 8, locked + MATCH_FEE, "what the account has locked, and the fee");
     }
@@ -176,7 +176,7 @@ contract VerifiersTest is TaskManagerTest {
         uint256 closeBlock = book.order(orderId).closeBlock;
         uint256[] memory matches = _matches(orderId, _terms(), _rank(_provider, RATE));
         _roll(closeBlock + 1, closeBlock);
-        uint256 value = escrow.lockFor(RATE, 3_600, 2);
+        uint256 value = escrow.lockFor(RATE, 3_600, PLAIN_SCHEDULE);
         capped.setCover(value - 1);
         Task memory task = _task(closeBlock, 0);
         bytes memory proof = abi.encode(tasks.responseDigest(task, matches));
