@@ -42,3 +42,6 @@ require_analysis() {
         [[ -x $root/.local/bin/$tool ]] || die "$tool is missing; get it with: script/setup"
     done
 }
+
+# Slither over all contracts of contracts/src, against the committed explanations; the sources only, so it needs no build.
+static_analysis() { require_analysis && PYTHONDONTWRITEBYTECODE=1 "$root/.local/analysis/bin/python" "$root/contracts/analysis/static.py"; }
