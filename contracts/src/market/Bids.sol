@@ -5,7 +5,7 @@ import {IProviderRegistry} from "../registry/IProviderRegistry.sol";
 import {BidRequest, OrderState} from "../Types.sol";
 import {Capacity} from "./Capacity.sol";
 import {IOrderBook} from "./IOrderBook.sol";
-import {DigestWord, OfferWord, OrderWord, ScoreCardWord} from "./Resources.sol";
+import {DigestWord, OfferWord, OrderWord, PayeeWord, ScoreCardWord} from "./Resources.sol";
 import {Suppliers} from "./Suppliers.sol";
 
 /// @title Orders' records and the bids on them
@@ -14,6 +14,7 @@ abstract contract Bids is Suppliers {
     using Capacity for uint256;
     using DigestWord for uint256;
     using OrderWord for uint256;
+    using PayeeWord for uint256;
 
     // -------------------------------------------------------------- providers
 
@@ -80,7 +81,7 @@ abstract contract Bids is Suppliers {
 
     function _biddingCapacity(uint32 supplier, uint32 fizz) private view returns (uint256 capacity) {
         if (fizz != 0) {
-            if (_suppliers[fizz].gateway != supplier) revert NotBehindGateway(fizz, supplier);
+            if (_suppliers[fizz].payee.gateway() != supplier) revert NotBehindGateway(fizz, supplier);
             supplier = fizz;
         }
         SupplierRecord storage record = _suppliers[supplier];

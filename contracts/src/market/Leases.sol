@@ -11,7 +11,7 @@ import {IEscrow} from "./IEscrow.sol";
 import {ILeases} from "./ILeases.sol";
 import {IOrderBook} from "./IOrderBook.sol";
 import {MarketState} from "./MarketState.sol";
-import {OrderId, OrderWord, ResourceWord} from "./Resources.sol";
+import {OrderId, OrderWord, PayeeWord, ResourceWord} from "./Resources.sol";
 import {Terms} from "./Terms.sol";
 
 /// @title Leases
@@ -22,6 +22,7 @@ import {Terms} from "./Terms.sol";
 contract Leases is MarketState, ILeases, EIP712 {
     using Capacity for uint256;
     using OrderWord for uint256;
+    using PayeeWord for uint256;
 
     /// @dev Ratings go from 1 to this.
     uint8 private constant HIGHEST_RATING = 10;
@@ -100,7 +101,7 @@ contract Leases is MarketState, ILeases, EIP712 {
     /// @inheritdoc ILeases
     function rejectUpdate(uint64 orderId) external override onOrderBook {
         _proposalOf(orderId);
-        if (_suppliers[_orders[orderId].word.supplier()].owner != msg.sender) _checkUser(orderId, msg.sender);
+        if (_supplierOwner(_orders[orderId].word) != msg.sender) _checkUser(orderId, msg.sender);
         delete _updates[orderId];
         emit UpdateRejected(orderId, msg.sender);
     }
@@ -119,7 +120,7 @@ contract Leases is MarketState, ILeases, EIP712 {
 
         // Effect
         _orders[orderId].word = word.withNoted(true);
-        uint32 provider = _suppliers[word.supplier()].gateway;
+        uint32 provider = _suppliers[word.supplier()].payee.gateway();
         if (provider == 0) provider = word.supplier();
         uint256 fees = _escrow.feesOf(orderId, word, billed);
         emit LeaseRated(orderId, provider, rating, fees);
@@ -139,7 +140,7 @@ contract Leases is MarketState, ILeases, EIP712 {
     {
         _checkNotPaused(_bidding);
         uint256 word = _liveWord(orderId);
-        if (_suppliers[word.supplier()].owner != msg.sender) {
+        if (_supplierOwner(word) != msg.sender) {
             revert IOrderBook.NotSupplierOwner(orderId, word.supplier(), msg.sender);
         }
         _checkResources(orderId, resources);
@@ -351,7 +352,7 @@ contract Leases is MarketState, ILeases, EIP712 {
             revert LeaseNotOver(orderId, end, block.timestamp);
         } else if (reason == OrderState.ClosedByUser) {
             _checkUser(orderId, caller);
-        } else if (_suppliers[word.supplier()].owner != caller) {
+        } else if (_supplierOwner(word) != caller) {
             revert IOrderBook.NotSupplierOwner(orderId, word.supplier(), caller);
         }
         _close(orderId, word, reason, _elapsed(word), resources.resources);
@@ -368,13 +369,17 @@ contract Leases is MarketState, ILeases, EIP712 {
     }
 
     function _creditClosed(uint64 orderId, uint256 word, uint256 billed, bool held) private {
-        SupplierRecord storage supplier = _suppliers[word.supplier()];
-        supplier.creditTokens |= _tokenBit(orderId);
-        uint32 gateway = supplier.gateway;
+        uint256 payee = _suppliers[word.supplier()].payee;
+        _suppliers[word.supplier()].payee = payee | PayeeWord.credit(orderId);
+        address gatewayPayee = _gatewayPayee(orderId, payee.gateway());
         (uint256 amount, uint256 gatewayAmount) =
-            _escrow.closeLease(orderId, word, billed, held, supplier.owner, _gatewayPayee(orderId, gateway));
+            _escrow.closeLease(orderId, word, billed, held, payee.owner(), gatewayPayee);
         if (held || billed == word.settledFor()) return;
-        _emitSettled(orderId, word.supplier(), billed, amount, gateway, gatewayAmount);
+        _emitSettled(orderId, word.supplier(), billed, amount, payee.gateway(), gatewayAmount);
+    }
+
+    function _supplierOwner(uint256 word) private view returns (address) {
+        return _suppliers[word.supplier()].payee.owner();
     }
 
     function _release(uint32 supplier, uint256 resources, uint256 gpuEntry) private {

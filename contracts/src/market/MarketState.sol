@@ -6,7 +6,7 @@ import {Brackets} from "./Brackets.sol";
 import {Capacity} from "./Capacity.sol";
 import {IEscrow} from "./IEscrow.sol";
 import {IOrderBook} from "./IOrderBook.sol";
-import {OrderId, OrderWord, ResourceWord} from "./Resources.sol";
+import {OrderId, OrderWord, PayeeWord, ResourceWord} from "./Resources.sol";
 import {Terms} from "./Terms.sol";
 
 /// @title State of the order book
@@ -16,6 +16,7 @@ import {Terms} from "./Terms.sol";
 abstract contract MarketState {
     using Capacity for uint256;
     using OrderWord for uint256;
+    using PayeeWord for uint256;
 
     struct CollaboratorProposal {
         address proposed;
@@ -23,16 +24,13 @@ abstract contract MarketState {
         uint64 fromTime;
     }
 
-    /// @dev Three slots. `wish` and `effectiveBlock` mean something while the capacity word says that a decrease is pending.
-    /// `creditTokens` has a bit for every token in which a close, or a settlement by anyone, credited the owner since the
+    /// @dev Three slots. `wish` and the payee word's block mean something while the capacity word says that a decrease is pending.
+    /// The payee word has a bit for every token in which a close, or a settlement by anyone, credited the owner since the
     /// last withdrawal: a withdrawal from live leases need not look for a credit.
     struct SupplierRecord {
         uint256 capacity;
         uint256 wish;
-        address owner;
-        uint32 gateway;
-        uint32 effectiveBlock;
-        uint32 creditTokens;
+        uint256 payee;
     }
 
     struct BidderRecord {
@@ -123,15 +121,25 @@ abstract contract MarketState {
         if (bidWindow == 0) bidWindow = _bidWindowOf(bidding);
         if (bidWindow > _maximumBidWindow) revert IOrderBook.BidWindowTooLong(bidWindow, uint16(_maximumBidWindow));
 
-        (uint256 nonce, uint256 feeSchedule, uint256 bracket) =
-            _escrow.lockOrder(account, token, caller, terms.maximumRate, terms.duration);
-        _checkBracket(terms.resources, bracket);
-        orderId = OrderId.pack(account, token, nonce);
         uint256 closeBlock = block.number + bidWindow;
+        uint256 word;
+        (orderId, word) = _lock(account, token, closeBlock, terms, caller);
         OrderRecord storage record = _orders[orderId];
-        record.word = OrderWord.open(terms.maximumRate, terms.duration, closeBlock, feeSchedule);
+        record.word = word;
         record.termsHash = Terms.hash(terms.resources, Terms.restHash(terms));
-        emit IOrderBook.OrderCreated(orderId, uint32(closeBlock), uint16(feeSchedule), terms);
+        emit IOrderBook.OrderCreated(orderId, uint32(closeBlock), uint16(word.feeSchedule()), terms);
+    }
+
+    /// @dev Id and word of the order that is locked for.
+    function _lock(uint32 account, uint8 token, uint256 closeBlock, OrderTerms calldata terms, address caller)
+        private
+        returns (uint64 orderId, uint256 word)
+    {
+        (uint256 rate, uint256 duration) = (terms.maximumRate, terms.duration);
+        (uint256 nonce, uint256 feeSchedule, uint256 bracket) =
+            _escrow.lockOrder(account, token, caller, rate, duration);
+        _checkBracket(terms.resources, bracket);
+        return (OrderId.pack(account, token, nonce), OrderWord.open(rate, duration, closeBlock, feeSchedule));
     }
 
     function _cancelOrder(uint64 orderId, address caller) internal {
@@ -166,7 +174,7 @@ abstract contract MarketState {
     /// @dev Stored word with a due decrease applied as far as leases leave room.
     function _effectiveCapacity(SupplierRecord storage record) internal view returns (uint256 word) {
         word = record.capacity;
-        if (word & Capacity.PENDING == 0 || block.number < record.effectiveBlock) return word;
+        if (word & Capacity.PENDING == 0 || block.number < record.payee.effectiveBlock()) return word;
         word = word.lower(record.wish);
         if (word.totals() == record.wish) word &= ~Capacity.PENDING;
     }
@@ -187,17 +195,13 @@ abstract contract MarketState {
 
     // ----------------------------------------------------------------- payees
 
-    /// @dev Token ids are below 32.
-    function _tokenBit(uint64 orderId) internal pure returns (uint32) {
-        return uint32(1) << OrderId.token(orderId);
-    }
-
     /// @dev Whom to credit the gateway's share, zero if the lease is a provider's. The owner's next withdrawal looks for it.
     function _gatewayPayee(uint64 orderId, uint32 gateway) internal returns (address owner) {
         if (gateway == 0) return address(0);
         SupplierRecord storage record = _suppliers[gateway];
-        record.creditTokens |= _tokenBit(orderId);
-        return record.owner;
+        uint256 payee = record.payee;
+        record.payee = payee | PayeeWord.credit(orderId);
+        return payee.owner();
     }
 
     function _emitSettled(

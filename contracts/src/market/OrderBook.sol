@@ -7,7 +7,7 @@ import {IEscrow} from "./IEscrow.sol";
 import {IOrderBook} from "./IOrderBook.sol";
 import {Leases} from "./Leases.sol";
 import {MarketGovernance} from "./MarketGovernance.sol";
-import {DigestWord, OrderId, OrderWord, RankWord} from "./Resources.sol";
+import {DigestWord, OrderId, OrderWord, PayeeWord, RankWord} from "./Resources.sol";
 import {Terms} from "./Terms.sol";
 
 /// @title Order book
@@ -17,6 +17,7 @@ import {Terms} from "./Terms.sol";
 contract OrderBook is Bids {
     using DigestWord for uint256;
     using OrderWord for uint256;
+    using PayeeWord for uint256;
 
     uint256 private constant MOST_RANKS = 8;
 
@@ -85,13 +86,7 @@ contract OrderBook is Bids {
             // Somebody was faster, or nothing is due yet.
             if (until == word.settledFor()) continue;
             record.word = word.withSettledFor(until);
-            SupplierRecord storage supplier = _suppliers[word.supplier()];
-            supplier.creditTokens |= _tokenBit(orderId);
-            uint32 gateway = supplier.gateway;
-            (uint256 amount, uint256 gatewayAmount) = _escrow.settleAndCredit(
-                orderId, word, until, supplier.owner, _gatewayPayee(orderId, gateway)
-            );
-            _emitSettled(orderId, word.supplier(), until, amount, gateway, gatewayAmount);
+            _settleAndCredit(orderId, word, until);
         }
     }
 
@@ -186,7 +181,7 @@ contract OrderBook is Bids {
     /// @inheritdoc IOrderBook
     function claimable(uint64 orderId) external view override returns (uint256 amount, uint256 gatewayAmount) {
         (, uint256 word, uint256 until) = _settleable(orderId);
-        return _escrow.netOf(orderId, word, until, _suppliers[word.supplier()].gateway != 0);
+        return _escrow.netOf(orderId, word, until, _suppliers[word.supplier()].payee.gateway() != 0);
     }
 
     /// @inheritdoc IOrderBook
@@ -286,47 +281,55 @@ contract OrderBook is Bids {
 
     // --------------------------------------------------------- private: leases
 
+    function _settleAndCredit(uint64 orderId, uint256 word, uint256 until) private {
+        uint256 payee = _suppliers[word.supplier()].payee;
+        _suppliers[word.supplier()].payee = payee | PayeeWord.credit(orderId);
+        address gatewayPayee = _gatewayPayee(orderId, payee.gateway());
+        (uint256 amount, uint256 gatewayAmount) =
+            _escrow.settleAndCredit(orderId, word, until, payee.owner(), gatewayPayee);
+        _emitSettled(orderId, word.supplier(), until, amount, payee.gateway(), gatewayAmount);
+    }
+
     /// @dev Writes what a lease of the caller is settled to. Its word is the one before.
-    function _settleOwn(uint64 orderId) private returns (uint256 word, uint256 until) {
+    function _settleOwn(uint64 orderId) private returns (uint256 word, uint256 until, uint256 payee) {
         OrderRecord storage record;
         (record, word, until) = _settleable(orderId);
-        if (_suppliers[word.supplier()].owner != msg.sender) {
-            revert NotSupplierOwner(orderId, word.supplier(), msg.sender);
-        }
+        payee = _suppliers[word.supplier()].payee;
+        if (payee.owner() != msg.sender) revert NotSupplierOwner(orderId, word.supplier(), msg.sender);
         if (until != word.settledFor()) record.word = word.withSettledFor(until);
     }
 
     /// @dev Settles a lease of a withdrawal before the last one; what it pays travels on.
     function _settleAndCarry(uint64 orderId) private returns (uint256 amount) {
-        (uint256 word, uint256 until) = _settleOwn(orderId);
+        (uint256 word, uint256 until, uint256 payee) = _settleOwn(orderId);
         if (until == word.settledFor()) return 0;
-        uint32 gateway = _suppliers[word.supplier()].gateway;
+        address gatewayPayee = _gatewayPayee(orderId, payee.gateway());
         uint256 gatewayAmount;
-        (amount, gatewayAmount) = _escrow.settleLease(orderId, word, until, _gatewayPayee(orderId, gateway));
-        _emitSettled(orderId, word.supplier(), until, amount, gateway, gatewayAmount);
+        (amount, gatewayAmount) = _escrow.settleLease(orderId, word, until, gatewayPayee);
+        _emitSettled(orderId, word.supplier(), until, amount, payee.gateway(), gatewayAmount);
     }
 
     /// @dev Settles the last lease of a withdrawal and sends everything at once, with a credit where there may be one.
     function _payOut(uint64 orderId, uint256 carried, address to) private returns (uint256) {
-        (uint256 word, uint256 until) = _settleOwn(orderId);
-        uint32 gateway = _suppliers[word.supplier()].gateway;
-        (uint256 amount, uint256 gatewayAmount, uint256 paid) = _pay(orderId, word, until, carried, to);
+        (uint256 word, uint256 until, uint256 payee) = _settleOwn(orderId);
+        (uint256 amount, uint256 gatewayAmount, uint256 paid) = _pay(orderId, word, until, carried, payee, to);
         if (paid == 0) revert NothingDue(orderId);
-        if (until != word.settledFor()) _emitSettled(orderId, word.supplier(), until, amount, gateway, gatewayAmount);
+        if (until != word.settledFor()) {
+            _emitSettled(orderId, word.supplier(), until, amount, payee.gateway(), gatewayAmount);
+        }
         return paid;
     }
 
-    function _pay(uint64 orderId, uint256 word, uint256 until, uint256 carried, address to)
+    function _pay(uint64 orderId, uint256 word, uint256 until, uint256 carried, uint256 payee, address to)
         private
         returns (uint256 amount, uint256 gatewayAmount, uint256 paid)
     {
-        SupplierRecord storage record = _suppliers[word.supplier()];
         address creditor = address(0);
-        if (record.creditTokens & _tokenBit(orderId) != 0) {
-            record.creditTokens &= ~_tokenBit(orderId);
+        if (payee & PayeeWord.credit(orderId) != 0) {
+            _suppliers[word.supplier()].payee = payee & ~PayeeWord.credit(orderId);
             creditor = msg.sender;
         }
-        address gatewayPayee = _gatewayPayee(orderId, record.gateway);
+        address gatewayPayee = _gatewayPayee(orderId, payee.gateway());
         return _escrow.settleAndPay(orderId, word, until, carried, creditor, gatewayPayee, to);
     }
 

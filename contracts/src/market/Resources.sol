@@ -362,6 +362,35 @@ library AccountWord {
     }
 }
 
+/// @notice Who is paid for a supplier's leases, and what goes with it: owner 160 at 0 | gateway 32 at 160 | block from which a
+/// pending decrease of the capacity counts 32 at 192 | tokens in which a credit may wait for the owner 32 at 224.
+library PayeeWord {
+    function pack(address owner_, uint32 gateway_) internal pure returns (uint256) {
+        return uint160(owner_) | (uint256(gateway_) << 160);
+    }
+
+    function owner(uint256 word) internal pure returns (address) {
+        return address(uint160(word));
+    }
+
+    function gateway(uint256 word) internal pure returns (uint32) {
+        return uint32(word >> 160);
+    }
+
+    function effectiveBlock(uint256 word) internal pure returns (uint256) {
+        return uint32(word >> 192);
+    }
+
+    function withEffectiveBlock(uint256 word, uint256 block_) internal pure returns (uint256) {
+        return (word & ~(uint256(type(uint32).max) << 192)) | (block_ << 192);
+    }
+
+    /// @notice The bit of the token of an order. Token ids are below 32.
+    function credit(uint64 orderId) internal pure returns (uint256) {
+        return 1 << (224 + uint256(OrderId.token(orderId)));
+    }
+}
+
 /// @notice A ranked supplier in an answer: provider 32 at 118 | fizz 32 at 86 | rate 84 at 2 | gpuEntry 2 at 0.
 library RankWord {
     uint256 internal constant WIDTH = 150;

@@ -4,12 +4,14 @@ pragma solidity ^0.8.30;
 import {Capacity} from "./Capacity.sol";
 import {IOrderBook} from "./IOrderBook.sol";
 import {MarketGovernance} from "./MarketGovernance.sol";
+import {PayeeWord} from "./Resources.sol";
 
 /// @title Suppliers and their capacity
 /// @notice Providers and fizz nodes share one id space. What grows in a supplier's capacity counts at once; what shrinks waits
 /// until every order that was bid on with it has its answer.
 abstract contract Suppliers is MarketGovernance {
     using Capacity for uint256;
+    using PayeeWord for uint256;
 
     /// @inheritdoc IOrderBook
     function setCapacity(uint256 capacity) external override {
@@ -25,7 +27,7 @@ abstract contract Suppliers is MarketGovernance {
             // Later than the last answer to any order that was bid on with the old capacity.
             effectiveBlock = block.number + _longestRound() + 1;
             record.wish = wish;
-            record.effectiveBlock = uint32(effectiveBlock);
+            record.payee = record.payee.withEffectiveBlock(effectiveBlock);
             word |= Capacity.PENDING;
         }
         record.capacity = word;
@@ -37,14 +39,13 @@ abstract contract Suppliers is MarketGovernance {
     /// @inheritdoc IOrderBook
     function addSupplier(uint32 supplier, address owner, uint32 gateway) external override {
         _checkRegistry();
-        if (supplier == 0 || (gateway != 0 && _suppliers[gateway].owner == address(0))) {
+        if (supplier == 0 || (gateway != 0 && _suppliers[gateway].payee == 0)) {
             revert UnknownSupplier(supplier == 0 ? supplier : gateway);
         }
         if (owner == address(0)) revert NotSupplier(owner);
-        if (_suppliers[supplier].owner != address(0)) revert SupplierExists(supplier);
+        if (_suppliers[supplier].payee != 0) revert SupplierExists(supplier);
         if (_bidders[owner].word != 0) revert OwnerHasSupplier(owner, uint32(_bidders[owner].word));
-        _suppliers[supplier].owner = owner;
-        _suppliers[supplier].gateway = gateway;
+        _suppliers[supplier].payee = PayeeWord.pack(owner, gateway);
         _bidders[owner].word = supplier;
         emit SupplierAdded(supplier, owner, gateway);
     }
@@ -53,7 +54,7 @@ abstract contract Suppliers is MarketGovernance {
     function suspend(uint32 supplier, bool suspended) external override {
         _checkRegistry();
         SupplierRecord storage record = _suppliers[supplier];
-        if (record.owner == address(0)) revert UnknownSupplier(supplier);
+        if (record.payee == 0) revert UnknownSupplier(supplier);
         uint256 word = record.capacity;
         record.capacity = suspended ? word | Capacity.SUSPENDED : word & ~Capacity.SUSPENDED;
         emit SupplierSuspended(supplier, suspended);
@@ -63,7 +64,7 @@ abstract contract Suppliers is MarketGovernance {
     function setFeeClass(uint32 supplier, bool rebated) external override {
         _checkRegistry();
         SupplierRecord storage record = _suppliers[supplier];
-        if (record.owner == address(0)) revert UnknownSupplier(supplier);
+        if (record.payee == 0) revert UnknownSupplier(supplier);
         uint256 word = record.capacity;
         record.capacity = rebated ? word | Capacity.REBATED : word & ~Capacity.REBATED;
         emit FeeClassChanged(supplier, rebated);
@@ -80,7 +81,9 @@ abstract contract Suppliers is MarketGovernance {
     {
         SupplierRecord storage record = _suppliers[supplier];
         capacity = _effectiveCapacity(record);
-        if (capacity & Capacity.PENDING != 0) (pending, effectiveBlock) = (record.wish, record.effectiveBlock);
+        if (capacity & Capacity.PENDING != 0) {
+            (pending, effectiveBlock) = (record.wish, uint32(record.payee.effectiveBlock()));
+        }
         capacity = capacity.visible();
     }
 
@@ -91,7 +94,7 @@ abstract contract Suppliers is MarketGovernance {
 
     /// @inheritdoc IOrderBook
     function supplierOwner(uint32 supplier) external view override returns (address) {
-        return _suppliers[supplier].owner;
+        return _suppliers[supplier].payee.owner();
     }
 
     /// @inheritdoc IOrderBook
@@ -102,7 +105,7 @@ abstract contract Suppliers is MarketGovernance {
     /// @inheritdoc IOrderBook
     function supplierTerms(uint32 supplier) external view override returns (bool rebated, uint32 gateway) {
         SupplierRecord storage record = _suppliers[supplier];
-        return (record.capacity & Capacity.REBATED != 0, record.gateway);
+        return (record.capacity & Capacity.REBATED != 0, record.payee.gateway());
     }
 
     // -------------------------------------------------------- private: suppliers
