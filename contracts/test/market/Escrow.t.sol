@@ -2,25 +2,15 @@
 pragma solidity ^0.8.30;
 
 import {IAccessManaged} from "@openzeppelin/contracts/access/manager/IAccessManaged.sol";
-import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
-import {SafeERC20} from "@openzeppelin/contracts/token/ERC20/utils/SafeERC20.sol";
-import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
+import {IERC721Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
 import {IEscrow} from "../../src/market/IEscrow.sol";
-import {IOrderBook} from "../../src/market/IOrderBook.sol";
-import {FeeSchedule, OrderState, OrderTerms} from "../../src/Types.sol";
+import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
+import {FeeSchedule, LeaseResources, OrderState, OrderTerms} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
-import {
-    BlocklistToken,
-    CallbackToken,
-    FalseToken,
-    FeeTakingToken,
-    GenerousToken,
-    PlainToken,
-    SilentToken
-} from "./Tokens.sol";
 
-/// @notice Accounts, money in and out, tokens that misbehave, and who may do what.
+/// @notice Accounts, money out, fees, tokens that are taken off the list, and who may do what. Deposits, spending rights, brackets
+/// and hostile tokens have tests of their own.
 contract EscrowTest is MarketTest {
     uint256 private constant UNLOCKED = 1_000_000e18;
 
@@ -35,6 +25,31 @@ contract EscrowTest is MarketTest {
         assertEq(escrow.open(responder), 3, "one wallet opens many");
     }
 
+    function test_open_forNobody() public {
+        vm.expectRevert(abi.encodeWithSelector(IERC721Errors.ERC721InvalidReceiver.selector, address(0)));
+        escrow.open(address(0));
+    }
+
+    /// @dev Accounts of one wallet have nothing in common but their owner.
+    function test_accounts_areApart() public {
+        uint32 other = escrow.open(user);
+        _deposit(other, PLAIN_TOKEN, 50e18);
+        OrderTerms memory terms = _terms();
+        vm.prank(user);
+        uint64 orderId = book.createOrder(other, PLAIN_TOKEN, 0, terms);
+        assertEq(orderId, (uint64(other) << 32) | (uint64(PLAIN_TOKEN) << 24) | 1, "its own nonce");
+        uint256 lock = escrow.lockFor(terms.maximumRate, terms.duration, PLAIN_SCHEDULE);
+        assertBalances(other, PLAIN_TOKEN, 50e18 - lock, lock);
+        assertBalances(account, PLAIN_TOKEN, UNLOCKED, 0);
+        vm.prank(user);
+        vm.expectRevert(
+            abi.encodeWithSelector(
+                IEscrow.InsufficientBalance.selector, other, PLAIN_TOKEN, 50e18 - lock, 50e18 - lock + 1
+            )
+        );
+        escrow.withdraw(other, PLAIN_TOKEN, 50e18 - lock + 1, user);
+    }
+
     function test_open_stopsAtTheLastId() public {
         // Foundation and account count share a slot.
         bytes32 slot = bytes32(uint256(7));
@@ -42,62 +57,6 @@ contract EscrowTest is MarketTest {
         assertEq(escrow.accountCount(), type(uint32).max, "slot of the count");
         vm.expectRevert(abi.encodeWithSelector(IEscrow.AccountsExhausted.selector, type(uint32).max));
         escrow.open(user);
-    }
-
-    /// @dev Approval of the account's token moves the account, never its money.
-    function test_approval_spendsNothing() public {
-        address operator = makeAddress("operator");
-        vm.startPrank(user);
-        escrow.approve(operator, account);
-        escrow.setApprovalForAll(operator, true);
-        vm.stopPrank();
-        vm.startPrank(operator);
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.NotAccountOwner.selector, account, operator, user));
-        escrow.withdraw(account, PLAIN_TOKEN, 1, operator);
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.NotAccountOwner.selector, account, operator, user));
-        book.createOrder(account, PLAIN_TOKEN, 0, _terms());
-        escrow.transferFrom(user, operator, account);
-        escrow.withdraw(account, PLAIN_TOKEN, 1, operator);
-        vm.stopPrank();
-    }
-
-    function test_deposit_byAnyone() public {
-        plain.mint(responder, 5e18);
-        vm.startPrank(responder);
-        plain.approve(address(escrow), 5e18);
-        vm.expectEmit(address(escrow));
-        emit IEscrow.Deposited(account, PLAIN_TOKEN, responder, 5e18);
-        escrow.deposit(account, PLAIN_TOKEN, 5e18);
-        vm.stopPrank();
-        assertBalances(account, PLAIN_TOKEN, UNLOCKED + 5e18, 0);
-        assertEq(plain.balanceOf(address(escrow)), UNLOCKED + 5e18, "tokens arrived");
-    }
-
-    function test_deposit_refusals() public {
-        vm.expectRevert(IEscrow.ZeroAmount.selector);
-        escrow.deposit(account, PLAIN_TOKEN, 0);
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.UnknownAccount.selector, 99));
-        escrow.deposit(99, PLAIN_TOKEN, 1);
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.UnknownToken.selector, 9));
-        escrow.deposit(account, 9, 1);
-        vm.expectRevert(abi.encodeWithSelector(IERC20Errors.ERC20InsufficientAllowance.selector, address(escrow), 0, 1));
-        vm.prank(responder);
-        escrow.deposit(account, PLAIN_TOKEN, 1);
-    }
-
-    function test_deposit_keepsWithinItsWord() public {
-        uint256 most = type(uint112).max;
-        _createOrder();
-        (uint256 unlocked, uint256 locked,) = escrow.balances(account, PLAIN_TOKEN);
-        uint256 room = most - unlocked - locked;
-        plain.mint(address(this), room + 1);
-        plain.approve(address(escrow), room + 1);
-        vm.expectRevert(
-            abi.encodeWithSelector(IEscrow.BalanceTooLarge.selector, account, PLAIN_TOKEN, unlocked + locked, room + 1)
-        );
-        escrow.deposit(account, PLAIN_TOKEN, room + 1);
-        escrow.deposit(account, PLAIN_TOKEN, room);
-        assertBalances(account, PLAIN_TOKEN, unlocked + room, locked);
     }
 
     function test_withdraw_byTheOwner() public {
@@ -163,174 +122,245 @@ contract EscrowTest is MarketTest {
         _createOrder();
     }
 
-    // ------------------------------------------------------------------ tokens
+    // -------------------------------------------------------------- delisting
 
-    function test_feeTakingToken_isRefused() public {
-        FeeTakingToken token = new FeeTakingToken();
-        uint8 id = tokens.list(address(token), "FEE", 2);
-        token.mint(address(this), 100e18);
-        token.approve(address(escrow), 100e18);
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.TransferMismatch.selector, address(token), 100e18, 99e18));
-        escrow.deposit(account, id, 100e18);
-        assertBalances(account, id, 0, 0);
-    }
-
-    function test_generousToken_isRefused() public {
-        GenerousToken token = new GenerousToken();
-        uint8 id = tokens.list(address(token), "GEN", 2);
-        token.mint(address(this), 100e18);
-        token.approve(address(escrow), 100e18);
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.TransferMismatch.selector, address(token), 100e18, 100e18 + 1));
-        escrow.deposit(account, id, 100e18);
-    }
-
-    function test_tokenThatAnswersFalse_isRefused() public {
-        FalseToken token = new FalseToken();
-        uint8 id = tokens.list(address(token), "FALSE", 2);
-        token.mint(address(this), 100e18);
-        vm.expectRevert(abi.encodeWithSelector(SafeERC20.SafeERC20FailedOperation.selector, address(token)));
-        escrow.deposit(account, id, 100e18);
-    }
-
-    function test_tokenThatAnswersNothing_works() public {
-        SilentToken token = new SilentToken();
-        uint8 id = tokens.list(address(token), "SILENT", 2);
-        token.mint(address(this), 100e6);
-        escrow.deposit(account, id, 100e6);
-        assertBalances(account, id, 100e6, 0);
-        vm.prank(user);
-        escrow.withdraw(account, id, 100e6, user);
-        assertEq(token.balanceOf(user), 100e6, "received");
-    }
-
-    function test_callbackToken_cannotDepositTwice() public {
-        CallbackToken token = new CallbackToken();
-        uint8 id = tokens.list(address(token), "CALL", 2);
-        token.mint(address(this), 200e18);
-        token.approve(address(escrow), 200e18);
-        token.mint(address(token), 200e18);
-        token.arm(address(escrow), abi.encodeCall(IEscrow.deposit, (account, id, 100e18)));
-        escrow.deposit(account, id, 100e18);
-        assertFalse(token.called(), "the inner deposit failed");
-        assertEq(
-            bytes32(token.result()),
-            bytes32(ReentrancyGuardTransient.ReentrancyGuardReentrantCall.selector),
-            "for re-entering"
-        );
-        assertBalances(account, id, 100e18, 0);
-    }
-
-    /// @dev In the middle of a withdrawal everything is written down already: what a token calls back takes nothing twice.
-    function test_callbackToken_cannotWithdrawTwice() public {
-        CallbackToken token = new CallbackToken();
-        uint8 id = tokens.list(address(token), "CALL", 2);
-        uint32 own = escrow.open(address(token));
-        token.mint(address(this), 200e18);
-        token.approve(address(escrow), 200e18);
-        escrow.deposit(own, id, 100e18);
-        escrow.deposit(account, id, 100e18);
-        token.arm(address(escrow), abi.encodeCall(IEscrow.withdraw, (own, id, 60e18, address(token))));
-        vm.prank(address(token));
-        escrow.withdraw(own, id, 100e18, address(token));
-        assertFalse(token.called(), "the inner withdrawal failed");
-        assertEq(token.balanceOf(address(token)), 100e18, "its own money, once");
-        assertEq(token.balanceOf(address(escrow)), 100e18, "the other account's money");
-    }
-
-    function test_callbackToken_cannotBePaidTwice() public {
-        CallbackToken token = new CallbackToken();
-        uint8 id = tokens.list(address(token), "CALL", 2);
-        token.mint(address(this), 1_000e18);
-        token.approve(address(escrow), 1_000e18);
-        escrow.deposit(account, id, 1_000e18);
-        // The token itself is the supplier: it may call what its owner may call.
-        address owner = address(token);
-        vm.prank(owner);
-        uint32 provider = registry.register("token", "https://token.example", 1, 0, type(uint32).max);
-        _stake(owner, provider, MINIMUM_STAKE);
-        vm.prank(owner);
-        book.setCapacity(_capacity(10_000, 65_536, 4_096));
-        OrderTerms memory terms = _terms();
-        vm.prank(user);
-        uint64 orderId = book.createOrder(account, id, 0, terms);
-        uint256 closeBlock = book.order(orderId).closeBlock;
-        vm.roll(closeBlock + 1);
-        _openLeases(closeBlock, _matches(orderId, terms, _rank(provider, 90e18)));
-        vm.warp(block.timestamp + 1_000);
-
-        uint256 due = book.claimable(orderId);
-        token.arm(address(book), abi.encodeCall(IOrderBook.settleAndWithdraw, (_ids(orderId), owner)));
-        vm.prank(owner);
-        assertEq(book.settleAndWithdraw(_ids(orderId), owner), due, "paid");
-        assertFalse(token.called(), "the inner payment failed");
-        assertEq(token.balanceOf(owner), due, "once");
-    }
-
-    /// @dev E11: closing never depends on a transfer. Whoever is blocked waits alone.
-    function test_blocklistToken_blocksNobodyElse() public {
-        BlocklistToken token = new BlocklistToken();
-        uint8 id = tokens.list(address(token), "BLOCK", 2);
-        token.mint(address(this), 1_000e18);
-        token.approve(address(escrow), 1_000e18);
-        escrow.deposit(account, id, 1_000e18);
+    /// @dev E12: paused or delisted, a token takes no new orders; whatever is there goes on and comes out.
+    function test_delisting_blocksNewOrdersOnly() public {
         (address owner, uint32 provider) = _addProvider("provider");
+        for (uint256 round = 0; round < 2; ++round) {
+            uint256 state = vm.snapshotState();
+            uint64 orderId = _lease(owner, provider, 90e18);
+            uint64 openId = _createOrder();
+            uint64 matchedId = _createOrder();
+            vm.prank(user);
+            leases.proposeUpdate(orderId, _terms(), uint40(block.timestamp + 1 days));
+            if (round == 0) tokens.pauseToken(PLAIN_TOKEN);
+            else tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Delisted);
+
+            _newOrdersAreRefused(owner, orderId);
+            _everythingElseGoesOn(owner, provider, orderId, openId, matchedId);
+            tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Enabled);
+            _createOrder();
+            vm.revertToState(state);
+        }
+    }
+
+    function _newOrdersAreRefused(address owner, uint64 orderId) private {
+        bytes memory refused = abi.encodeWithSelector(IEscrow.TokenNotEnabled.selector, PLAIN_TOKEN);
         OrderTerms memory terms = _terms();
+        LeaseResources memory resources = _leaseResources(terms);
+        vm.expectRevert(refused);
         vm.prank(user);
-        uint64 orderId = book.createOrder(account, id, 0, terms);
-        uint256 closeBlock = book.order(orderId).closeBlock;
+        book.createOrder(account, PLAIN_TOKEN, 0, terms);
+        vm.expectRevert(refused);
+        vm.prank(user);
+        leases.proposeUpdate(orderId, terms, uint40(block.timestamp + 1 days));
+        // What was proposed before makes a new lease as well; the old one stays.
+        vm.expectRevert(refused);
+        vm.prank(owner);
+        leases.acceptUpdate(orderId, resources, terms, 90e18);
+        assertState(orderId, OrderState.Leased);
+    }
+
+    function _everythingElseGoesOn(address owner, uint32 provider, uint64 orderId, uint64 openId, uint64 matchedId)
+        private
+    {
+        _deposit(account, PLAIN_TOKEN, 5e18);
+        vm.startPrank(user);
+        book.cancelOrder(openId);
+        leases.extendLease(orderId, 60);
+        escrow.withdraw(account, PLAIN_TOKEN, 5e18, user);
+        vm.stopPrank();
+        uint256 closeBlock = book.order(matchedId).closeBlock;
         vm.roll(closeBlock + 1);
-        _openLeases(closeBlock, _matches(orderId, terms, _rank(provider, 90e18)));
+        _openLeases(closeBlock, _matches(matchedId, _terms(), _rank(provider, 80e18)));
+        assertState(matchedId, OrderState.Leased);
         vm.warp(block.timestamp + 1_000);
-
-        token.setBlocked(owner, true);
-        token.setBlocked(user, true);
-        token.setBlocked(responder, true);
-        token.setBlocked(foundation, true);
         book.settle(_ids(orderId));
-        vm.prank(user);
-        book.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
-        assertState(orderId, OrderState.ClosedByUser);
-        uint256 credit = escrow.creditOf(owner, id);
-        assertGt(credit, 0, "credited");
-        vm.expectRevert(abi.encodeWithSelector(BlocklistToken.Blocked.selector, owner));
+        vm.warp(block.timestamp + 60);
         vm.prank(owner);
-        escrow.withdrawCredit(id, owner);
-
-        // The credit is still there, for another address or another day.
-        address purse = makeAddress("purse");
-        vm.prank(owner);
-        assertEq(escrow.withdrawCredit(id, purse), credit, "to another address");
-        assertEq(token.balanceOf(purse), credit, "received");
+        book.settleAndWithdraw(_ids(orderId), owner);
+        _close(user, orderId, OrderState.ClosedByUser);
+        vm.prank(foundation);
+        escrow.withdrawCredit(PLAIN_TOKEN, foundation);
     }
 
     // -------------------------------------------------------------- governance
 
-    function test_addFeeSchedule() public {
-        FeeSchedule memory schedule = FeeSchedule(1_500, 500, 500, 7e15);
+    function test_addFeeSchedule_addsAPair() public {
+        FeeSchedule memory schedule = FeeSchedule(1_500, 500, 500, 5_000, 7e15);
+        FeeSchedule memory rebated = FeeSchedule(1_250, 500, 500, 5_000, 7e15);
         vm.expectEmit(address(escrow));
-        emit IEscrow.FeeScheduleAdded(3, schedule);
-        assertEq(escrow.addFeeSchedule(schedule), 3, "id");
-        assertEq(keccak256(abi.encode(escrow.feeSchedule(3))), keccak256(abi.encode(schedule)), "schedule");
-        assertEq(escrow.feeScheduleCount(), 3, "count");
-
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.FeesTooHigh.selector, 2_501, 2_500));
-        escrow.addFeeSchedule(FeeSchedule(2_000, 500, 1, 0));
-        uint96 precise = (1 << 44) + 1;
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.MatchFeeTooPrecise.selector, precise));
-        escrow.addFeeSchedule(FeeSchedule(0, 0, 0, precise));
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.UnknownFeeSchedule.selector, 4));
-        escrow.feeSchedule(4);
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.UnknownFeeSchedule.selector, 0));
-        escrow.lockFor(1, 1, 0);
-    }
-
-    function test_addFeeSchedule_stopsAtTheLastId() public {
-        for (uint256 id = 3; id <= 511; ++id) {
-            escrow.addFeeSchedule(FeeSchedule(0, 0, 0, 0));
+        emit IEscrow.FeeScheduleAdded(6, schedule);
+        vm.expectEmit(address(escrow));
+        emit IEscrow.FeeScheduleAdded(7, rebated);
+        assertEq(escrow.addFeeSchedule(schedule, 1_250), 6, "id");
+        assertEq(keccak256(abi.encode(escrow.feeSchedule(6))), keccak256(abi.encode(schedule)), "for everyone");
+        assertEq(keccak256(abi.encode(escrow.feeSchedule(7))), keccak256(abi.encode(rebated)), "rebated");
+        assertEq(escrow.feeScheduleCount(), 3, "pairs");
+        assertEq(escrow.lockFor(1e18, 3_600, 6), escrow.lockFor(1e18, 3_600, 7), "a class locks no less");
+        uint16[3] memory unknown = [uint16(0), 1, 8];
+        for (uint256 index = 0; index < unknown.length; ++index) {
+            vm.expectRevert(abi.encodeWithSelector(IEscrow.UnknownFeeSchedule.selector, unknown[index]));
+            escrow.feeSchedule(unknown[index]);
+            vm.expectRevert(abi.encodeWithSelector(IEscrow.UnknownFeeSchedule.selector, unknown[index]));
+            escrow.lockFor(1, 1, unknown[index]);
         }
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.FeeSchedulesExhausted.selector, 511));
-        escrow.addFeeSchedule(FeeSchedule(0, 0, 0, 0));
     }
+
+    /// @dev E7: 25 % together, 50 % for the gateway, and a rebate that is one.
+    function test_addFeeSchedule_caps() public {
+        escrow.addFeeSchedule(FeeSchedule(2_000, 300, 200, 5_000, 0), 2_000);
+        escrow.addFeeSchedule(FeeSchedule(2_500, 0, 0, 0, 0), 0);
+        escrow.addFeeSchedule(FeeSchedule(0, 2_500, 0, 0, 0), 0);
+        FeeSchedule[5] memory tooHigh = [
+            FeeSchedule(2_501, 0, 0, 0, 0),
+            FeeSchedule(0, 2_501, 0, 0, 0),
+            FeeSchedule(0, 0, 2_501, 0, 0),
+            FeeSchedule(2_000, 300, 201, 0, 0),
+            FeeSchedule(type(uint16).max, type(uint16).max, type(uint16).max, 0, 0)
+        ];
+        for (uint256 index = 0; index < tooHigh.length; ++index) {
+            uint256 total = uint256(tooHigh[index].commission) + tooHigh[index].userFee + tooHigh[index].providerFee;
+            vm.expectRevert(abi.encodeWithSelector(IEscrow.FeesTooHigh.selector, total, 2_500));
+            escrow.addFeeSchedule(tooHigh[index], 0);
+        }
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.GatewayShareTooHigh.selector, 5_001, 5_000));
+        escrow.addFeeSchedule(FeeSchedule(0, 0, 0, 5_001, 0), 0);
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.RebateIsNegative.selector, 2_000, 2_001));
+        escrow.addFeeSchedule(FeeSchedule(2_000, 0, 0, 0, 0), 2_001);
+        assertEq(escrow.feeScheduleCount(), 5, "those within the caps");
+    }
+
+    /// @dev What is kept is exact or refused: 20 bits and a power of ten, which is every fee of six digits.
+    function test_addFeeSchedule_matchFees() public {
+        uint96[7] memory exact = [0, 1, 1_048_575, 10_485_750, 0.123456e18, 0.01e18, uint96(1_048_575) * 10 ** 22];
+        for (uint256 index = 0; index < exact.length; ++index) {
+            uint16 id = escrow.addFeeSchedule(FeeSchedule(0, 0, 0, 0, exact[index]), 0);
+            assertEq(escrow.feeSchedule(id).matchFee, exact[index], "kept");
+            assertEq(escrow.lockFor(0, 0, id), exact[index], "locked");
+        }
+        uint96[4] memory tooPrecise = [1_048_577, 10_485_751, 0.1234567e18, type(uint96).max];
+        for (uint256 index = 0; index < tooPrecise.length; ++index) {
+            vm.expectRevert(abi.encodeWithSelector(IEscrow.MatchFeeTooPrecise.selector, tooPrecise[index]));
+            escrow.addFeeSchedule(FeeSchedule(0, 0, 0, 0, tooPrecise[index]), 0);
+        }
+    }
+
+    function test_addFeeSchedule_stopsAtTheLastPair() public {
+        uint16 last = 0;
+        for (uint256 pair = 3; pair <= 255; ++pair) {
+            last = escrow.addFeeSchedule(FeeSchedule(0, 0, 0, 0, 0), 0);
+        }
+        assertEq(last, 510, "last id");
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.FeeSchedulesExhausted.selector, 255));
+        escrow.addFeeSchedule(FeeSchedule(0, 0, 0, 0, 0), 0);
+        escrow.feeSchedule(511);
+    }
+
+    // -------------------------------------------------------------------- fees
+
+    /// @dev 20 % to the foundation, 2 % from each side on tokens other than SPON; nothing of the 2 % on SPON.
+    function test_fees_ofBothTokens() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        uint256 gross = 9e18;
+        _fullLease(PLAIN_TOKEN, provider);
+        assertEq(escrow.creditOf(owner, PLAIN_TOKEN), gross * 78 / 100, "provider");
+        assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), gross * 24 / 100, "foundation");
+        assertEq(escrow.creditOf(responder, PLAIN_TOKEN), MATCH_FEE, "responder");
+        assertBalances(account, PLAIN_TOKEN, UNLOCKED - gross * 102 / 100 - MATCH_FEE, 0);
+        _fullLease(SPON_TOKEN, provider);
+        assertEq(escrow.creditOf(owner, SPON_TOKEN), gross * 80 / 100, "provider in SPON");
+        assertEq(escrow.creditOf(foundation, SPON_TOKEN), gross * 20 / 100, "foundation in SPON");
+        assertBalances(account, SPON_TOKEN, UNLOCKED - gross - MATCH_FEE, 0);
+    }
+
+    /// @dev Tier 1 pays the rebated commission, from the match on.
+    function test_fees_ofTheRebatedClass() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        registry.setVerified(provider, 1, type(uint16).max, 0);
+        uint64 orderId = _fullLease(PLAIN_TOKEN, provider);
+        uint256 gross = 9e18;
+        assertEq(book.order(orderId).feeSchedule, PLAIN_SCHEDULE + 1, "schedule");
+        assertEq(escrow.creditOf(owner, PLAIN_TOKEN), gross * 83 / 100, "15 % and 2 % taken");
+        assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), gross * 19 / 100, "15 %, 2 % and 2 %");
+    }
+
+    /// @dev Fees are frozen in the order: a new schedule of the token is the new orders'.
+    function test_fees_areFrozen() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        uint64 orderId = _lease(owner, provider, 90e18);
+        uint16 dearer = escrow.addFeeSchedule(FeeSchedule(500, 1_000, 1_000, 0, 5e18), 0);
+        tokens.setFeeSchedule(PLAIN_TOKEN, dearer);
+        uint64 newer = _createOrder();
+        assertEq(book.order(newer).feeSchedule, dearer, "of a new order");
+        vm.prank(user);
+        book.cancelOrder(newer);
+        vm.warp(block.timestamp + 1_800);
+        book.settle(_ids(orderId));
+        assertEq(escrow.creditOf(owner, PLAIN_TOKEN), uint256(4.5e18) * 78 / 100, "settled at the old one");
+        vm.warp(block.timestamp + 1_800 + GRACE_WINDOW);
+        vm.prank(user);
+        leases.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(_terms()));
+        assertEq(escrow.creditOf(owner, PLAIN_TOKEN), uint256(9e18) * 78 / 100, "closed at the old one");
+        assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), uint256(9e18) * 24 / 100, "foundation");
+    }
+
+    /// @dev A fizz node's lease pays its gateway a share of the net, and together they get what a provider gets.
+    function test_fees_gatewayShare() public {
+        (address gateway, uint32 provider) = _addProvider("provider");
+        address node = _addFizz("node", 1_000, provider);
+        uint64 orderId = _fizzLease(provider, 1_000);
+        vm.warp(block.timestamp + 1_234);
+        uint256 gross = uint256(90e18) * 1_234 / 36_000;
+        uint256 net = gross - gross * 20 / 100 - gross * 2 / 100;
+        (uint256 amount, uint256 gatewayAmount) = book.claimable(orderId);
+        assertEq(gatewayAmount, net / 10, "a tenth");
+        assertEq(amount + gatewayAmount, net, "nothing is lost");
+        book.settle(_ids(orderId));
+        assertEq(escrow.creditOf(node, PLAIN_TOKEN), amount, "node");
+        assertEq(escrow.creditOf(gateway, PLAIN_TOKEN), gatewayAmount, "gateway");
+    }
+
+    /// @dev Foundation money is pulled, by nobody but whoever was the foundation when it was earned.
+    function test_foundation_pulls() public {
+        (, uint32 provider) = _addProvider("provider");
+        _fullLease(PLAIN_TOKEN, provider);
+        uint256 earned = escrow.creditOf(foundation, PLAIN_TOKEN);
+        address next = makeAddress("next foundation");
+        escrow.setFoundation(next);
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.NothingToWithdraw.selector, next, PLAIN_TOKEN));
+        vm.prank(next);
+        escrow.withdrawCredit(PLAIN_TOKEN, next);
+        vm.prank(foundation);
+        assertEq(escrow.withdrawCredit(PLAIN_TOKEN, next), earned, "pulled");
+        assertEq(plain.balanceOf(next), earned, "received");
+    }
+
+    function _fullLease(uint8 token, uint32 provider) private returns (uint64 orderId) {
+        OrderTerms memory terms = _terms();
+        vm.prank(user);
+        orderId = book.createOrder(account, token, 0, terms);
+        _match(orderId, _rank(provider, 90e18));
+        vm.warp(block.timestamp + terms.duration + GRACE_WINDOW);
+        leases.closeLease(orderId, OrderState.ClosedAtEnd, _leaseResources(terms));
+    }
+
+    function _fizzLease(uint32 provider, uint32 fizz) private returns (uint64 orderId) {
+        OrderTerms memory terms = _terms();
+        vm.prank(user);
+        orderId = book.createOrder(account, PLAIN_TOKEN, 0, terms);
+        _match(orderId, _rank(provider, 90e18) | (uint256(fizz) << 86));
+    }
+
+    function _match(uint64 orderId, uint256 rank) private {
+        uint256 closeBlock = book.order(orderId).closeBlock;
+        vm.roll(closeBlock + 1);
+        _openLeases(closeBlock, _matches(orderId, _terms(), rank));
+        assertState(orderId, OrderState.Leased);
+    }
+
+    // ------------------------------------------------------------------- tokens
 
     function test_setFoundation() public {
         address next = makeAddress("next foundation");
@@ -344,18 +374,22 @@ contract EscrowTest is MarketTest {
 
     function test_setToken_refusals() public {
         vm.expectRevert(abi.encodeWithSelector(IEscrow.NotPaymentTokens.selector, address(this)));
-        escrow.setToken(5, address(plain), true, 1);
+        escrow.setToken(5, address(plain), true, 2);
         vm.startPrank(address(tokens));
         vm.expectRevert(abi.encodeWithSelector(IEscrow.TokenIdOutOfRange.selector, 32, 31));
-        escrow.setToken(32, address(plain), true, 1);
-        vm.expectRevert(abi.encodeWithSelector(IEscrow.UnknownFeeSchedule.selector, 3));
-        escrow.setToken(5, address(plain), true, 3);
+        escrow.setToken(32, address(plain), true, 2);
+        // Odd ids are what matches make of even ones.
+        uint16[4] memory unknown = [uint16(0), 1, 3, 6];
+        for (uint256 index = 0; index < unknown.length; ++index) {
+            vm.expectRevert(abi.encodeWithSelector(IEscrow.UnknownFeeSchedule.selector, unknown[index]));
+            escrow.setToken(5, address(plain), true, unknown[index]);
+        }
         vm.expectRevert(
             abi.encodeWithSelector(IEscrow.TokenAddressFixed.selector, PLAIN_TOKEN, address(plain), address(spon))
         );
-        escrow.setToken(PLAIN_TOKEN, address(spon), true, 1);
+        escrow.setToken(PLAIN_TOKEN, address(spon), true, 2);
         vm.expectRevert(abi.encodeWithSelector(IEscrow.TokenAddressFixed.selector, 5, address(0), address(0)));
-        escrow.setToken(5, address(0), true, 1);
+        escrow.setToken(5, address(0), true, 2);
         vm.expectEmit(address(escrow));
         emit IEscrow.TokenSet(31, address(spon), false, 2);
         escrow.setToken(31, address(spon), false, 2);
@@ -370,7 +404,7 @@ contract EscrowTest is MarketTest {
         bytes memory unauthorized = abi.encodeWithSelector(IAccessManaged.AccessManagedUnauthorized.selector, user);
         vm.startPrank(user);
         vm.expectRevert(unauthorized);
-        escrow.addFeeSchedule(FeeSchedule(0, 0, 0, 0));
+        escrow.addFeeSchedule(FeeSchedule(0, 0, 0, 0, 0), 0);
         vm.expectRevert(unauthorized);
         escrow.setFoundation(user);
         vm.stopPrank();
@@ -381,16 +415,24 @@ contract EscrowTest is MarketTest {
         vm.expectRevert(refused);
         escrow.lockOrder(account, PLAIN_TOKEN, user, 1, 1);
         vm.expectRevert(refused);
+        escrow.authoriseUpdate(account, PLAIN_TOKEN, user, 1, 1);
+        vm.expectRevert(refused);
+        escrow.lockUpdate(account, PLAIN_TOKEN, 1, 1);
+        vm.expectRevert(refused);
+        escrow.extendLease(1, 0, 1, user);
+        vm.expectRevert(refused);
         escrow.releaseOrder(1, 0);
         vm.expectRevert(refused);
         escrow.openLeases(new uint256[](0), address(this));
         vm.expectRevert(refused);
-        escrow.settleLease(1, 0, 1);
+        escrow.settleLease(1, 0, 1, address(0));
         vm.expectRevert(refused);
-        escrow.settleAndCredit(1, 0, 1, address(this));
+        escrow.settleAndCredit(1, 0, 1, address(this), address(0));
         vm.expectRevert(refused);
-        escrow.settleAndPay(1, 0, 1, 1e18, address(this), address(this));
+        escrow.settleAndPay(1, 0, 1, 1e18, address(this), address(0), address(this));
         vm.expectRevert(refused);
-        escrow.closeLease(1, 0, 1, false, address(this));
+        escrow.closeLease(1, 0, 1, false, address(this), address(0));
+        vm.expectRevert(refused);
+        escrow.undoLease(1, 0);
     }
 }

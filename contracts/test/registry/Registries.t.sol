@@ -5,14 +5,12 @@ import {Initializable} from "@openzeppelin/contracts-upgradeable/proxy/utils/Ini
 
 import {CertificateRegistry} from "../../src/registry/CertificateRegistry.sol";
 import {ICertificateRegistry} from "../../src/registry/ICertificateRegistry.sol";
-import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
 import {IProviderRegistry} from "../../src/registry/IProviderRegistry.sol";
 import {PaymentTokens} from "../../src/registry/PaymentTokens.sol";
 import {ProviderRegistry} from "../../src/registry/ProviderRegistry.sol";
 import {MarketTest} from "../market/MarketTest.sol";
-import {PlainToken} from "../market/Tokens.sol";
 
-/// @notice Providers, payment tokens and certificates.
+/// @notice Providers, certificates, and how all registries are upgraded. Payment tokens and ratings have tests of their own.
 contract RegistriesTest is MarketTest {
     string private constant GATEWAY = "https://provider.example:8443";
 
@@ -135,65 +133,6 @@ contract RegistriesTest is MarketTest {
         registry.addRegion("one too many");
     }
 
-    // ---------------------------------------------------------- payment tokens
-
-    function test_list_pushesIntoTheEscrow() public {
-        PlainToken token = new PlainToken(6);
-        vm.expectEmit(address(tokens));
-        emit IPaymentTokens.TokenListed(2, address(token), "USDT", 6, 2);
-        assertEq(tokens.list(address(token), "USDT", 2), 2, "id");
-        IPaymentTokens.PaymentToken memory listed = tokens.token(2);
-        assertEq(listed.token, address(token), "address");
-        assertEq(listed.symbol, "USDT", "symbol");
-        assertEq(listed.decimals, 6, "decimals");
-        assertTrue(listed.enabled, "enabled");
-        assertEq(tokens.tokenCount(), 3, "count");
-        _assertPushed(2, address(token), true, 2);
-
-        vm.expectEmit(address(tokens));
-        emit IPaymentTokens.TokenEnabled(2, false);
-        tokens.setEnabled(2, false);
-        _assertPushed(2, address(token), false, 2);
-        vm.expectEmit(address(tokens));
-        emit IPaymentTokens.TokenFeeScheduleChanged(2, 1);
-        tokens.setFeeSchedule(2, 1);
-        _assertPushed(2, address(token), false, 1);
-    }
-
-    function test_list_refusals() public {
-        vm.expectRevert(abi.encodeWithSelector(IPaymentTokens.TokenListedAlready.selector, address(plain), PLAIN_TOKEN));
-        tokens.list(address(plain), "AGAIN", 1);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentTokens.UnsuitableToken.selector, user));
-        tokens.list(user, "EOA", 1);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentTokens.UnsuitableToken.selector, address(escrow)));
-        tokens.list(address(escrow), "NFT", 1);
-        PlainToken precise = new PlainToken(19);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentTokens.UnsuitableToken.selector, address(precise)));
-        tokens.list(address(precise), "PRECISE", 1);
-        PlainToken token = new PlainToken(6);
-        string[3] memory symbols = ["", "TWELVE_CHARS", "US DT"];
-        for (uint256 index = 0; index < symbols.length; ++index) {
-            vm.expectRevert(abi.encodeWithSelector(IPaymentTokens.InvalidSymbol.selector, symbols[index]));
-            tokens.list(address(token), symbols[index], 1);
-        }
-        bytes memory unknown = abi.encodeWithSelector(IPaymentTokens.UnknownTokenId.selector, 9);
-        vm.expectRevert(unknown);
-        tokens.setEnabled(9, true);
-        vm.expectRevert(unknown);
-        tokens.setFeeSchedule(9, 1);
-        vm.expectRevert(unknown);
-        tokens.token(9);
-    }
-
-    function test_list_isBounded() public {
-        for (uint256 id = 2; id < 32; ++id) {
-            tokens.list(address(new PlainToken(6)), string.concat("T", vm.toString(id)), 1);
-        }
-        PlainToken last = new PlainToken(6);
-        vm.expectRevert(abi.encodeWithSelector(IPaymentTokens.TokenListFull.selector, 32));
-        tokens.list(address(last), "LAST", 1);
-    }
-
     // ------------------------------------------------------------- certificates
 
     function test_certificates() public {
@@ -286,12 +225,5 @@ contract RegistriesTest is MarketTest {
     ) private {
         vm.expectRevert(reason);
         registry.register(name, gateway, region, 0, accepted);
-    }
-
-    function _assertPushed(uint8 id, address token, bool enabled, uint16 schedule) private view {
-        (address actual, bool actualEnabled, uint16 actualSchedule) = escrow.tokenOf(id);
-        assertEq(actual, token, "pushed address");
-        assertEq(actualEnabled, enabled, "pushed enabled");
-        assertEq(actualSchedule, schedule, "pushed schedule");
     }
 }
