@@ -121,7 +121,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Report every problem of the configuration; exit status 1 if there is one
+    /// Report every problem of the configuration; exit status 2 if there is one
     #[command(after_help = "Example:\n  operator config check --config operator.toml")]
     Check {
         #[command(flatten)]

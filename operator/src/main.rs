@@ -9,6 +9,9 @@ use operator::commands::{self, Arguments, Command};
 /// How long a stop may take.
 const DRAIN: Duration = Duration::from_secs(5);
 
+/// Exit status of a configuration that cannot be used, as of every agent.
+const CONFIGURATION_INVALID: u8 = 2;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if let Err(error) = daemon::telemetry::initialise(&arguments.log) {
@@ -18,11 +21,11 @@ fn main() -> ExitCode {
     match arguments.command {
         Command::Run(file) => match file.load() {
             Ok(config) => daemon::process::run(DRAIN, |shutdown| operator::run::start(config, shutdown)),
-            Err(report) => fail(&report.into()),
+            Err(report) => refuse(&report.into()),
         },
         Command::Watch(file) => match file.load() {
             Ok(config) => daemon::process::run(DRAIN, |shutdown| operator::run::start_watching(config, shutdown)),
-            Err(report) => fail(&report.into()),
+            Err(report) => refuse(&report.into()),
         },
         command => execute(command),
     }
@@ -42,9 +45,14 @@ fn execute(command: Command) -> ExitCode {
     });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(false) => ExitCode::from(CONFIGURATION_INVALID),
         Err(error) => fail(&error),
     }
+}
+
+fn refuse(report: &eyre::Report) -> ExitCode {
+    tracing::error!("{report:#}");
+    ExitCode::from(CONFIGURATION_INVALID)
 }
 
 fn fail(error: &eyre::Report) -> ExitCode {
