@@ -180,7 +180,11 @@ class Project:
     # --------------------------------------------------------------------- tests
 
     def build(self):
-        subprocess.run(["forge", "build"], cwd=self.root, env=self._environment({}), check=True, stdout=subprocess.DEVNULL)
+        built = subprocess.run(["forge", "build"], cwd=self.root, env=self._environment({}), capture_output=True, text=True)
+        if built.returncode:
+            # Mutants bring warnings by the hundred.
+            errors = [part for part in re.split(r"\n(?=Error|Warning|Note)", built.stdout + built.stderr) if part.startswith("Error")]
+            raise SystemExit("\n".join(errors) + f"\nthe contracts with their mutants do not compile in {self.root}")
 
     def run(self, mutant, arguments, settings, limit):
         """True if the tests pass, False if one fails, None if they do not end in `limit` seconds; with what was printed."""
