@@ -1,16 +1,28 @@
-//! Escrow accounts of a key.
+//! Escrow accounts: whose they are, what they hold and entitle to, who may spend of them.
 
+use std::collections::BTreeSet;
+
+use ::chain::network::Token;
 use alloy::primitives::{Address, U256};
-use bindings::IEscrow;
+use alloy::signers::local::PrivateKeySigner;
+use avs::words::OrderId;
 use bindings::standard::{IERC20, IERC721};
+use bindings::{IEscrow, IPaymentTokens, SpendingRight};
 use eyre::{OptionExt as _, bail, ensure};
 use futures::future::try_join_all;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
-use crate::amounts;
+use crate::arguments::Permission;
 use crate::chain::{Call, read};
-use crate::market::logs;
+use crate::dates::Date;
+use crate::failure::Failure;
+use crate::market::{filter, logs, logs_since, topic};
 use crate::session::Session;
+use crate::{amounts, brackets};
+
+/// Accounts that are read at the same time.
+const READS_AT_ONCE: usize = 16;
 
 /// What an account holds of a token, in units.
 #[derive(Debug, Clone, Copy)]
@@ -21,15 +33,44 @@ pub(crate) struct Balance {
     pub(crate) nonce: u32,
 }
 
+/// Who may spend of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Right {
+    pub(crate) spender: Address,
+    pub(crate) token: u8,
+    pub(crate) right: SpendingRight,
+}
+
+impl Right {
+    /// Unix seconds from which it is worth nothing.
+    pub(crate) fn expiry(&self) -> u64 {
+        self.right.expiry.to::<u64>()
+    }
+
+    pub(crate) fn json(&self, token: &Token, now: u64) -> Value {
+        let left = U256::from(self.right.limit);
+        json!({
+            "spender": self.spender,
+            "symbol": token.symbol,
+            "left": amounts::whole(left, token.decimals),
+            "left_units": left.to_string(),
+            "expiry": self.expiry(),
+            "expires": Date(self.expiry()).to_string(),
+            "expired": self.expiry() <= now,
+            "may_close": self.right.mayClose,
+        })
+    }
+}
+
 impl Session<'_> {
-    /// The account a command is about: the one that was named, or the key's own.
+    /// The account a command is about: the one that was named, or the key's first.
     pub(crate) async fn account(&self, named: Option<u32>) -> eyre::Result<u32> {
         if let Some(account) = named {
             return Ok(account);
         }
         let owner = self.home.address()?;
         self.own_account(owner).await?.ok_or_eyre(format!(
-            "{owner} has no account on {}; run `spheron init`",
+            "{owner} has no account on {}; run `spheron init`, or name the account whose spender it is with --account",
             self.chain.network.name
         ))
     }
@@ -44,32 +85,44 @@ impl Session<'_> {
         {
             return Ok(Some(account));
         }
+        let account = self.own_accounts(owner).await?.first().copied();
+        if let Some(account) = account {
+            self.home.cache(&deployment, &name, &Value::from(account));
+        }
+        Ok(account)
+    }
+
+    /// All accounts that an address owns now, ascending.
+    pub(crate) async fn own_accounts(&self, owner: Address) -> eyre::Result<BTreeSet<u32>> {
         let escrow = self.chain.network.contracts.escrow;
         // Where an account came from does not matter, only who holds it now.
         let received = logs::<IERC721::Transfer>(&self.chain, escrow, None, Some(owner.into_word())).await?;
+        let mut candidates = BTreeSet::new();
         for (_, transfer) in received {
-            let account = u32::try_from(transfer.tokenId)?;
-            if self.owner_of(account).await? == owner {
-                self.remember_account(&deployment, owner, account);
-                return Ok(Some(account));
-            }
+            candidates.insert(u32::try_from(transfer.tokenId)?);
         }
-        Ok(None)
+        stream::iter(candidates)
+            .map(async |account| eyre::Ok((account, self.owner_of(account).await?)))
+            .buffered(READS_AT_ONCE)
+            .try_filter_map(async |(account, now)| Ok((now == owner).then_some(account)))
+            .try_collect()
+            .await
     }
 
-    fn remember_account(&self, deployment: &str, owner: Address, account: u32) {
-        self.home
-            .cache(deployment, &format!("account-{owner}"), &Value::from(account));
-    }
-
+    /// Who owns an account. One that does not exist is bad input.
     pub(crate) async fn owner_of(&self, account: u32) -> eyre::Result<Address> {
-        let escrow = IEscrow::new(self.chain.network.contracts.escrow, &self.chain.provider);
-        read(escrow.ownerOf(U256::from(account))).await
+        let count = read(self.escrow().accountCount()).await?;
+        if account == 0 || account > count {
+            bail!(Failure::bad_input(format!(
+                "there is no account {account} on {}",
+                self.chain.network.name
+            )));
+        }
+        read(self.escrow().ownerOf(U256::from(account))).await
     }
 
     pub(crate) async fn balance(&self, account: u32, token: u8) -> eyre::Result<Balance> {
-        let escrow = IEscrow::new(self.chain.network.contracts.escrow, &self.chain.provider);
-        let held = read(escrow.balances(account, token)).await?;
+        let held = read(self.escrow().balances(account, token)).await?;
         Ok(Balance {
             unlocked: held.unlocked,
             locked: held.locked,
@@ -77,12 +130,17 @@ impl Session<'_> {
         })
     }
 
-    /// An account with what it holds of every token.
+    /// An account with what it holds of every token, and what that entitles to.
     pub(crate) async fn account_json(&self, account: u32) -> eyre::Result<Value> {
         let owner = self.owner_of(account).await?;
+        let escrow = self.escrow();
         let tokens = try_join_all(self.chain.network.tokens.iter().map(async |token| {
             let wallet = IERC20::new(token.address, &self.chain.provider);
-            let (held, wallet) = tokio::try_join!(self.balance(account, token.id), read(wallet.balanceOf(owner)))?;
+            let (held, wallet, bracket) = tokio::try_join!(
+                self.balance(account, token.id),
+                read(wallet.balanceOf(owner)),
+                read(escrow.bracketOf(account, token.id))
+            )?;
             eyre::Ok(json!({
                 "symbol": token.symbol,
                 "unlocked": amounts::whole(held.unlocked, token.decimals),
@@ -92,24 +150,77 @@ impl Session<'_> {
                 "wallet": amounts::whole(wallet, token.decimals),
                 "wallet_units": wallet.to_string(),
                 "orders": held.nonce,
+                "bracket": brackets::entitlement_json(bracket),
             }))
         }))
         .await?;
         Ok(json!({"account": account.to_string(), "owner": owner, "tokens": tokens}))
     }
 
-    /// The calls that move `amount` units of the key's tokens into an account, after checking that they are there.
+    /// The block in which an account was opened.
+    pub(crate) async fn opened_at(&self, account: u32) -> eyre::Result<u64> {
+        let deployment = self.chain.deployment().await?;
+        let name = format!("opened-{account}");
+        if let Some(block) = self.home.cached(&deployment, &name).and_then(|value| value.as_u64()) {
+            return Ok(block);
+        }
+        let escrow = self.chain.network.contracts.escrow;
+        let opened = filter::<IEscrow::AccountOpened>(escrow, topic(account.into()), None);
+        let (head, _) = self.chain.head().await?;
+        let log = self
+            .chain
+            .last_log(&opened, self.chain.network.deployed_at..=head)
+            .await?;
+        let block = log.and_then(|log| log.block_number).ok_or_eyre(format!(
+            "the log that opened account {account} cannot be found; does this RPC endpoint keep old logs?"
+        ))?;
+        self.home.cache(&deployment, &name, &Value::from(block));
+        Ok(block)
+    }
+
+    /// Spending rights of an account that are worth something: a limit is left, and the account has not changed hands.
+    pub(crate) async fn rights(&self, account: u32) -> eyre::Result<Vec<Right>> {
+        let (escrow, opened) = (self.escrow(), self.opened_at(account).await?);
+        let set = logs_since::<IEscrow::SpendingRightSet>(
+            &self.chain,
+            *escrow.address(),
+            topic(account.into()),
+            None,
+            opened,
+        );
+        let pairs: BTreeSet<(Address, u8)> = set.await?.iter().map(|(_, set)| (set.spender, set.token)).collect();
+        stream::iter(pairs)
+            .map(async |(spender, token)| {
+                let right = read(escrow.spendingRight(account, spender, token)).await?;
+                eyre::Ok(Right { spender, token, right })
+            })
+            .buffered(READS_AT_ONCE)
+            .try_filter_map(async |found| Ok((!found.right.limit.is_zero() || found.right.mayClose).then_some(found)))
+            .try_collect()
+            .await
+    }
+
+    /// The calls that move `amount` units of the key's tokens into an account, after checking that they are there and that the
+    /// token's cap leaves room.
     pub(crate) async fn deposit_calls(
         &self,
-        from: Address,
+        signer: &PrivateKeySigner,
         account: u32,
-        symbol: &str,
+        token: &Token,
         amount: U256,
+        permission: Permission,
     ) -> eyre::Result<Vec<Call>> {
-        let token = self.token(symbol)?;
+        self.require_room(token, amount).await?;
+        if permission.permit {
+            return self.permit_deposit(signer, account, token, amount).await;
+        }
+        if permission.permit2 {
+            return self.permit2_deposit(signer, account, token, amount).await;
+        }
         let escrow = self.chain.network.contracts.escrow;
+        let (address, decimals) = (token.address, token.decimals);
         let mut calls = self
-            .approval(from, token.address, escrow, amount, symbol, token.decimals)
+            .approval(signer.address(), address, escrow, amount, &token.symbol, decimals)
             .await?;
         let deposit = IEscrow::depositCall {
             account,
@@ -118,6 +229,26 @@ impl Session<'_> {
         };
         calls.push(Call::new("to deposit", escrow, &deposit));
         Ok(calls)
+    }
+
+    /// Fails if the escrow would hold more of a token than governance allows.
+    async fn require_room(&self, token: &Token, amount: U256) -> eyre::Result<()> {
+        let tokens = IPaymentTokens::new(self.chain.network.contracts.payment_tokens, &self.chain.provider);
+        let contract = IERC20::new(token.address, &self.chain.provider);
+        let (listed, held) = tokio::try_join!(
+            read(tokens.token(token.id)),
+            read(contract.balanceOf(self.chain.network.contracts.escrow))
+        )?;
+        let room = U256::from(listed.cap).saturating_sub(held);
+        ensure!(
+            amount <= room,
+            "{} lets the escrow hold at most {} in all, and {} are there: deposit at most {}",
+            self.chain.network.name,
+            amounts::shown(U256::from(listed.cap), token),
+            amounts::shown(held, token),
+            amounts::shown(room, token)
+        );
+        Ok(())
     }
 
     /// The call that lets a contract take tokens, unless it may already; fails if the tokens are not there.
@@ -153,6 +284,57 @@ impl Session<'_> {
         let owner = self.owner_of(account).await?;
         if owner != key {
             bail!("account {account} belongs to {owner}, the key is that of {key}; use its owner's home");
+        }
+        Ok(())
+    }
+
+    /// Fails unless the key owns the account or may lock `amount` of its token, so that nothing is sent in vain.
+    pub(crate) async fn require_spender(
+        &self,
+        account: u32,
+        token: &Token,
+        key: Address,
+        amount: U256,
+    ) -> eyre::Result<()> {
+        let (owner, (_, now)) = tokio::try_join!(self.owner_of(account), self.chain.head())?;
+        if owner == key {
+            return Ok(());
+        }
+        let right = read(self.escrow().spendingRight(account, key, token.id)).await?;
+        let (limit, expiry) = (U256::from(right.limit), right.expiry.to::<u64>());
+        let grant = format!(
+            "its owner {owner} can grant it: spheron account operator add {key} --account {account} --token {} --limit {}",
+            token.symbol,
+            amounts::whole(amount, token.decimals)
+        );
+        ensure!(
+            !limit.is_zero(),
+            "{key} neither owns account {account} nor has a spending right in {}; {grant}",
+            token.symbol
+        );
+        ensure!(
+            expiry > now,
+            "the spending right of {key} in account {account} ended at {}; {grant}",
+            Date(expiry)
+        );
+        ensure!(
+            limit >= amount,
+            "{key} may lock {} more of account {account}, {} are needed; {grant}",
+            amounts::shown(limit, token),
+            amounts::shown(amount, token)
+        );
+        Ok(())
+    }
+
+    /// Fails unless the key may cancel an account's orders and close its leases in a token.
+    pub(crate) async fn require_closer(&self, order: u64, key: Address) -> eyre::Result<()> {
+        let OrderId { account, token, .. } = OrderId::unpack(order);
+        if !read(self.escrow().mayClose(account, token, key)).await? {
+            let owner = self.owner_of(account).await?;
+            bail!(
+                "order {order} belongs to account {account} of {owner}; {key} is neither its owner nor a spender who may close \
+                 (`spheron account operator add --may-close`)"
+            );
         }
         Ok(())
     }

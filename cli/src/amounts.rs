@@ -49,61 +49,149 @@ pub(crate) fn hourly(rate: U256, token: &Token) -> String {
     decimal_text(rate, token.decimals + 1)
 }
 
-/// What a lease costs its user and brings its supplier, as the contracts count it: cumulative from the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a lease costs its user and whom it pays, as the contracts count it (`Fees.sol`): cumulative from the start, in units.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Bill {
     /// Streamed.
     pub(crate) gross: U256,
     /// What of it the supplier gets.
     pub(crate) paid: U256,
-    /// What of it the foundation gets, with the user's fee on top and the fee for the match.
-    pub(crate) fees: U256,
-    /// All that leaves the account.
-    pub(crate) spent: U256,
+    /// What of it the gateway of a fizz node gets.
+    pub(crate) gateway: U256,
+    /// What of it the foundation gets.
+    pub(crate) commission: U256,
+    /// The second part of it that the foundation gets.
+    pub(crate) provider_fee: U256,
+    /// On top of it, the foundation's.
+    pub(crate) user_fee: U256,
+    /// Whoever brought the match in got it when the lease began; zero for a lease that came from an update.
+    pub(crate) match_fee: U256,
 }
 
 const BASIS_POINTS: u64 = 10_000;
 
+/// A share of an amount in basis points, rounded down.
+fn share(of: U256, points: u16) -> U256 {
+    of * U256::from(points) / U256::from(BASIS_POINTS)
+}
+
 impl Bill {
     /// After `seconds` at a rate.
-    pub(crate) fn after(seconds: u32, rate: U256, schedule: &FeeSchedule) -> Self {
+    pub(crate) fn after(seconds: u32, rate: U256, schedule: &FeeSchedule, origin: Origin) -> Self {
         let gross = rate * U256::from(seconds) / U256::from(RATE_SECONDS);
-        let share = |of: U256, points: u16| of * U256::from(points) / U256::from(BASIS_POINTS);
-        let paid = gross - share(gross, schedule.commission) - share(gross, schedule.providerFee);
-        let spent = gross + share(gross, schedule.userFee) + U256::from(schedule.matchFee);
+        let commission = share(gross, schedule.commission);
+        let provider_fee = share(gross, schedule.providerFee);
+        let net = gross - commission - provider_fee;
+        let gateway = if origin.shared {
+            share(net, schedule.gatewayShare)
+        } else {
+            U256::ZERO
+        };
         Self {
             gross,
-            paid,
-            fees: spent - paid,
-            spent,
+            paid: net - gateway,
+            gateway,
+            commission,
+            provider_fee,
+            user_fee: share(gross, schedule.userFee),
+            match_fee: if origin.updated {
+                U256::ZERO
+            } else {
+                U256::from(schedule.matchFee)
+            },
         }
+    }
+
+    /// The foundation's part and the fee for the match.
+    pub(crate) fn fees(&self) -> U256 {
+        self.commission + self.provider_fee + self.user_fee + self.match_fee
+    }
+
+    /// What leaves the account when the lease ends: not the fee for the match, which left when it began.
+    pub(crate) fn streamed(&self) -> U256 {
+        self.gross + self.user_fee
+    }
+
+    /// All that leaves the account.
+    pub(crate) fn spent(&self) -> U256 {
+        self.streamed() + self.match_fee
     }
 }
 
-/// What stays locked while a lease lives, with the fee for the match.
-pub(crate) fn worst_case(duration: u32, rate: U256, schedule: &FeeSchedule) -> U256 {
-    let stream = (rate * U256::from(duration)).div_ceil(U256::from(RATE_SECONDS));
-    let user_fee = (stream * U256::from(schedule.userFee)).div_ceil(U256::from(BASIS_POINTS));
-    stream + user_fee + U256::from(schedule.matchFee)
+/// Where a lease comes from and who serves it: what its bill depends on beside its schedule.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// It replaced another lease: nobody matched it, so nobody earned a fee for that.
+    pub(crate) updated: bool,
+    /// A fizz node serves it, and its gateway has a share.
+    pub(crate) shared: bool,
 }
 
-/// Reads `90s`, `10m` (or `10min`), `2h`.
+/// What stays locked while a lease lives.
+pub(crate) fn lease_lock(duration: u32, rate: U256, schedule: &FeeSchedule) -> U256 {
+    let stream = (rate * U256::from(duration)).div_ceil(U256::from(RATE_SECONDS));
+    stream + (stream * U256::from(schedule.userFee)).div_ceil(U256::from(BASIS_POINTS))
+}
+
+/// What is locked while an order is open: with the fee for the match.
+pub(crate) fn order_lock(duration: u32, rate: U256, schedule: &FeeSchedule) -> U256 {
+    lease_lock(duration, rate, schedule) + U256::from(schedule.matchFee)
+}
+
+/// The longest extension of a lease whose lock grows by at most `amount`: seconds.
+pub(crate) fn affordable_extension(duration: u32, rate: U256, schedule: &FeeSchedule, amount: U256) -> u32 {
+    const LONGEST_LEASE: u32 = (1 << 29) - 1;
+    let before = lease_lock(duration, rate, schedule);
+    let fits = |added: u32| lease_lock(duration + added, rate, schedule) - before <= amount;
+    // The lock grows with the duration: halving finds the last that fits.
+    let (mut fitting, mut beyond) = (0, LONGEST_LEASE.saturating_sub(duration) + 1);
+    while beyond - fitting > 1 {
+        let middle = fitting + (beyond - fitting) / 2;
+        if fits(middle) {
+            fitting = middle
+        } else {
+            beyond = middle
+        }
+    }
+    fitting
+}
+
+/// Reads `90s`, `10m` (or `10min`), `2h`, `3d`: a time that is waited for.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    const EXPECTED: &str = "expected a number with s, m or h, for example 10m";
+    const LONGEST: u64 = 30 * 24 * 3_600;
+    match seconds(text)? {
+        seconds if seconds <= LONGEST => Ok(Duration::from_secs(seconds)),
+        _ => Err("must be at most 30 days".to_owned()),
+    }
+}
+
+/// Reads `90s`, `10m` (or `10min`), `2h`, `3d`, `2w`: a time of a lease, in seconds.
+pub(crate) fn lease_time(text: &str) -> Result<u32, String> {
+    const LONGEST: u64 = (1 << 29) - 1;
+    match seconds(text)? {
+        seconds if seconds <= LONGEST => u32::try_from(seconds).map_err(|error| error.to_string()),
+        _ => Err(format!("must be at most {LONGEST}s, the longest lease there can be")),
+    }
+}
+
+/// Seconds of a number with a unit.
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+    const EXPECTED: &str = "expected a number with s, m, h, d or w, for example 10m";
     let split = text.find(|letter: char| !letter.is_ascii_digit()).ok_or(EXPECTED)?;
     let (number, unit) = text.split_at(split);
     let number: u64 = number.parse().map_err(|_| EXPECTED)?;
-    let seconds = match unit {
+    let size = match unit {
         "s" => 1,
         "m" | "min" => 60,
         "h" => 3_600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
         _ => return Err(EXPECTED.to_owned()),
     };
-    const LONGEST: u64 = 30 * 24 * 3_600;
-    match number.checked_mul(seconds) {
+    match number.checked_mul(size) {
         Some(0) => Err("must be longer than zero".to_owned()),
-        Some(seconds) if seconds <= LONGEST => Ok(Duration::from_secs(seconds)),
-        _ => Err("must be at most 30 days".to_owned()),
+        Some(seconds) => Ok(seconds),
+        None => Err("is longer than there is time".to_owned()),
     }
 }
 
@@ -161,34 +249,69 @@ mod tests {
         assert_eq!(hourly(U256::from(1), &token(6)), "0.0000001");
     }
 
-    #[test]
-    fn a_bill_adds_up_to_the_unit() {
-        let schedule = FeeSchedule {
+    fn schedule() -> FeeSchedule {
+        FeeSchedule {
             commission: 2_000,
             userFee: 200,
             providerFee: 200,
+            gatewayShare: 1_500,
             matchFee: U96::from(1_000),
-        };
+        }
+    }
+
+    #[test]
+    fn a_bill_adds_up_to_the_unit() {
         let rate = U256::from(9_999_999);
-        let bill = Bill::after(77, rate, &schedule);
+        let bill = Bill::after(77, rate, &schedule(), Origin::default());
         // floor(9 999 999 * 77 / 36 000) = 21 388; a fifth of it 4 277, a fiftieth 427.
         assert_eq!(bill.gross, U256::from(21_388));
         assert_eq!(bill.paid, U256::from(21_388 - 4_277 - 427));
-        assert_eq!(bill.spent, U256::from(21_388 + 427 + 1_000));
-        assert_eq!(bill.paid + bill.fees, bill.spent);
-        assert!(worst_case(77, rate, &schedule) >= bill.spent);
+        assert_eq!(bill.spent(), U256::from(21_388 + 427 + 1_000));
+        assert_eq!(bill.paid + bill.fees(), bill.spent());
+        assert!(order_lock(77, rate, &schedule()) >= bill.spent());
+    }
+
+    #[test]
+    fn a_gateway_gets_its_share_of_what_is_left_after_fees_and_an_update_costs_no_match() {
+        let origin = Origin {
+            updated: true,
+            shared: true,
+        };
+        let bill = Bill::after(77, U256::from(9_999_999), &schedule(), origin);
+        // Net 16 684, of it 15 %: 2 502.6.
+        assert_eq!(bill.gateway, U256::from(2_502));
+        assert_eq!(bill.paid, U256::from(16_684 - 2_502));
+        assert_eq!(bill.match_fee, U256::ZERO);
+        assert_eq!(bill.paid + bill.gateway + bill.fees(), bill.spent());
+    }
+
+    #[test]
+    fn money_buys_the_longest_extension_that_it_covers() {
+        let rate = U256::from(9_999_999);
+        let before = lease_lock(77, rate, &schedule());
+        for amount in [0u64, 1, 277, 278, 284, 1_000_000, u64::MAX] {
+            let amount = U256::from(amount);
+            let added = affordable_extension(77, rate, &schedule(), amount);
+            assert!(lease_lock(77 + added, rate, &schedule()) - before <= amount);
+            if added < (1 << 29) - 1 - 77 {
+                assert!(
+                    lease_lock(77 + added + 1, rate, &schedule()) - before > amount,
+                    "{amount}"
+                );
+            }
+        }
     }
 
     #[test]
     fn times_are_read_and_shown() {
-        for (text, seconds) in [("90s", 90), ("10m", 600), ("10min", 600), ("2h", 7_200)] {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("10min", 600), ("2h", 7_200), ("1d", 86_400)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for text in [
             "",
             "10",
             "m",
-            "1d",
+            "1y",
             "-1s",
             "0s",
             "1.5h",
@@ -197,6 +320,8 @@ mod tests {
         ] {
             assert!(duration(text).is_err(), "{text}");
         }
+        assert_eq!(lease_time("2w"), Ok(1_209_600));
+        assert!(lease_time("536870912s").is_err() && lease_time("536870911s").is_ok());
         for (seconds, text) in [
             (0, "0s"),
             (59, "59s"),

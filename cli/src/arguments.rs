@@ -1,15 +1,36 @@
 //! The command line.
 
+mod account;
+mod lease;
+mod order;
+mod provider;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub(crate) use account::{Account, Deposit, History, Money, Operator, Permission};
+pub(crate) use lease::{Close, Extend, Lease, TopUp, UpdateLease};
+pub(crate) use order::{Order, SignOrder};
+pub(crate) use provider::{Provider, Register, Update};
+
 use crate::amounts;
 
 /// Heading of the options every command has; without it `--help` shuffles them among the command's own.
 const COMMON: &str = "Options of every command";
+
+const DEPLOY_EXAMPLES: &str = "\
+Examples:
+  spheron deploy app.yaml --dry-run         what it costs, what it locks, whether the deposit entitles to it
+  spheron deploy app.yaml                   order, send the manifest, wait until it runs
+  spheron deploy app.yaml --account 7       pay from an account that gave this key a spending right
+  spheron deploy --resume 4294967297        go on where an interrupted deployment was";
+const INIT_EXAMPLES: &str = "\
+Examples:
+  spheron init --deposit 100                key, certificate, account, and 100 uSPON in it
+  spheron init --key geth.json --password-file password";
 
 /// Deploys workloads on the Spheron network, and registers those who run them.
 ///
@@ -37,6 +58,7 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make key, TLS certificate and account, and deposit, as far as they are not there yet
+    #[command(after_help = INIT_EXAMPLES)]
     Init(Init),
     /// Read a deployment file and say what it asks for, without sending anything
     Check {
@@ -44,8 +66,9 @@ pub(crate) enum Command {
         file: PathBuf,
     },
     /// Order what a deployment file asks for, and wait until it runs
+    #[command(after_help = DEPLOY_EXAMPLES)]
     Deploy(Deploy),
-    /// The escrow account
+    /// Escrow accounts: money, who may spend it, every payment
     #[command(subcommand)]
     Account(Account),
     /// Leases
@@ -55,9 +78,11 @@ pub(crate) enum Command {
     Ps(List),
     /// Logs of a lease: short for `lease logs`. `!` marks what a service wrote to its standard error
     Logs(Logs),
-    /// Orders, with their bids
+    /// Orders, with their bids; orders that are signed by one and brought in by another
     #[command(subcommand)]
     Order(Order),
+    /// Payment tokens: fees, prices and their age, caps, and what a deposit entitles to
+    Tokens,
     /// Providers
     #[command(subcommand)]
     Provider(Provider),
@@ -101,46 +126,7 @@ pub(crate) struct Deploy {
     /// Blocks on top of the lease's before the manifest, with its secrets, is sent
     #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
     pub(crate) confirmations: u64,
-    /// Pay from this account [default: the key's own]
-    #[arg(long, value_name = "ID")]
-    pub(crate) account: Option<u32>,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Account {
-    /// Open another account
-    Open,
-    /// Move tokens of the key into an account
-    Deposit {
-        /// Whole tokens
-        amount: String,
-        #[command(flatten)]
-        money: Money,
-    },
-    /// Move unlocked tokens out
-    Withdraw {
-        /// Whole tokens
-        amount: String,
-        #[command(flatten)]
-        money: Money,
-        /// Receiver [default: the key's address]
-        #[arg(long, value_name = "ADDRESS")]
-        to: Option<alloy::primitives::Address>,
-    },
-    /// What an account holds
-    Show {
-        /// The account [default: the key's own]
-        #[arg(long, value_name = "ID")]
-        account: Option<u32>,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Money {
-    /// Symbol of the payment token
-    #[arg(long, value_name = "SYMBOL", default_value = "uSPON")]
-    pub(crate) token: String,
-    /// The account [default: the key's own]
+    /// Pay from this account, the key's own or one that gave it a spending right [default: the key's first]
     #[arg(long, value_name = "ID")]
     pub(crate) account: Option<u32>,
 }
@@ -176,132 +162,6 @@ pub(crate) struct Logs {
     /// With the time of each line
     #[arg(long, short)]
     pub(crate) timestamps: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Lease {
-    /// List leases, with time left and money spent
-    List(List),
-    /// How a lease is doing
-    Show {
-        /// The lease
-        lease: u64,
-    },
-    /// What its services write
-    Logs(Logs),
-    /// Send the manifest to the provider (again)
-    Send {
-        /// The lease
-        lease: u64,
-    },
-    /// Fetch the manifest back from the provider
-    Manifest {
-        /// The lease
-        lease: u64,
-    },
-    /// End a lease; what it did not use is unlocked
-    Close {
-        /// The lease
-        lease: u64,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Order {
-    /// List orders
-    List(List),
-    /// An order's terms and bids, and why each ranked where it did
-    Show {
-        /// The order
-        #[arg(value_parser = order_number)]
-        order: u64,
-    },
-    /// Run the matching rule on chain for an order that no operator answered in time; anyone may, and earns its match fee
-    ///
-    /// Works once the response window is over and while the match window lasts. The caller pays the gas and earns the match
-    /// fee.
-    Match {
-        /// The order
-        #[arg(value_parser = order_number)]
-        order: u64,
-    },
-    /// Take an open order back: before its close block, or when nobody answered it in time
-    Cancel {
-        /// The order
-        #[arg(value_parser = order_number)]
-        order: u64,
-    },
-}
-
-fn order_number(text: &str) -> Result<u64, &'static str> {
-    text.parse()
-        .map_err(|_| "an order is a number, see `spheron order list`")
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Provider {
-    /// Register as a provider: publish the gateway's certificate, register, stake
-    Register(Register),
-    /// Change what a provider says of itself
-    Update(Update),
-    /// List providers
-    List,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Register {
-    /// Name, 1 to 64 bytes
-    #[arg(long)]
-    pub(crate) name: String,
-    /// Where the provider's gateway is reached: https://host:port
-    #[arg(long, value_name = "URL")]
-    pub(crate) gateway: String,
-    /// Region, by its name on the network
-    #[arg(long)]
-    pub(crate) region: String,
-    /// Zone of the region
-    #[arg(long, default_value_t = 0)]
-    pub(crate) zone: u8,
-    /// Payment tokens that are accepted [default: all]
-    #[arg(long, value_delimiter = ',', value_name = "SYMBOL,...")]
-    pub(crate) tokens: Vec<String>,
-    /// Stake so that it is at least this many whole SPON [default: the network's minimum]
-    #[arg(long, value_name = "AMOUNT")]
-    pub(crate) stake: Option<String>,
-    /// PEM file with the gateway's certificate; `provider-agent run` makes it, `identity.pem` in its data folder
-    #[arg(long, value_name = "FILE")]
-    pub(crate) certificate: PathBuf,
-    /// The provider's key (keystore or raw) [default: the home's]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Update {
-    /// New name
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// New address of the gateway
-    #[arg(long, value_name = "URL")]
-    pub(crate) gateway: Option<String>,
-    /// New region
-    #[arg(long)]
-    pub(crate) region: Option<String>,
-    /// New zone
-    #[arg(long)]
-    pub(crate) zone: Option<u8>,
-    /// Payment tokens accepted from now on
-    #[arg(long, value_delimiter = ',', value_name = "SYMBOL,...")]
-    pub(crate) tokens: Vec<String>,
-    /// Stake more, so that it is at least this many whole SPON
-    #[arg(long, value_name = "AMOUNT")]
-    pub(crate) stake: Option<String>,
-    /// PEM file with the gateway's new certificate
-    #[arg(long, value_name = "FILE")]
-    pub(crate) certificate: Option<PathBuf>,
-    /// The provider's key (keystore or raw) [default: the home's]
-    #[arg(long, value_name = "FILE")]
-    pub(crate) key: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -7,22 +7,30 @@
 //! arguments   the command line            commands/  one file per group of commands
 //! home        key, TLS identity, orders   session    what a command works with, opened when it is needed
 //! chain       reads and one-shot sends    market     orders, suppliers and accounts as the chain has them
+//! ledger      what happened to an account's money, from events: sums that must agree with what the chain holds
+//! signatures  orders and closes that somebody else brings in; permits: signed approvals
 //! ```
 
 mod accounts;
 mod amounts;
 mod arguments;
+mod brackets;
 mod catalog;
 mod chain;
 mod commands;
+mod dates;
 mod failure;
 mod files;
 mod home;
+mod ledger;
+mod log_pages;
 mod market;
 mod orders;
 mod output;
+mod permits;
 mod serving;
 mod session;
+mod signatures;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -4,6 +4,7 @@
 //! ```text
 //! orders/<deployment>/<manifest hash>.manifest    what SaltedManifest::encode gives
 //! orders/<deployment>/<order id>.json             which manifest, from which file
+//! orders/<deployment>/<lease id>.update.json      the same of the newest update that was proposed
 //! ```
 //!
 //! A program that dies between the two leaves a manifest that its order still finds: the hash is in the order's terms.
@@ -53,10 +54,23 @@ impl Orders {
         write_private(&self.record_file(order), &serde_json::to_vec_pretty(record)?)
     }
 
+    /// Stores what was proposed in place of a lease.
+    pub(crate) fn store_proposal(&self, lease: u64, record: &Record) -> eyre::Result<()> {
+        write_private(&self.proposal_file(lease), &serde_json::to_vec_pretty(record)?)
+    }
+
+    /// What this home last proposed in place of a lease.
+    pub(crate) fn proposal(&self, lease: u64) -> eyre::Result<Option<Record>> {
+        Self::read(&self.proposal_file(lease))
+    }
+
     /// What is remembered of an order, if this home made it.
     pub(crate) fn record(&self, order: u64) -> eyre::Result<Option<Record>> {
-        let path = self.record_file(order);
-        let Some(bytes) = read_if_there(&path)? else {
+        Self::read(&self.record_file(order))
+    }
+
+    fn read(path: &Path) -> eyre::Result<Option<Record>> {
+        let Some(bytes) = read_if_there(path)? else {
             return Ok(None);
         };
         let record = serde_json::from_slice(&bytes).wrap_err_with(|| format!("{} is damaged", path.display()))?;
@@ -81,6 +95,10 @@ impl Orders {
 
     fn manifest_file(&self, hash: B256) -> PathBuf {
         self.folder.join(format!("{hash}.manifest"))
+    }
+
+    fn proposal_file(&self, lease: u64) -> PathBuf {
+        self.folder.join(format!("{lease}.update.json"))
     }
 
     fn record_file(&self, order: u64) -> PathBuf {

@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 
 use alloy::primitives::bytes::Bytes;
 use alloy::providers::Provider as _;
-use bindings::{IOrderBook, LeaseResources, Order, OrderState};
+use bindings::{ILeases, IOrderBook, LeaseResources, Order, OrderState};
 use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
 use gateway::wire::{ErrorCode, LeaseId, LeasePhase, LeaseStatus};
 use gateway::{ClientError, GatewayClient};
 
 pub(crate) use self::refusals::candidates_json;
-pub(crate) use self::status::{manifest_state, phase, progress, services_json};
+pub(crate) use self::status::{manifest_state, phase, plain, progress, services_json};
+#[cfg(test)]
+pub(crate) use self::tests::nowhere;
 use crate::chain::{Call, read};
-use crate::market::{self, logs, state_phrase, topic};
+use crate::market::{self, filter, state_phrase, topic};
 use crate::session::Session;
 
 /// How often the chain is asked for a new block.
@@ -125,14 +127,17 @@ impl Session<'_> {
         let address = self.chain.network.contracts.order_book;
         let deadline = Instant::now() + LONGEST_BLOCK;
         loop {
-            let opened = logs::<IOrderBook::LeaseCreated>(&self.chain, address, topic(lease), None).await?;
-            let block = opened.last().and_then(|(log, _)| log.block_number);
+            let word = self.leased(lease).await?;
             let head = self
                 .chain
                 .provider
                 .get_block_number()
                 .await
                 .wrap_err("cannot read the chain")?;
+            // A lease is opened at its close block (an update) or after it.
+            let opened = filter::<IOrderBook::LeaseCreated>(address, topic(lease), None);
+            let opened = self.chain.last_log(&opened, word.closeBlock.into()..=head).await?;
+            let block = opened.and_then(|log| log.block_number);
             if let Some(block) = block
                 && head >= block + depth
             {
@@ -251,22 +256,27 @@ impl Session<'_> {
         }
     }
 
+    /// What the contract asks for to free a lease's capacity.
+    pub(crate) async fn lease_resources(&self, lease: u64) -> eyre::Result<LeaseResources> {
+        let terms = self.created(lease).await?.terms;
+        Ok(LeaseResources {
+            resources: terms.resources,
+            restHash: terms.rest_hash(),
+        })
+    }
+
     /// Ends a lease as its user, and returns the seconds that are billed.
     pub(crate) async fn close(&self, lease: u64) -> eyre::Result<u32> {
         let signer = self.home.signer()?;
-        let created = self.created(lease).await?;
-        let call = IOrderBook::closeLeaseCall {
+        let call = ILeases::closeLeaseCall {
             orderId: lease,
             reason: OrderState::ClosedByUser,
-            resources: LeaseResources {
-                resources: created.terms.resources,
-                restHash: created.terms.rest_hash(),
-            },
+            resources: self.lease_resources(lease).await?,
         };
         let call = Call::new("to close the lease", self.chain.network.contracts.order_book, &call);
         let sent = self.chain.send(&signer, &call).await?;
         let receipt = self.chain.receipt(&sent).await?;
-        let closed = receipt.decoded_log::<IOrderBook::LeaseClosed>();
+        let closed = receipt.decoded_log::<ILeases::LeaseClosed>();
         Ok(closed
             .ok_or_eyre("the transaction that closes the lease logged nothing; is the network file right?")?
             .billed)

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use ::chain::network::{Network, Token};
 use eyre::OptionExt as _;
+use tokio::sync::OnceCell;
 
 use crate::arguments::Arguments;
-use crate::chain::Chain;
+use crate::chain::{Chain, read};
 use crate::failure::Failure;
 use crate::home::Home;
+use crate::market::Windows;
 use crate::orders::Orders;
 use crate::output::Output;
 
@@ -18,6 +20,8 @@ pub(crate) struct Session<'a> {
     pub(crate) output: &'a Output,
     pub(crate) home: Home,
     pub(crate) chain: Chain,
+    /// Fixed when the market is deployed: read once.
+    pub(crate) windows: OnceCell<Windows>,
 }
 
 impl<'a> Session<'a> {
@@ -26,7 +30,18 @@ impl<'a> Session<'a> {
         let home = open_home(arguments)?;
         let network = find_network(arguments.network.as_deref(), &home)?;
         let chain = Chain::new(network)?;
-        Ok(Self { output, home, chain })
+        Ok(Self {
+            output,
+            home,
+            chain,
+            windows: OnceCell::new(),
+        })
+    }
+
+    /// Grace and low-funds windows of the market.
+    pub(crate) async fn windows(&self) -> eyre::Result<Windows> {
+        let read = async || eyre::Ok(Windows::from(&read(self.order_book().parameters()).await?));
+        self.windows.get_or_try_init(read).await.copied()
     }
 
     /// The network's payment token of a symbol.

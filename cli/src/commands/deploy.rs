@@ -7,14 +7,13 @@ use std::time::Instant;
 
 use alloy::primitives::{B256, U256};
 use alloy::signers::local::PrivateKeySigner;
-use bindings::{FeeSchedule, IEscrow, IOrderBook, OrderState, OrderTerms};
+use bindings::{FeeSchedule, ICertificateRegistry, IEscrow, IOrderBook, OrderState, OrderTerms};
 use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
 use gateway::wire::LeaseStatus;
 use manifest::{Deployment, OrderRequest, Quote, SaltedManifest};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::amounts;
 use crate::arguments::Deploy;
 use crate::chain::{Call, read};
 use crate::failure::Failure;
@@ -23,6 +22,7 @@ use crate::orders::Record;
 use crate::output::{Output, facts};
 use crate::serving::{Readiness, services_json};
 use crate::session::Session;
+use crate::{amounts, brackets};
 
 /// How far a deployment came: what Ctrl-C tells.
 #[derive(Debug, Clone, Copy)]
@@ -92,15 +92,8 @@ async fn order(
         manifest,
     };
 
-    session.output.step("reading prices and limits of the network");
-    let book = session.order_book();
-    let (catalog, parameters, account) = tokio::try_join!(
-        session.catalog(Some(&salted.manifest)),
-        read(book.parameters()),
-        session.account(arguments.account)
-    )?;
-    let request = manifest::derive(&salted, &catalog, parameters.paramsVersion)
-        .map_err(|error| Failure::bad_input(format!("{name}: {}", causes(&error))))?;
+    let account = session.account(arguments.account).await?;
+    let request = derive(session, &salted, &name).await?;
     let priced = price(session, &request, account).await?;
     if arguments.dry_run {
         let value = priced.json(&request, &salted);
@@ -109,16 +102,77 @@ async fn order(
     }
     ensure!(
         priced.unlocked >= priced.lock(),
-        "account {account} has {} unlocked, the order locks up to {}; run `spheron account deposit {} --token {}`",
+        "account {account} has {} unlocked, the order locks up to {}; run `spheron account deposit {} --account {account} --token {}`",
         amounts::shown(priced.unlocked, &priced.token),
         amounts::shown(priced.lock(), &priced.token),
         amounts::whole(priced.lock() - priced.unlocked, priced.token.decimals),
         priced.token.symbol
     );
+    require_bracket(session, account, &request).await?;
     let signer = session.home.signer()?;
-    session.require_owner(account, signer.address()).await?;
+    session
+        .require_spender(account, &priced.token, signer.address(), priced.lock())
+        .await?;
+    require_access(session, account).await?;
     let order = create(session, &signer, account, &salted, &request, file, reached).await?;
     Ok(Some(order))
+}
+
+/// What a manifest asks of the network as it is now.
+pub(super) async fn derive(session: &Session<'_>, salted: &SaltedManifest, name: &str) -> eyre::Result<OrderRequest> {
+    session.output.step("reading prices and limits of the network");
+    let book = session.order_book();
+    let (catalog, parameters) = tokio::try_join!(session.catalog(Some(&salted.manifest)), read(book.parameters()))?;
+    let derived = manifest::derive(salted, &catalog, parameters.paramsVersion);
+    Ok(derived.map_err(|error| Failure::bad_input(format!("{name}: {}", causes(&error))))?)
+}
+
+/// Fails if what an account holds does not entitle it to what an order asks for.
+pub(super) async fn require_bracket(session: &Session<'_>, account: u32, request: &OrderRequest) -> eyre::Result<()> {
+    let (has, needs) = bracket_of(session, account, request).await?;
+    let symbol = &session.token_by_id(request.token)?.symbol;
+    ensure!(
+        has >= needs,
+        "account {account} has bracket {has} in {symbol}, which entitles to {}; the file asks for bracket {needs}: hold {} dollars of \
+         {symbol} in the account (`spheron account deposit`; after a rise of its price `spheron account update-bracket --account \
+         {account} --token {symbol}`), or ask for less",
+        brackets::entitlement(has),
+        brackets::dollars(needs)
+    );
+    Ok(())
+}
+
+/// The bracket that an account has, and the one that an order needs.
+async fn bracket_of(session: &Session<'_>, account: u32, request: &OrderRequest) -> eyre::Result<(u8, u8)> {
+    let (resources, _) = request.terms.unpack().wrap_err("the order's terms are malformed")?;
+    let (book, escrow) = (session.order_book(), session.escrow());
+    let (has, top) = tokio::try_join!(read(escrow.bracketOf(account, request.token)), read(book.topGpus()))?;
+    Ok((has, brackets::needed(&resources, top)))
+}
+
+/// Providers talk to whoever holds a certificate of the account's owner: whoever spends for another needs one of those.
+async fn require_access(session: &Session<'_>, account: u32) -> eyre::Result<()> {
+    let owner = session.owner_of(account).await?;
+    let certificates = ICertificateRegistry::new(
+        session.chain.network.contracts.certificate_registry,
+        &session.chain.provider,
+    );
+    let published = read(certificates.fingerprints(owner)).await?;
+    let own = B256::from(session.home.identity()?.fingerprint());
+    if published.current == own || published.next == own {
+        return Ok(());
+    }
+    if owner == session.home.address()? {
+        bail!(
+            "the certificate of this home is not published, so that no provider would take the manifest; run `spheron init`"
+        );
+    }
+    bail!(
+        "account {account} belongs to {owner}, and providers take its manifests only with a certificate that {owner} has published; its \
+         owner publishes the one of this home with `spheron account operator add {} --account {account} --limit AMOUNT \
+         --certificate {own}`",
+        session.home.address()?
+    )
 }
 
 /// Stores the manifest, sends the order, and stores its id.
@@ -281,12 +335,15 @@ pub(super) struct Priced {
     quote: Quote,
     account: Option<u32>,
     unlocked: U256,
+    /// The bracket of the account, and the one that is needed.
+    brackets: Option<(u8, u8)>,
 }
 
-async fn price(session: &Session<'_>, request: &OrderRequest, account: u32) -> eyre::Result<Priced> {
+pub(super) async fn price(session: &Session<'_>, request: &OrderRequest, account: u32) -> eyre::Result<Priced> {
     let held = session.balance(account, request.token);
-    let (mut priced, held) = tokio::try_join!(quote(session, request), held)?;
-    (priced.account, priced.unlocked) = (Some(account), held.unlocked);
+    let (mut priced, held, brackets) =
+        tokio::try_join!(quote(session, request), held, bracket_of(session, account, request))?;
+    (priced.account, priced.unlocked, priced.brackets) = (Some(account), held.unlocked, Some(brackets));
     Ok(priced)
 }
 
@@ -315,11 +372,12 @@ pub(super) async fn quote(session: &Session<'_>, request: &OrderRequest) -> eyre
         quote,
         account: None,
         unlocked: U256::ZERO,
+        brackets: None,
     })
 }
 
 impl Priced {
-    fn lock(&self) -> U256 {
+    pub(super) fn lock(&self) -> U256 {
         U256::from(self.quote.lock())
     }
 
@@ -341,6 +399,9 @@ impl Priced {
                 "unlocked": amounts::whole(self.unlocked, self.token.decimals),
                 "enough": self.unlocked >= self.lock(),
             });
+        }
+        if let Some((has, needs)) = self.brackets {
+            value["bracket"] = json!({"account": has, "needed": needs, "enough": has >= needs});
         }
         value
     }
@@ -380,6 +441,17 @@ impl Priced {
                     amounts::shown(self.unlocked, &self.token)
                 ),
             ));
+        }
+        if let Some((has, needs)) = self.brackets {
+            let enough = if has >= needs {
+                String::new()
+            } else {
+                format!(
+                    ", which is not enough: {} dollars in the account entitle to it",
+                    brackets::dollars(needs)
+                )
+            };
+            lines.push(("bracket", format!("{needs} is needed, the account has {has}{enough}")));
         }
         facts(&lines)
     }

@@ -7,7 +7,7 @@ use eyre::OptionExt as _;
 use serde_json::json;
 
 use crate::amounts;
-use crate::arguments::Init;
+use crate::arguments::{Init, Permission};
 use crate::chain::{Call, read};
 use crate::output::facts;
 use crate::session::Session;
@@ -64,7 +64,7 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Init) -> eyre::Result
             .output
             .step(format!("depositing {}", amounts::shown(wanted - held, token)));
         let calls = session
-            .deposit_calls(owner, account, &token.symbol, wanted - held)
+            .deposit_calls(&signer, account, token, wanted - held, Permission::default())
             .await?;
         session.chain.execute(&signer, calls).await?;
     }

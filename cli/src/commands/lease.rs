@@ -1,18 +1,25 @@
-//! `spheron lease`: show, send, manifest, close.
+//! `spheron lease`: show, send, manifest, extend, update, close, rate.
+
+mod close;
+mod extend;
+mod update;
 
 use std::time::{Duration, Instant};
 
 use ::chain::network::Token;
 use alloy::primitives::U256;
-use bindings::{Order, OrderState};
+use avs::words::OrderId;
+use bindings::{FeeSchedule, ILeases, IOrderBook, Order, OrderState};
 use eyre::{WrapErr as _, bail};
 use gateway::wire::{LeaseId, LeaseStatus};
 use manifest::SaltedManifest;
 use serde_json::{Value, json};
 
-use crate::amounts::{self, worst_case};
+use crate::amounts::{self, Origin};
 use crate::arguments::Lease;
-use crate::market::{Account, Supplier, state, state_phrase};
+use crate::chain::{Call, read};
+use crate::dates::Date;
+use crate::market::{Account, Supplier, Time, state, state_phrase};
 use crate::output::facts;
 use crate::serving::{manifest_state, phase, progress, services_json};
 use crate::session::Session;
@@ -25,7 +32,11 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Lease) -> eyre::Resul
         Lease::Show { lease } => show(session, *lease).await,
         Lease::Send { lease } => send(session, *lease).await,
         Lease::Manifest { lease } => fetch(session, *lease).await,
-        Lease::Close { lease } => close(session, *lease).await,
+        Lease::Extend(arguments) => extend::run(session, arguments).await,
+        Lease::TopUp(arguments) => extend::top_up(session, arguments).await,
+        Lease::Update(arguments) => update::run(session, arguments).await,
+        Lease::Close(arguments) => close::run(session, arguments).await,
+        Lease::Rate { lease, rating } => rate(session, *lease, *rating).await,
         // Dispatched before: they are also commands of their own.
         Lease::List(_) | Lease::Logs(_) => Ok(()),
     }
@@ -36,22 +47,46 @@ pub(super) struct OnChain {
     pub(super) word: Order,
     pub(super) supplier: Option<Supplier>,
     pub(super) account: Option<Account>,
+    /// The first lease of its workload.
+    pub(super) workload: u64,
+    pub(super) origin: Origin,
+    pub(super) schedule: FeeSchedule,
+    /// Unix seconds of the newest block.
+    pub(super) now: u64,
 }
 
 pub(super) async fn on_chain(session: &Session<'_>, lease: u64) -> eyre::Result<OnChain> {
-    let (word, (_, now)) = tokio::try_join!(session.order(lease), session.chain.head())?;
+    let leases = session.leases();
+    let (word, workload, windows, (_, now)) = tokio::try_join!(
+        session.order(lease),
+        read(leases.workloadOf(lease)),
+        session.windows(),
+        session.chain.head()
+    )?;
+    let book = session.order_book();
     let supplier = async {
         match word.supplier {
-            0 => Ok(None),
-            id => session.supplier(id).await.map(Some),
+            0 => Ok((None, 0)),
+            id => {
+                let (supplier, terms) = tokio::try_join!(session.supplier(id), read(book.supplierTerms(id)))?;
+                Ok((Some(supplier), terms.gateway))
+            }
         }
     };
-    let (supplier, schedule) = tokio::try_join!(supplier, session.fee_schedule(word.feeSchedule))?;
-    let account = Account::of(&word, &schedule, now);
+    let ((supplier, gateway), schedule) = tokio::try_join!(supplier, session.fee_schedule(word.feeSchedule))?;
+    let origin = Origin {
+        updated: workload != lease,
+        shared: gateway != 0,
+    };
+    let account = Account::of(&word, &schedule, origin, windows, now);
     Ok(OnChain {
         word,
         supplier,
         account,
+        workload,
+        origin,
+        schedule,
+        now,
     })
 }
 
@@ -71,13 +106,36 @@ impl OnChain {
         }
         if let Some(account) = &self.account {
             let bill = &account.bill;
+            value["workload"] = self.workload.to_string().into();
             value["start"] = self.word.start.into();
+            value["end"] = account.end.into();
+            value["grace_end"] = account.grace_end.into();
             value["seconds"] = account.seconds.into();
             value["seconds_left"] = account.left.into();
-            value["spent"] = amounts::whole(bill.spent, token.decimals).into();
-            value["spent_units"] = bill.spent.to_string().into();
+            value["time"] = account.time.map(Time::name).into();
+            value["spent"] = amounts::whole(bill.spent(), token.decimals).into();
+            value["spent_units"] = bill.spent().to_string().into();
+            if self.word.state == OrderState::Leased {
+                value["low_funds_announced"] = self.word.noted.into();
+            } else {
+                value["rated"] = self.word.noted.into();
+            }
         }
         value
+    }
+}
+
+/// What a user should do about the time of a lease, if anything.
+pub(super) fn time_advice(lease: u64, time: Option<Time>) -> Option<String> {
+    let extend = format!("extend it: spheron lease top-up {lease} --for 6h");
+    match time? {
+        Time::Ample => None,
+        Time::Low => Some(format!("it ends soon; {extend}")),
+        Time::Grace(left) => Some(format!(
+            "its end has passed, and in {} it is over; {extend}",
+            amounts::time(left)
+        )),
+        Time::Over => Some("its end and its grace are over; it can only be closed".to_owned()),
     }
 }
 
@@ -97,7 +155,23 @@ async fn show(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
     if let Some(account) = &found.account {
         lines.push(("ran", amounts::time(account.seconds.into())));
         lines.push(("time left", amounts::time(account.left.into())));
-        lines.push(("spent", amounts::shown(account.bill.spent, token)));
+        lines.push(("ends", format!("{} UTC", Date(account.end))));
+        if let Some(advice) = time_advice(lease, account.time) {
+            lines.push(("attention", advice));
+        }
+        lines.push(("spent", amounts::shown(account.bill.spent(), token)));
+        if found.workload != lease {
+            lines.push(("workload", format!("{}, of which this is an update", found.workload)));
+        }
+    }
+    if found.word.state == OrderState::Leased {
+        let proposal = read(session.leases().updateProposal(lease)).await?;
+        if !proposal.hash.is_zero() {
+            let expiry = proposal.expiry.to::<u64>();
+            let over = if expiry <= found.now { ", which is over" } else { "" };
+            lines.push(("update", format!("proposed, until {} UTC{over}", Date(expiry))));
+            value["update_proposed_until"] = expiry.into();
+        }
     }
     value["manifest"] = "unknown".into();
     value["services"] = json!([]);
@@ -205,43 +279,56 @@ async fn fetch(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
     Ok(())
 }
 
-async fn close(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
-    let token = session.token_of(lease)?;
-    let word = session.order(lease).await?;
+async fn rate(session: &Session<'_>, lease: u64, rating: u8) -> eyre::Result<()> {
+    let found = on_chain(session, lease).await?;
+    let word = &found.word;
+    let signer = session.home.signer()?;
     match word.state {
-        OrderState::Leased => {}
-        OrderState::Open => {
-            bail!("order {lease} is open and no lease yet; take it back with `spheron order cancel {lease}`")
+        OrderState::Open | OrderState::Leased => {
+            bail!("lease {lease} is not over; rate it once it is closed and paid")
         }
-        state => bail!("lease {lease} is over already: {}", state_phrase(state)),
+        OrderState::Cancelled | OrderState::Expired => bail!("order {lease} never became a lease"),
+        _ if word.duration == 0 => bail!("nothing was billed for lease {lease}, so it is not rated"),
+        _ if word.noted => bail!("lease {lease} is rated already; that is done once"),
+        _ => {}
     }
-    session.output.step(format!("closing lease {lease}"));
-    let (billed, schedule) = tokio::try_join!(session.close(lease), session.fee_schedule(word.feeSchedule))?;
-    let rate = U256::from(word.rate);
-    let bill = amounts::Bill::after(billed, rate, &schedule);
-    let refunded = worst_case(word.duration, rate, &schedule).saturating_sub(bill.spent);
-    let closed = session.order(lease).await?;
-    let (state, reason) = state(closed.state);
-    let amount = |units: U256| amounts::whole(units, token.decimals);
-    let value = json!({
-        "lease": lease.to_string(),
-        "state": state,
-        "reason": reason,
-        "billed_seconds": billed,
-        "symbol": token.symbol,
-        "spent": amount(bill.spent), "spent_units": bill.spent.to_string(),
-        "paid": amount(bill.paid), "paid_units": bill.paid.to_string(),
-        "fees": amount(bill.fees), "fees_units": bill.fees.to_string(),
-        "refunded": amount(refunded), "refunded_units": refunded.to_string(),
-    });
-    let text = facts(&[
-        ("lease", format!("{lease}, {}", state_phrase(closed.state))),
-        ("billed", amounts::time(billed.into())),
-        ("spent", amounts::shown(bill.spent, token)),
-        ("  to the provider", amounts::shown(bill.paid, token)),
-        ("  fees", amounts::shown(bill.fees, token)),
-        ("refunded", amounts::shown(refunded, token)),
-    ]);
+    session
+        .require_owner(OrderId::unpack(lease).account, signer.address())
+        .await?;
+    let book = session.chain.network.contracts.order_book;
+    let mut calls = Vec::new();
+    if word.settledFor != word.duration {
+        // Closed inside its payout hold: whoever settles pays the provider.
+        let settle = IOrderBook::settleCall { orderIds: vec![lease] };
+        calls.push(Call::new("to settle the lease", book, &settle));
+    }
+    let call = ILeases::rateLeaseCall { orderId: lease, rating };
+    calls.push(Call::new("to rate the lease", book, &call));
+    session.output.step(format!("rating lease {lease}"));
+    session.chain.execute(&signer, calls).await?;
+    let provider = found.supplier.as_ref().map(|supplier| supplier.name.clone());
+    let value = json!({"lease": lease.to_string(), "rating": rating, "provider": provider});
+    let text = format!(
+        "lease {lease} with {} is rated {rating} of 10",
+        provider.unwrap_or_default()
+    );
     session.output.result(&value, &text);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_short_of_time_is_told_what_to_do() {
+        assert_eq!(time_advice(7, None), None);
+        assert_eq!(time_advice(7, Some(Time::Ample)), None);
+        let low = time_advice(7, Some(Time::Low)).expect("advice");
+        assert!(low.contains("spheron lease top-up 7"), "{low}");
+        let grace = time_advice(7, Some(Time::Grace(61))).expect("advice");
+        assert!(grace.contains("in 1m 1s it is over"), "{grace}");
+        let over = time_advice(7, Some(Time::Over)).expect("advice");
+        assert!(!over.contains("top-up"), "{over}");
+    }
 }

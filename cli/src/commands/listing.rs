@@ -80,9 +80,18 @@ pub(super) async fn run(session: &Session<'_>, arguments: &List, kind: Kind) -> 
 fn rows(listed: &[Value], kind: Kind) -> String {
     let first = if kind == Kind::Leases { "LEASE" } else { "ORDER" };
     let mut rows = vec![
-        [first, "STATE", "PROVIDER", "RATE/H", "TIME LEFT", "SPENT", "FILE"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            first,
+            "STATE",
+            "PROVIDER",
+            "RATE/H",
+            "TIME LEFT",
+            "SPENT",
+            "WORKLOAD",
+            "FILE",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     for value in listed {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
@@ -91,9 +100,15 @@ fn rows(listed: &[Value], kind: Kind) -> String {
             Some(spent) => format!("{spent} {symbol}"),
             None => "-".to_owned(),
         };
-        let left = value["seconds_left"]
+        let mut left = value["seconds_left"]
             .as_u64()
             .map_or_else(|| "-".to_owned(), amounts::time);
+        match value["time"].as_str() {
+            Some("low") => left.push_str(" (low)"),
+            Some("grace") => "in its grace".clone_into(&mut left),
+            Some("over") => "over".clone_into(&mut left),
+            _ => {}
+        }
         let file = Path::new(value["file"].as_str().unwrap_or("-"));
         rows.push(vec![
             text(&value["lease"]),
@@ -102,6 +117,7 @@ fn rows(listed: &[Value], kind: Kind) -> String {
             format!("{} {symbol}", text(&value["rate"]["per_hour"])),
             left,
             spent,
+            text(&value["workload"]),
             file.file_name()
                 .unwrap_or(file.as_os_str())
                 .to_string_lossy()

@@ -9,6 +9,7 @@ mod listing;
 mod logs;
 mod order;
 mod provider;
+mod tokens;
 
 use clap::CommandFactory as _;
 
@@ -41,6 +42,7 @@ pub(crate) async fn execute(arguments: &Arguments, output: &Output) -> eyre::Res
         Command::Lease(lease) => lease::run(&session, lease).await,
         Command::Order(order) => order::run(&session, order).await,
         Command::Provider(provider) => provider::run(&session, provider).await,
+        Command::Tokens => tokens::run(&session).await,
         Command::Check { .. } | Command::Completions { .. } => Ok(()),
     }
 }

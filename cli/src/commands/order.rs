@@ -1,6 +1,7 @@
-//! `spheron order`: list, show, match, cancel.
+//! `spheron order`: list, show, match, cancel, sign, submit.
 
 mod on_chain;
+mod signing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +22,7 @@ use super::listing;
 use crate::amounts;
 use crate::arguments::Order;
 use crate::chain::{Call, read};
-use crate::market::{logs, state, state_phrase, topic};
+use crate::market::{Created, logs_since, state, state_phrase, topic};
 use crate::output::{facts, table};
 use crate::serving::candidates_json;
 use crate::session::Session;
@@ -35,6 +36,8 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Order) -> eyre::Resul
         Order::Show { order } => show(session, *order).await,
         Order::Match { order } => on_chain::run_rule(session, *order).await,
         Order::Cancel { order } => cancel(session, *order).await,
+        Order::Sign(arguments) => signing::sign(session, arguments).await,
+        Order::Submit { file } => signing::submit(session, file).await,
     }
 }
 
@@ -50,6 +53,7 @@ async fn cancel(session: &Session<'_>, order: u64) -> eyre::Result<()> {
         state => bail!("order {order} is over already: {}", state_phrase(state)),
     }
     let signer = session.home.signer()?;
+    session.require_closer(order, signer.address()).await?;
     let call = IOrderBook::cancelOrderCall { orderId: order };
     let call = Call::new("to cancel the order", session.chain.network.contracts.order_book, &call);
     session.output.step(format!("cancelling order {order}"));
@@ -73,7 +77,7 @@ struct Bids {
 async fn show(session: &Session<'_>, order: u64) -> eyre::Result<()> {
     let word = session.order(order).await?;
     let created = session.created(order).await?;
-    let bids = bids(session, order, &word, &created.terms).await?;
+    let bids = bids(session, order, &word, &created).await?;
     let token = session.token_of(order)?;
     let (state, reason) = state(word.state);
     let names = names(session, &bids.explained).await?;
@@ -110,14 +114,16 @@ async fn show(session: &Session<'_>, order: u64) -> eyre::Result<()> {
     Ok(())
 }
 
-async fn bids(session: &Session<'_>, order: u64, word: &Word, terms: &Terms) -> eyre::Result<Bids> {
+async fn bids(session: &Session<'_>, order: u64, word: &Word, created: &Created) -> eyre::Result<Bids> {
+    let terms = &created.terms;
     let address = session.chain.network.contracts.order_book;
     let tasks = IMatchingTaskManager::new(session.chain.network.contracts.task_manager, &session.chain.provider);
     let (_, requirements) = terms.unpack().wrap_err("the order's terms are malformed")?;
     let book = session.order_book();
+    let since = created.block;
     let (placed, requeued, stored, parameters, head) = tokio::try_join!(
-        logs::<IOrderBook::BidPlaced>(&session.chain, address, topic(order), None),
-        logs::<IOrderBook::OrderRequeued>(&session.chain, address, topic(order), None),
+        logs_since::<IOrderBook::BidPlaced>(&session.chain, address, topic(order), None, since),
+        logs_since::<IOrderBook::OrderRequeued>(&session.chain, address, topic(order), None, since),
         read(book.bidsDigest(order)),
         read(tasks.matchingParameters(requirements.params_version)),
         session.chain.head(),

@@ -164,6 +164,7 @@ async fn with_session<T>(test: impl AsyncFnOnce(&Session<'_>) -> T) -> T {
         output: &output,
         home: Home::new(Some(folder.path()), None).expect("home"),
         chain: Chain::new(nowhere()).expect("chain"),
+        windows: Default::default(),
     };
     test(&session).await
 }

@@ -72,7 +72,7 @@ const FIXES: &[(&str, &str)] = &[
         "lower the gateway's share: the limit is fixed for ever",
     ),
     ("RebateIsNegative", "the rebated commission must be the lower one"),
-    ("MatchFeeTooPrecise", "round the match fee to nine digits"),
+    ("MatchFeeTooPrecise", "round the match fee to six digits"),
     // Orders.
     (
         "InvalidResources",
@@ -165,8 +165,12 @@ const FIXES: &[(&str, &str)] = &[
     ),
     ("SignatureExpired", "have it signed again, with a later deadline"),
     (
+        "WrongNonce",
+        "have it signed again: it was brought in before or revoked, or one that was signed earlier comes first",
+    ),
+    (
         "InvalidSignature",
-        "have it signed again: it was altered, brought in before, revoked, or signed for another chain or market",
+        "have it signed again: it was altered, or signed by another key or for another chain or market",
     ),
     // Payment tokens.
     ("TokenListFull", "no further token can be listed"),

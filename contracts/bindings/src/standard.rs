@@ -56,6 +56,13 @@ mod interfaces {
             uint256 amount;
         }
 
+        /// Chainlink's AggregatorV3 interface, as far as it is read here.
+        interface IPriceFeed {
+            function latestRoundData() external view returns (
+                uint80 roundId, int256 answer, uint256 startedAt, uint256 updatedAt, uint80 answeredInRound
+            );
+        }
+
         /// Which of Permit2's unordered nonces are used: one bit each, in words of 256.
         interface IPermit2 {
             function nonceBitmap(address owner, uint256 word) external view returns (uint256);

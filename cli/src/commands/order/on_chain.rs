@@ -97,7 +97,7 @@ pub(super) async fn run_rule(session: &Session<'_>, order: u64) -> eyre::Result<
         ))),
     }
     let created = session.created(order).await?;
-    let bids = super::bids(session, order, &word, &created.terms).await?;
+    let bids = super::bids(session, order, &word, &created).await?;
     let call = IMatchingTaskManager::matchOrderCall {
         orderId: order,
         terms: OrderTerms::try_from(&created.terms)?,
@@ -151,8 +151,9 @@ mod tests {
             start: 0,
             closeBlock: 100,
             supplier: 0,
-            feeSchedule: 1,
+            feeSchedule: 2,
             requeued: false,
+            noted: false,
             gpuEntry: 0,
             state: OrderState::Open,
         };
@@ -162,6 +163,8 @@ mod tests {
             responseWindow: 20,
             matchWindow: 10,
             challengeWindow: 5,
+            graceWindow: 60,
+            lowFundsWindow: 120,
             bidLimit: 512,
             paramsVersion: 1,
         };

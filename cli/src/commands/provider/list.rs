@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use alloy::primitives::U256;
 use avs::words::{Capacity, ScoreCard};
-use bindings::{IOrderBook, IProviderRegistry, IStakeManager};
+use bindings::{ILeases, IOrderBook, IProviderRegistry, IStakeManager};
 use eyre::WrapErr as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
@@ -79,7 +79,7 @@ async fn live_leases(session: &Session<'_>) -> eyre::Result<BTreeMap<u32, usize>
     let book = session.chain.network.contracts.order_book;
     let (opened, closed) = tokio::try_join!(
         logs::<IOrderBook::LeaseCreated>(&session.chain, book, None, None),
-        logs::<IOrderBook::LeaseClosed>(&session.chain, book, None, None),
+        logs::<ILeases::LeaseClosed>(&session.chain, book, None, None),
     )?;
     let closed: BTreeSet<u64> = closed.into_iter().map(|(_, event)| event.orderId).collect();
     let mut live = BTreeMap::new();

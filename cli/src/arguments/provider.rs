@@ -1,0 +1,71 @@
+//! Arguments of `spheron provider`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Provider {
+    /// Register as a provider: publish the gateway's certificate, register, stake
+    Register(Register),
+    /// Change what a provider says of itself
+    Update(Update),
+    /// List providers
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Register {
+    /// Name, 1 to 64 bytes
+    #[arg(long)]
+    pub(crate) name: String,
+    /// Where the provider's gateway is reached: https://host:port
+    #[arg(long, value_name = "URL")]
+    pub(crate) gateway: String,
+    /// Region, by its name on the network
+    #[arg(long)]
+    pub(crate) region: String,
+    /// Zone of the region
+    #[arg(long, default_value_t = 0)]
+    pub(crate) zone: u8,
+    /// Payment tokens that are accepted [default: all]
+    #[arg(long, value_delimiter = ',', value_name = "SYMBOL,...")]
+    pub(crate) tokens: Vec<String>,
+    /// Stake so that it is at least this many whole SPON [default: the network's minimum]
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) stake: Option<String>,
+    /// PEM file with the gateway's certificate; `provider-agent run` makes it, `identity.pem` in its data folder
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: PathBuf,
+    /// The provider's key (keystore or raw) [default: the home's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    /// New name
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// New address of the gateway
+    #[arg(long, value_name = "URL")]
+    pub(crate) gateway: Option<String>,
+    /// New region
+    #[arg(long)]
+    pub(crate) region: Option<String>,
+    /// New zone
+    #[arg(long)]
+    pub(crate) zone: Option<u8>,
+    /// Payment tokens accepted from now on
+    #[arg(long, value_delimiter = ',', value_name = "SYMBOL,...")]
+    pub(crate) tokens: Vec<String>,
+    /// Stake more, so that it is at least this many whole SPON
+    #[arg(long, value_name = "AMOUNT")]
+    pub(crate) stake: Option<String>,
+    /// PEM file with the gateway's new certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The provider's key (keystore or raw) [default: the home's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+}

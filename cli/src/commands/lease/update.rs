@@ -1,0 +1,525 @@
+//! `spheron lease update`: another deployment file for a live lease. Each step looks at the chain first, so it does not matter
+//! at which an earlier run stopped: the proposal is on chain, its manifest in this home.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use ::chain::network::Token;
+use alloy::primitives::aliases::U40;
+use alloy::primitives::{B256, U256};
+use alloy::signers::local::PrivateKeySigner;
+use avs::words::OrderId;
+use bindings::{ILeases, OrderState, OrderTerms};
+use eyre::{WrapErr as _, bail, ensure};
+use gateway::GatewayClient;
+use gateway::wire::{LeaseId, LeasePhase, LeaseStatus, UpdatePhase};
+use manifest::{FieldDifference, OrderRequest, SaltedManifest, differences};
+use serde_json::{Value, json};
+
+use super::{OnChain, on_chain, services_text};
+use crate::amounts::{self, lease_lock};
+use crate::arguments::UpdateLease;
+use crate::chain::{Call, read};
+use crate::commands::deploy::{derive, note_warnings, read_file, require_bracket};
+use crate::dates::{Date, Moment};
+use crate::failure::Failure;
+use crate::log_pages::decoded;
+use crate::market::{filter, state_phrase, topic};
+use crate::orders::Record;
+use crate::output::facts;
+use crate::serving::{plain, progress, services_json};
+use crate::session::Session;
+
+/// How often chain and provider are asked.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// What became of a proposal.
+enum Answer {
+    /// The provider took it: the lease that runs now.
+    Taken(u64),
+    /// It is not there any more, for this reason.
+    Ended(String),
+}
+
+pub(super) async fn run(session: &Session<'_>, arguments: &UpdateLease) -> eyre::Result<()> {
+    let lease = arguments.lease;
+    if arguments.withdraw {
+        return withdraw(session, lease).await;
+    }
+    let work = async {
+        if let Some(file) = &arguments.file
+            && !propose(session, arguments, file).await?
+        {
+            return Ok(());
+        }
+        follow(session, lease, arguments.timeout).await
+    };
+    tokio::select! {
+        outcome = Box::pin(work) => outcome,
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted?;
+            bail!(
+                "interrupted; the lease runs on as it is, and what was proposed stands\n  go on:  spheron lease update {lease} \
+                 --resume\n  cancel: spheron lease update {lease} --withdraw"
+            )
+        }
+    }
+}
+
+/// What is proposed, and what it costs at most.
+struct Proposal {
+    salted: SaltedManifest,
+    request: OrderRequest,
+    token: Token,
+    account: u32,
+    /// Locked when the provider accepts, at most.
+    lock: U256,
+    /// What the old lease gives back then.
+    returned: U256,
+    unlocked: U256,
+    changes: Vec<FieldDifference>,
+    expiry: u64,
+}
+
+/// Proposes what a file asks for. False for a dry run.
+async fn propose(session: &Session<'_>, arguments: &UpdateLease, file: &Path) -> eyre::Result<bool> {
+    let lease = arguments.lease;
+    let found = on_chain(session, lease).await?;
+    require_live(lease, &found)?;
+    let proposal = prepare(session, arguments, file, &found).await?;
+    if arguments.dry_run {
+        let (value, text) = (proposal.json(lease), proposal.text(lease));
+        session.output.result(&value, &text);
+        return Ok(false);
+    }
+    ensure!(
+        proposal.unlocked + proposal.returned >= proposal.lock,
+        "account {} has {} unlocked and gets {} back from the lease that is replaced; the new one locks up to {}; run `spheron \
+         account deposit {} --account {} --token {}`",
+        proposal.account,
+        amounts::shown(proposal.unlocked, &proposal.token),
+        amounts::shown(proposal.returned, &proposal.token),
+        amounts::shown(proposal.lock, &proposal.token),
+        amounts::whole(
+            proposal.lock - proposal.unlocked - proposal.returned,
+            proposal.token.decimals
+        ),
+        proposal.account,
+        proposal.token.symbol
+    );
+    let signer = session.home.signer()?;
+    session
+        .require_spender(proposal.account, &proposal.token, signer.address(), proposal.lock)
+        .await?;
+    send(session, &signer, lease, &proposal, file).await?;
+    Ok(true)
+}
+
+fn require_live(lease: u64, found: &OnChain) -> eyre::Result<()> {
+    match found.word.state {
+        OrderState::Leased => {}
+        OrderState::Open => {
+            bail!("order {lease} is no lease yet; take it back with `spheron order cancel {lease}` and order anew")
+        }
+        state => bail!(
+            "lease {lease} is {}: only a live one can be updated",
+            state_phrase(state)
+        ),
+    }
+    if let Some(account) = &found.account
+        && found.now >= account.grace_end
+    {
+        bail!("the end of lease {lease} and its grace are over; order anew with `spheron deploy`");
+    }
+    Ok(())
+}
+
+async fn prepare(
+    session: &Session<'_>,
+    arguments: &UpdateLease,
+    file: &Path,
+    found: &OnChain,
+) -> eyre::Result<Proposal> {
+    let name = file.display().to_string();
+    let deployment = read_file(file)?;
+    note_warnings(session.output, &name, &deployment.warnings);
+    let salted = SaltedManifest {
+        salt: B256::from(rand::random::<[u8; 32]>()),
+        manifest: deployment.manifest,
+    };
+    let request = derive(session, &salted, &name).await?;
+    let OrderId { account, token: id, .. } = OrderId::unpack(arguments.lease);
+    let token = session.token_by_id(id)?.clone();
+    if request.token != id {
+        bail!(Failure::bad_input(format!(
+            "{name}: it pays in another token than lease {}, which is in {}; order anew for that",
+            arguments.lease, token.symbol
+        )));
+    }
+    require_bracket(session, account, &request).await?;
+    let listed = read(session.escrow().tokenOf(id)).await?;
+    let (schedule, held, before) = tokio::try_join!(
+        session.fee_schedule(listed.schedule),
+        session.balance(account, id),
+        session.created(arguments.lease)
+    )?;
+    let rate = U256::from(found.word.rate);
+    let streamed = found
+        .account
+        .as_ref()
+        .map_or(U256::ZERO, |account| account.bill.streamed());
+    let old = OrderRequest {
+        token: id,
+        terms: before.terms,
+    };
+    let expiry = expiry(arguments.expires, found.now)?;
+    Ok(Proposal {
+        lock: lease_lock(
+            request.terms.duration,
+            U256::from(request.terms.maximum_rate),
+            &schedule,
+        ),
+        returned: lease_lock(found.word.duration, rate, &found.schedule).saturating_sub(streamed),
+        unlocked: held.unlocked,
+        changes: differences(&request, &old),
+        salted,
+        request,
+        token,
+        account,
+        expiry,
+    })
+}
+
+fn expiry(expires: Moment, now: u64) -> Result<u64, Failure> {
+    let expiry = expires.after(now);
+    if expiry <= now || expiry >= 1 << 40 {
+        return Err(Failure::bad_input(format!("{} is no time to come", Date(expiry))));
+    }
+    Ok(expiry)
+}
+
+/// Stores the manifest, and proposes: without the manifest a proposal is worth nothing.
+async fn send(
+    session: &Session<'_>,
+    signer: &PrivateKeySigner,
+    lease: u64,
+    proposal: &Proposal,
+    file: &Path,
+) -> eyre::Result<()> {
+    let orders = session.orders().await?;
+    orders.store_manifest(&proposal.salted)?;
+    let call = ILeases::proposeUpdateCall {
+        orderId: lease,
+        terms: OrderTerms::try_from(&proposal.request.terms)?,
+        expiry: U40::from(proposal.expiry),
+    };
+    let call = Call::new(
+        "to propose the update",
+        session.chain.network.contracts.order_book,
+        &call,
+    );
+    session.output.step("proposing the update");
+    let sent = session.chain.send(signer, &call).await?;
+    let receipt = session.chain.receipt(&sent).await?;
+    let record = Record {
+        manifest_hash: proposal.request.terms.manifest_hash,
+        file: std::path::absolute(file)?.display().to_string(),
+        transaction: sent.hash,
+        block: receipt.block_number.unwrap_or_default(),
+    };
+    orders.store_proposal(lease, &record)?;
+    session.output.note(format!(
+        "the provider may accept until {} UTC; lease {lease} runs on as it is until then",
+        Date(proposal.expiry)
+    ));
+    Ok(())
+}
+
+impl Proposal {
+    fn json(&self, lease: u64) -> Value {
+        let amount = |units: U256| amounts::whole(units, self.token.decimals);
+        json!({
+            "lease": lease.to_string(),
+            "account": self.account.to_string(),
+            "symbol": self.token.symbol,
+            "maximum_rate": amounts::rate(U256::from(self.request.terms.maximum_rate), &self.token),
+            "duration_seconds": self.request.terms.duration,
+            "lock": amount(self.lock), "lock_units": self.lock.to_string(),
+            "returned": amount(self.returned), "returned_units": self.returned.to_string(),
+            "unlocked": amount(self.unlocked),
+            "enough": self.unlocked + self.returned >= self.lock,
+            "changes": self.changes.iter().map(|change| json!({
+                "field": change.field, "from": change.on_chain, "to": change.derived,
+            })).collect::<Vec<_>>(),
+            "sent": false,
+        })
+    }
+
+    fn text(&self, lease: u64) -> String {
+        let rate = U256::from(self.request.terms.maximum_rate);
+        let mut text = facts(&[
+            ("lease", lease.to_string()),
+            (
+                "maximum rate",
+                format!("{} {}/h", amounts::hourly(rate, &self.token), self.token.symbol),
+            ),
+            ("duration", amounts::time(self.request.terms.duration.into())),
+            ("locks at most", amounts::shown(self.lock, &self.token)),
+            (
+                "comes back",
+                format!(
+                    "{} of the lease that is replaced",
+                    amounts::shown(self.returned, &self.token)
+                ),
+            ),
+            ("unlocked", amounts::shown(self.unlocked, &self.token)),
+        ]);
+        text.push_str("\nwhat changes\n");
+        for change in &self.changes {
+            text.push_str(&format!(
+                "  {}: {} -> {}\n",
+                change.field, change.on_chain, change.derived
+            ));
+        }
+        text
+    }
+}
+
+/// From a proposal, wherever it stands, to the workload that it asks for.
+async fn follow(session: &Session<'_>, lease: u64, timeout: Duration) -> eyre::Result<()> {
+    let deadline = Instant::now() + timeout;
+    let updated = match answer(session, lease, deadline).await? {
+        Answer::Taken(updated) => updated,
+        Answer::Ended(reason) => bail!("the update of lease {lease} {reason}; the lease runs on as it was"),
+    };
+    let orders = session.orders().await?;
+    if let Some(record) = orders.proposal(lease)? {
+        orders.store_record(updated, &record)?;
+    }
+    session
+        .output
+        .note(format!("lease {updated} has taken the place of lease {lease}"));
+    let word = session.leased(updated).await?;
+    let (supplier, client) = session.reach(&word).await?;
+    let status = running(session, &client, updated, deadline).await?;
+    let (token, rate) = (session.token_of(updated)?, U256::from(word.rate));
+    let value = json!({
+        "lease": updated.to_string(),
+        "replaced": lease.to_string(),
+        "state": "running",
+        "provider": supplier.json(),
+        "rate": amounts::rate(rate, token),
+        "services": services_json(&status),
+        "warnings": status.warnings,
+    });
+    let mut text = facts(&[
+        ("lease", format!("{updated}, in place of {lease}")),
+        ("provider", format!("{} ({})", supplier.id, supplier.name)),
+        ("rate", format!("{} {}/h", amounts::hourly(rate, token), token.symbol)),
+    ]);
+    text.push_str(&services_text(&status));
+    session.output.result(&value, &text);
+    Ok(())
+}
+
+/// Waits for the provider's answer, and sees to it that the provider has the manifest.
+async fn answer(session: &Session<'_>, lease: u64, deadline: Instant) -> eyre::Result<Answer> {
+    let mut sent = false;
+    loop {
+        let word = session.order(lease).await?;
+        if word.state == OrderState::ClosedUpdated {
+            return Ok(Answer::Taken(replacement(session, lease).await?));
+        }
+        ensure!(
+            word.state == OrderState::Leased,
+            "lease {lease} is {}",
+            state_phrase(word.state)
+        );
+        let leases = session.leases();
+        let (proposal, (_, now)) = tokio::try_join!(read(leases.updateProposal(lease)), session.chain.head())?;
+        if proposal.hash.is_zero() {
+            return ended(session, lease).await;
+        }
+        if now >= proposal.expiry.to::<u64>() {
+            return Ok(Answer::Ended(
+                "was not accepted in time: the proposal expired".to_owned(),
+            ));
+        }
+        let (_, client) = session.reach(&word).await?;
+        if !sent {
+            let salted = proposed_manifest(session, lease).await?;
+            session.output.step("sending the new manifest");
+            session.send_manifest(&client, lease, salted.encode(), deadline).await?;
+            sent = true;
+        }
+        let said = match client.lease(LeaseId(lease)).await {
+            Ok(status) => told(&status),
+            Err(error) => error.to_string(),
+        };
+        session.output.step(format!("lease {lease}: {said}"));
+        ensure!(
+            Instant::now() < deadline,
+            "the provider has not answered in time ({said}); the proposal stands until {} UTC\n  go on:  spheron lease update {lease} \
+             --resume\n  cancel: spheron lease update {lease} --withdraw",
+            Date(proposal.expiry.to())
+        );
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// What the provider says of an update.
+fn told(status: &LeaseStatus) -> String {
+    let Some(update) = &status.update else {
+        return "the provider has not said anything of the update yet".to_owned();
+    };
+    let phase = match update.phase {
+        UpdatePhase::AwaitingManifest => "the provider waits for the new manifest",
+        UpdatePhase::Staging => "the provider gets what the update needs",
+        UpdatePhase::Accepting => "the provider accepts the update",
+        UpdatePhase::Switching => "the new manifest takes the place of the old one",
+        UpdatePhase::Done => "the update is done",
+        UpdatePhase::Refused => "the provider refuses the update",
+        UpdatePhase::RolledBack => "the new manifest did not come to run, the one before it runs again",
+        UpdatePhase::Expired => "the proposal expired",
+        UpdatePhase::Unknown => "the provider is at work on the update",
+    };
+    match &update.reason {
+        Some(reason) => format!("{phase} ({})", plain(reason)),
+        None => phase.to_owned(),
+    }
+}
+
+/// The manifest that the newest proposal is about.
+async fn proposed_manifest(session: &Session<'_>, lease: u64) -> eyre::Result<SaltedManifest> {
+    let proposed = last::<ILeases::UpdateProposed>(session, lease).await?;
+    let hash = proposed.map(|event| event.terms.manifestHash).unwrap_or_default();
+    session.orders().await?.manifest(hash).wrap_err_with(|| {
+        format!("the update of lease {lease} was proposed elsewhere; withdraw it with `spheron lease update {lease} --withdraw`")
+    })
+}
+
+/// The newest event of a kind about a lease.
+async fn last<E: alloy::sol_types::SolEvent>(session: &Session<'_>, lease: u64) -> eyre::Result<Option<E>> {
+    let chain = &session.chain;
+    let ((head, _), word) = tokio::try_join!(chain.head(), session.order(lease))?;
+    let filter = filter::<E>(chain.network.contracts.order_book, topic(lease), None);
+    let log = chain.last_log(&filter, word.closeBlock.into()..=head).await?;
+    log.as_ref().map(decoded).transpose()
+}
+
+async fn replacement(session: &Session<'_>, lease: u64) -> eyre::Result<u64> {
+    let updated = last::<ILeases::LeaseUpdated>(session, lease).await?;
+    let updated = updated.ok_or_else(|| eyre::eyre!("the log of the update of lease {lease} cannot be found"))?;
+    Ok(updated.updatedId)
+}
+
+/// Why there is no proposal any more.
+async fn ended(session: &Session<'_>, lease: u64) -> eyre::Result<Answer> {
+    // Taken in the block that came in between.
+    if session.order(lease).await?.state == OrderState::ClosedUpdated {
+        return Ok(Answer::Taken(replacement(session, lease).await?));
+    }
+    let Some(rejected) = last::<ILeases::UpdateRejected>(session, lease).await? else {
+        bail!(Failure::bad_input(format!(
+            "no update of lease {lease} is proposed; name the new deployment file"
+        )));
+    };
+    let word = session.order(lease).await?;
+    let (supplier, client) = session.reach(&word).await?;
+    if rejected.by != supplier.owner {
+        return Ok(Answer::Ended(format!("was withdrawn by {}", rejected.by)));
+    }
+    let reason = match client.lease(LeaseId(lease)).await {
+        Ok(status) => status.update.and_then(|update| update.reason),
+        Err(_) => None,
+    };
+    Ok(Answer::Ended(format!(
+        "was refused by provider {} ({}){}",
+        supplier.id,
+        supplier.name,
+        reason.map_or_else(String::new, |reason| format!(": {}", plain(&reason)))
+    )))
+}
+
+/// Watches the lease that took the place of another until what was asked for runs.
+async fn running(
+    session: &Session<'_>,
+    client: &GatewayClient,
+    lease: u64,
+    deadline: Instant,
+) -> eyre::Result<LeaseStatus> {
+    loop {
+        let said = match client.lease(LeaseId(lease)).await {
+            Ok(status) => {
+                let phase = status.update.as_ref().map(|update| update.phase);
+                match phase {
+                    Some(UpdatePhase::RolledBack) => bail!("lease {lease}: {}", told(&status)),
+                    None | Some(UpdatePhase::Done) if status.phase == LeasePhase::Running => return Ok(status),
+                    Some(_) => format!("{}; {}", told(&status), progress(&status)),
+                    None => progress(&status),
+                }
+            }
+            Err(error) => error.to_string(),
+        };
+        session.leased(lease).await?;
+        session.output.step(format!("lease {lease}: {said}"));
+        ensure!(
+            Instant::now() < deadline,
+            "lease {lease} does not run in time: {said}; it stays open: spheron lease show {lease}"
+        );
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+async fn withdraw(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
+    session.leased(lease).await?;
+    let proposal = read(session.leases().updateProposal(lease)).await?;
+    if proposal.hash.is_zero() {
+        bail!(Failure::bad_input(format!("no update of lease {lease} is proposed")));
+    }
+    let signer = session.home.signer()?;
+    let call = ILeases::rejectUpdateCall { orderId: lease };
+    let call = Call::new(
+        "to withdraw the update",
+        session.chain.network.contracts.order_book,
+        &call,
+    );
+    session.output.step("withdrawing the update");
+    session.chain.execute(&signer, vec![call]).await?;
+    let value = json!({"lease": lease.to_string(), "update": "withdrawn"});
+    session.output.result(
+        &value,
+        &format!("the update of lease {lease} is withdrawn; the lease runs on as it is"),
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_provider_says_of_an_update_is_told_with_its_reason() {
+        let status = |update: &str| -> LeaseStatus {
+            let text = format!(r#"{{"lease":"1","phase":"running","observed_at":1{update}}}"#);
+            serde_json::from_str(&text).expect("a status")
+        };
+        let hash = B256::ZERO;
+        assert!(told(&status("")).contains("not said anything"));
+        let refused =
+            format!(r#","update":{{"phase":"refused","manifest_hash":"{hash}","reason":"too\u001b[1m large"}}"#);
+        assert_eq!(
+            told(&status(&refused)),
+            "the provider refuses the update (too [1m large)"
+        );
+        let newer = format!(r#","update":{{"phase":"levitating","manifest_hash":"{hash}"}}"#);
+        assert!(told(&status(&newer)).contains("at work"));
+    }
+
+    #[test]
+    fn an_expiry_lies_ahead() {
+        assert_eq!(expiry(Moment::Distance(60), 100).ok(), Some(160));
+        assert!(expiry(Moment::At(100), 100).is_err());
+        assert!(expiry(Moment::At(1 << 40), 100).is_err());
+    }
+}
