@@ -27,6 +27,7 @@ sol! {
         function labelRole(uint64 roleId, string label) external;
         function grantRole(uint64 roleId, address account, uint32 executionDelay) external;
         function renounceRole(uint64 roleId, address callerConfirmation) external;
+        function revokeRole(uint64 roleId, address account) external;
         function setRoleGuardian(uint64 roleId, uint64 guardian) external;
         function setTargetFunctionRole(address target, bytes4[] selectors, uint64 roleId) external;
         function setTargetClosed(address target, bool closed) external;

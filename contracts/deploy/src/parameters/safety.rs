@@ -258,6 +258,8 @@ impl Parameters {
 
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::Address;
+
     use super::*;
 
     const DELAYS: EigenLayerDelays = EigenLayerDelays {
@@ -363,6 +365,129 @@ mod tests {
             reward(156_250_000).check(DELAYS),
             Err(UnsafeParameters::RewardTooHigh { .. })
         ));
+    }
+
+    /// Announcements, new code and what collaborators of the order book wait.
+    #[test]
+    fn decisions_that_come_before_who_they_concern_can_act_are_refused() {
+        let devnet = Parameters::devnet();
+        let (market, disputes) = (&devnet.market, &devnet.disputes);
+        let decided = u32::from(market.response_window) + disputes.challenge_blocks + disputes.slashing_window;
+        let delay = |seconds| changed(|parameters| parameters.governance.delay = seconds);
+        assert_eq!(delay(decided + 1).check(DELAYS), Ok(()));
+        assert_eq!(
+            delay(decided).check(DELAYS),
+            Err(UnsafeParameters::GovernanceTooQuick {
+                delay: decided.into(),
+                windows: decided.into()
+            })
+        );
+
+        let round = market.maximum_bid_window + market.response_window + market.match_window;
+        let rounds = 2 * u32::from(round);
+        let upgrade = |seconds| changed(|parameters| parameters.governance.upgrade_delay = seconds);
+        assert_eq!(upgrade(rounds + 1).check(DELAYS), Ok(()));
+        assert_eq!(
+            upgrade(rounds).check(DELAYS),
+            Err(UnsafeParameters::UpgradeTooQuick {
+                upgrade_delay: rounds.into(),
+                rounds: rounds.into()
+            })
+        );
+        let longest = devnet.governance.upgrade_delay;
+        assert_eq!(delay(longest).check(DELAYS), Ok(()));
+        assert!(matches!(
+            delay(longest + 1).check(DELAYS),
+            Err(UnsafeParameters::UpgradeBeforeGovernance { .. })
+        ));
+
+        let listing = |seconds| changed(|parameters| parameters.governance.listing_delay = seconds);
+        assert_eq!(listing(1).check(DELAYS), Ok(()));
+        assert_eq!(listing(devnet.governance.delay).check(DELAYS), Ok(()));
+        for seconds in [0, devnet.governance.delay + 1] {
+            assert!(matches!(
+                listing(seconds).check(DELAYS),
+                Err(UnsafeParameters::ListingDelay { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn roles_that_nobody_holds_are_refused() {
+        let holders: [fn(&mut Parameters); 4] = [
+            |parameters| parameters.governance.governor = Address::ZERO,
+            |parameters| parameters.governance.token_lister = Address::ZERO,
+            |parameters| parameters.governance.verifier = Address::ZERO,
+            |parameters| parameters.governance.guardian = Address::ZERO,
+        ];
+        for nobody in holders {
+            assert!(matches!(
+                changed(nobody).check(DELAYS),
+                Err(UnsafeParameters::NobodyHolds { .. })
+            ));
+        }
+    }
+
+    #[test]
+    fn windows_in_which_nobody_can_act_are_refused() {
+        let devnet = Parameters::devnet();
+        let grace = |seconds| changed(|parameters| parameters.market.grace_window = seconds);
+        assert_eq!(grace(2 * devnet.quorums.block_time).check(DELAYS), Ok(()));
+        assert!(matches!(
+            grace(2 * devnet.quorums.block_time - 1).check(DELAYS),
+            Err(UnsafeParameters::GraceTooShort { .. })
+        ));
+        let low_funds = |seconds| changed(|parameters| parameters.market.low_funds_window = seconds);
+        assert_eq!(low_funds(devnet.market.grace_window).check(DELAYS), Ok(()));
+        assert!(matches!(
+            low_funds(devnet.market.grace_window - 1).check(DELAYS),
+            Err(UnsafeParameters::WarnedTooLate { .. })
+        ));
+        assert!(matches!(
+            changed(|parameters| parameters.fees.rebated_commission = parameters.fees.commission + 1).check(DELAYS),
+            Err(UnsafeParameters::RebateIsNegative { .. })
+        ));
+    }
+
+    #[test]
+    fn feeds_that_nothing_passes_are_refused() {
+        let feed =
+            |change: fn(&mut Feed)| changed(|parameters| change(&mut parameters.spon.listing.feed)).check(DELAYS);
+        assert_eq!(feed(|_| ()), Ok(()));
+        assert_eq!(
+            feed(|feed| (feed.address, feed.price) = (Some(Address::repeat_byte(1)), None)),
+            Ok(())
+        );
+        let unusable: [fn(&mut Feed); 8] = [
+            |feed| feed.heartbeat = 0,
+            |feed| feed.minimum = "0".into(),
+            |feed| feed.minimum = "-1".into(),
+            |feed| feed.maximum = "cheap".into(),
+            |feed| feed.minimum = "101".into(),
+            |feed| feed.price = Some("0.001".into()),
+            |feed| feed.price = None,
+            |feed| feed.address = Some(Address::repeat_byte(1)),
+        ];
+        for change in unusable {
+            assert!(matches!(feed(change), Err(UnsafeParameters::Feed { .. })));
+        }
+    }
+
+    /// The catalogue counts from one, and has two sizes of one model.
+    #[test]
+    fn top_gpus_are_all_of_their_models() {
+        let top = |models: &[&str]| {
+            changed(|parameters| {
+                parameters.catalogue.top_gpus = models.iter().map(|model| (*model).to_owned()).collect()
+            })
+        };
+        assert_eq!(top(&["h200"]).top_gpu_ids(), Ok(U256::from(1) << 1));
+        assert_eq!(top(&["a100"]).top_gpu_ids(), Ok(U256::from(0b11) << 3));
+        assert_eq!(top(&[]).check(DELAYS), Ok(()));
+        assert_eq!(
+            top(&["h300"]).check(DELAYS),
+            Err(UnsafeParameters::UnknownTopGpu { model: "h300".into() })
+        );
     }
 
     /// The ring bounds the windows where EigenLayer's delays are as long as on a real network.
