@@ -31,11 +31,15 @@ use crate::chain::access::ChainAccess;
 use crate::config::Config;
 use crate::docker::{Ground, in_words, watch_engine};
 use crate::follow::{Seen, follow};
+use crate::funds::Windows;
 use crate::leases::Patience;
 use crate::manifests::Manifests;
 use crate::metrics::ProviderMetrics;
 use crate::registration::{await_registration, ensure_capacity, ensure_certificate};
+use crate::settling;
 use crate::store::{Store, topics};
+use crate::updater::Updater;
+use crate::updates::Trial;
 
 /// How long tasks may take to finish when the process stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -65,6 +69,7 @@ struct Agent {
     supplier: watch::Sender<Option<u32>>,
     seen: watch::Sender<Seen>,
     left: watch::Sender<Option<Capacity>>,
+    windows: watch::Sender<Windows>,
     about: watch::Sender<ProviderStatus>,
 }
 
@@ -160,6 +165,7 @@ impl Agent {
             supplier: watch::Sender::new(None),
             seen: watch::Sender::new(Seen::default()),
             left: watch::Sender::new(None),
+            windows: watch::Sender::new(Windows::default()),
             about: watch::Sender::new(about),
         })
     }
@@ -173,7 +179,12 @@ impl Agent {
         self.shutdown
             .spawn_critical("health and metrics", daemon::http::serve(http, router, stop.clone()));
 
-        let access = ChainAccess::new(self.market.clone(), self.store.clone(), self.supplier.subscribe());
+        let access = ChainAccess::new(
+            self.market.clone(),
+            self.store.clone(),
+            self.supplier.subscribe(),
+            self.windows.subscribe(),
+        );
         let settings = Settings {
             manifest_timeout: self.config.leases.manifest_timeout,
             public_host: self.config.engine.public_host.clone(),
@@ -184,7 +195,7 @@ impl Agent {
             .register("gateway", |registry| server_metrics.register(registry));
         let server = Gateway::new(
             Arc::new(access),
-            Arc::new(EngineWorkloads(self.engine.clone())),
+            Arc::new(EngineWorkloads(self.engine.clone(), self.store.clone())),
             self.manifests.clone(),
             self.about.subscribe(),
             settings,
@@ -246,6 +257,11 @@ impl Agent {
             follow(follower, self.store.clone(), own, self.seen.clone(), stop.clone()),
         );
 
+        let windows = Windows {
+            grace: parameters.graceWindow.into(),
+            low_funds: parameters.lowFundsWindow.into(),
+        };
+        self.windows.send_replace(windows);
         let reachability = || self.endpoints.reachability();
         let failures = || vec![self.store.database().failure(), self.manifests.store().failure()];
         let caretaker = Caretaker {
@@ -256,6 +272,11 @@ impl Agent {
             transactions: transactions.clone(),
             own,
             patience: patience(&self.config),
+            trial: Trial {
+                steady_seconds: self.config.updates.steady_for.as_secs(),
+                limit_seconds: self.config.updates.give_up_after.as_secs(),
+            },
+            windows,
             seen: self.seen.subscribe(),
             ground: self.ground.clone(),
             reachability: reachability(),
@@ -270,7 +291,17 @@ impl Agent {
             transactions: transactions.clone(),
             own,
             hold_seconds: parameters.challengeWindow.into(),
-            interval_seconds: self.config.leases.settle_interval.as_secs(),
+            terms: settling::Terms {
+                minimum_gain_ratio: self.config.settle.minimum_gain_ratio.0,
+                interval_seconds: self.config.settle.interval.as_secs(),
+            },
+            native_price: self
+                .config
+                .settle
+                .native_price
+                .and_then(|price| settling::dollars(price.0)),
+            announces: self.config.leases.announce_low_funds,
+            windows,
             depth: self.config.leases.removal_depth,
             seen: self.seen.subscribe(),
             reachability: reachability(),
@@ -278,6 +309,28 @@ impl Agent {
             metrics: self.counts.clone(),
         };
         self.shutdown.spawn_critical("the cashier", cashier.run(stop.clone()));
+
+        let command = (!self.config.bidding.command.is_empty()).then(|| PricingCommand {
+            command: self.config.bidding.command.clone(),
+            timeout: self.config.bidding.command_timeout,
+        });
+        let updater = Updater {
+            market: self.market.clone(),
+            store: self.store.clone(),
+            manifests: self.manifests.clone(),
+            engine: self.engine.clone(),
+            transactions: transactions.clone(),
+            own,
+            accept: self.config.updates.accept,
+            prices: prices.clone(),
+            command: command.clone(),
+            answer_window: u64::from(parameters.responseWindow) + u64::from(parameters.matchWindow),
+            seen: self.seen.subscribe(),
+            reachability: reachability(),
+            failures: failures(),
+            metrics: self.counts.clone(),
+        };
+        self.shutdown.spawn_critical("the updater", updater.run(stop.clone()));
 
         ensure_certificate(&self.market, &transactions, own_key, &certificate, &stop).await;
         let wanted = (own, self.config.capacity.offered());
@@ -291,10 +344,6 @@ impl Agent {
         )
         .await;
 
-        let command = (!self.config.bidding.command.is_empty()).then(|| PricingCommand {
-            command: self.config.bidding.command.clone(),
-            timeout: self.config.bidding.command_timeout,
-        });
         let bidder = Bidder {
             market: self.market.clone(),
             store: self.store.clone(),

@@ -27,11 +27,12 @@ use http::{StatusCode, header};
 use manifest::{OrderRequest, SaltedManifest};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use workload::LeaseId;
 
-use self::access::{Access, Gatekeeper, Granted, LeaseAccess};
+use self::access::{Access, Gatekeeper, Granted, LeaseAccess, Proposed};
 use self::status::Workloads;
 use self::streams::Streams;
-use crate::manifests::{Manifests, ManifestsError};
+use crate::manifests::{Manifests, ManifestsError, StoredManifest};
 
 /// What the gateway is configured with.
 #[derive(Debug, Clone)]
@@ -151,22 +152,45 @@ async fn lease_status(
     State(shared): State<Arc<Shared>>,
     Extension(granted): Extension<Granted>,
 ) -> Result<Json<LeaseStatus>, ErrorBody> {
-    let stored = match shared.manifests.newest(granted.lease).await {
-        Ok(stored) => stored,
-        Err(error) if error.is_lost_manifest() => None,
-        Err(error) => return Err(store_failed(&error)),
+    let on_chain = &granted.on_chain;
+    let lost = |error: ManifestsError| match error.is_lost_manifest() {
+        true => Ok(None),
+        false => Err(store_failed(&error)),
     };
-    let workload = shared
-        .workloads
-        .status(granted.lease)
-        .await
-        .map_err(|error| engine_failed(&error))?;
+    let last_good = match shared.manifests.last_applied(on_chain.workload).await {
+        Ok(last_good) => last_good,
+        Err(error) => lost(error)?,
+    };
+    // What runs, or is to run: after an update that went wrong that is the one before.
+    let stored = match on_chain.setback.is_some() && last_good.is_some() {
+        true => last_good.clone(),
+        false => match stored_for(&shared, &granted).await {
+            Ok(stored) => stored,
+            Err(error) => lost(error)?,
+        },
+    };
+    let workload = match on_chain.replaced_by {
+        // What runs is another lease's by now.
+        Some(_) => None,
+        None => shared
+            .workloads
+            .status(on_chain.workload)
+            .await
+            .map_err(|error| engine_failed(&error))?,
+    };
     Ok(Json(status::lease_status(
         &granted,
         stored.as_ref(),
+        last_good.map(|last_good| last_good.hash),
         workload.as_ref(),
         &shared.settings,
     )))
+}
+
+/// The manifest that was ordered with a lease.
+async fn stored_for(shared: &Shared, granted: &Granted) -> Result<Option<StoredManifest>, ManifestsError> {
+    let ordered = granted.on_chain.order.terms.manifest_hash;
+    shared.manifests.get(granted.on_chain.workload, ordered).await
 }
 
 async fn get_manifest(
@@ -182,7 +206,7 @@ async fn get_manifest(
             ),
         )
     };
-    match shared.manifests.newest(granted.lease).await {
+    match stored_for(&shared, &granted).await {
         Ok(Some(stored)) => {
             let headers = [
                 (header::CONTENT_TYPE, "application/json"),
@@ -207,20 +231,52 @@ async fn put_manifest(
     }
     let salted =
         SaltedManifest::decode(&body).map_err(|error| ErrorBody::new(ErrorCode::InvalidManifest, in_words(&error)))?;
-    check_hash(&salted, &granted.on_chain.order)?;
-    check_terms(&shared, &salted, &granted.on_chain.order).await?;
+    let on_chain = &granted.on_chain;
+    let for_update = salted.hash() != on_chain.order.terms.manifest_hash;
+    let update = match for_update {
+        true => Some(proposed_with(&shared, granted.lease, &salted, &on_chain.order).await?),
+        false => None,
+    };
+    check_terms(&shared, &salted, update.as_ref().unwrap_or(&on_chain.order)).await?;
+    // What was ordered and what is proposed may both be waited for.
+    let keep = [
+        Some(on_chain.order.terms.manifest_hash),
+        on_chain.proposed.as_ref().map(|one| one.manifest_hash),
+    ];
+    let keep: Vec<_> = keep.into_iter().flatten().collect();
     let already_stored = shared
         .manifests
-        .put(granted.lease, &salted)
+        .put(on_chain.workload, &salted, &keep)
         .await
         .map_err(|error| store_failed(&error))?;
-    shared.workloads.manifest_sent(granted.lease).await;
-    tracing::info!(lease = %granted.lease, already_stored, "manifest taken");
+    if !for_update {
+        shared.workloads.manifest_sent(granted.lease, on_chain.workload).await;
+    }
+    tracing::info!(lease = %granted.lease, already_stored, for_update, "manifest taken");
     Ok(Json(ManifestReceipt {
         lease: granted.lease.0.into(),
         manifest_hash: salted.hash(),
         already_stored,
+        for_update,
     }))
+}
+
+/// The update that this is the manifest of.
+async fn proposed_with(
+    shared: &Shared,
+    lease: LeaseId,
+    salted: &SaltedManifest,
+    ordered: &OrderRequest,
+) -> Result<OrderRequest, ErrorBody> {
+    match shared.access.proposal(lease).await? {
+        Proposed::Update(update) if update.terms.manifest_hash == salted.hash() => Ok(update),
+        Proposed::Update(update) => Err(wrong_hash(salted, &[ordered, &update])),
+        Proposed::Nothing => Err(wrong_hash(salted, &[ordered])),
+        Proposed::NotSeenYet => {
+            let message = "this provider has not seen the proposed update yet; send its manifest again in a moment";
+            Err(ErrorBody::new(ErrorCode::ChainUnavailable, message).retry_after(1))
+        }
+    }
 }
 
 async fn get_logs(
@@ -234,24 +290,26 @@ async fn get_logs(
     Ok((StatusCode::OK, [(header::CONTENT_TYPE, NDJSON)], body).into_response())
 }
 
-/// First the hash: what follows is only worth saying about the manifest that was ordered.
-fn check_hash(salted: &SaltedManifest, ordered: &OrderRequest) -> Result<(), ErrorBody> {
-    let (found, expected) = (salted.hash(), ordered.terms.manifest_hash);
-    if found == expected {
-        return Ok(());
-    }
+/// Whatever else it says is only worth looking at if it is the manifest that was ordered or proposed.
+fn wrong_hash(salted: &SaltedManifest, expected: &[&OrderRequest]) -> ErrorBody {
+    let found = salted.hash();
+    let on_chain: Vec<_> = expected
+        .iter()
+        .map(|order| order.terms.manifest_hash.to_string())
+        .collect();
+    let on_chain = on_chain.join(" or ");
     let message = format!(
-        "this manifest's hash is {found}, on chain is {expected}: it is another manifest, or another salt; nothing was stored"
+        "this manifest's hash is {found}, on chain is {on_chain}: it is another manifest, or another salt; nothing was stored"
     );
     let difference = Difference {
         field: "manifest hash".to_owned(),
-        on_chain: expected.to_string(),
+        on_chain,
         from_manifest: found.to_string(),
     };
-    Err(ErrorBody::new(ErrorCode::ManifestHashMismatch, message).with_differences(vec![difference]))
+    ErrorBody::new(ErrorCode::ManifestHashMismatch, message).with_differences(vec![difference])
 }
 
-/// Then what it asks for, by the same code with which it was ordered.
+/// What it asks for, by the same code with which it was ordered.
 async fn check_terms(shared: &Shared, salted: &SaltedManifest, ordered: &OrderRequest) -> Result<(), ErrorBody> {
     let refused = |error: &dyn Error| {
         ErrorBody::new(

@@ -29,7 +29,7 @@ use crate::store::Store;
 const PARAMETERS_LIFETIME: Duration = Duration::from_secs(60);
 
 /// Weights do not decide whether a bid is valid; the rule just wants some to read an order with.
-const ANY_WEIGHTS: [u32; 8] = [1_000_000, 0, 0, 0, 0, 0, 0, 0];
+pub(crate) const ANY_WEIGHTS: [u32; 8] = [1_000_000, 0, 0, 0, 0, 0, 0, 0];
 
 /// What the bidder works with.
 #[derive(Debug)]

@@ -104,14 +104,9 @@ pub fn decide(
     moment: Moment,
     orders: &[OpenOrder],
 ) -> Result<Decision, WordError> {
-    let mut left = Capacity::unpack(standing.capacity)?;
+    let mut left = unreserved(standing, moment, orders)?;
     let mut sorted: Vec<&OpenOrder> = orders.iter().collect();
     sorted.sort_by_key(|order| order.id);
-    for order in &sorted {
-        if order.bid_for == Some(order.close_block) && moment.head <= order.close_block + moment.response_window {
-            reserve_any(&mut left, &order.terms);
-        }
-    }
     let mut decision = Decision::default();
     for order in sorted {
         let already = order.bid_for == Some(order.close_block);
@@ -130,7 +125,24 @@ pub fn decide(
     Ok(decision)
 }
 
-fn evaluate(
+/// What is left after leases and bids that may still win.
+///
+/// # Errors
+/// When the provider's capacity word is malformed.
+pub fn unreserved(standing: &Standing, moment: Moment, orders: &[OpenOrder]) -> Result<Capacity, WordError> {
+    let mut left = Capacity::unpack(standing.capacity)?;
+    let mut sorted: Vec<&OpenOrder> = orders.iter().collect();
+    sorted.sort_by_key(|order| order.id);
+    for order in sorted {
+        if order.bid_for == Some(order.close_block) && moment.head <= order.close_block + moment.response_window {
+            reserve_any(&mut left, &order.terms);
+        }
+    }
+    Ok(left)
+}
+
+/// What one order would be bid, if it fits in `left`.
+pub(crate) fn evaluate(
     prices: &BTreeMap<u8, Prices>,
     parameters: &Parameters,
     standing: &Standing,

@@ -1,9 +1,11 @@
 //! Leases: what [`crate::leases`] decides, done on the engine and on the chain.
 //!
-//! Every lease is worked on by one task at a time. Nothing here is remembered that a restart may not forget: what must not
+//! Leases that came from updates run the workload of the first one, under its name. Every workload is worked on by one task at
+//! a time. Nothing here is remembered that a restart may not forget: what must not
 //! be decided twice is in the store before it is used.
 
 mod work;
+mod workloads;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -21,11 +23,14 @@ use workload::{Engine, LeaseId, ObservedLease};
 use crate::chain::Market;
 use crate::docker::{Ground, in_words};
 use crate::follow::Seen;
+use crate::funds::Windows;
 use crate::leases::{self, Action, Facts, Now, Objects, OnChain, Patience};
 use crate::manifests::Manifests;
 use crate::metrics::{Phase, ProviderMetrics};
 use crate::store::{Lease, Store};
-use work::{Done, Work};
+use crate::updates::Trial;
+use work::{Done, Steadily, Work};
+use workloads::{Workload, by_workload};
 
 /// The longest time between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
@@ -49,6 +54,10 @@ pub struct Caretaker {
     pub own: u32,
     /// How patient to be.
     pub patience: Patience,
+    /// How long a new manifest is watched.
+    pub trial: Trial,
+    /// The market's windows.
+    pub windows: Windows,
     /// How far the store is.
     pub seen: watch::Receiver<Seen>,
     /// The engine's state.
@@ -68,6 +77,12 @@ struct Memory {
     failing_since: HashMap<LeaseId, u64>,
     /// Labels without a lease: the newest block when they were first seen.
     strange_since: HashMap<LeaseId, u64>,
+    /// Leases whose end and grace are over: the newest block when that was first seen.
+    over_since: HashMap<LeaseId, u64>,
+    /// Since when every container of a workload has run without a restart.
+    steadily: HashMap<LeaseId, Steadily>,
+    /// The lease that was current when a workload was last looked at.
+    current: HashMap<LeaseId, LeaseId>,
     /// Worked on now: on the engine, and on the chain.
     busy: BTreeSet<LeaseId>,
     closing: BTreeSet<LeaseId>,
@@ -80,13 +95,26 @@ struct Memory {
 }
 
 impl Memory {
-    /// Whether a new block alone changes nothing about a lease.
-    fn rests(&self, lease: &Lease, time: u64) -> bool {
+    /// Forgets all others.
+    fn keep(&mut self, is_there: impl Fn(&LeaseId) -> bool) {
+        self.strange_since.retain(|id, _| is_there(id));
+        self.failing_since.retain(|id, _| is_there(id));
+        self.over_since.retain(|id, _| is_there(id));
+        self.steadily.retain(|id, _| is_there(id));
+        self.current.retain(|id, _| is_there(id));
+        self.problems.retain(|id, _| is_there(id));
+        self.steady.retain(is_there);
+    }
+
+    /// Whether a new block alone changes nothing about a workload.
+    fn rests(&self, workload: LeaseId, lease: &Lease, time: u64, windows: &Windows) -> bool {
         if !self.strange_since.is_empty() {
             return false;
         }
-        match (lease.leased, lease.end()) {
-            (Some(leased), Some(end)) if leased.closed.is_none() => self.steady.contains(&lease.id) && time < end,
+        match stops_at(lease, windows) {
+            Some(stops_at) if lease.is_live() => {
+                self.steady.contains(&workload) && self.current.get(&workload) == Some(&lease.id) && time < stops_at
+            }
             _ => lease.removed,
         }
     }
@@ -158,10 +186,15 @@ impl Caretaker {
                 lease,
                 is_failing,
                 is_ready,
+                steadily,
                 problem,
             } => {
                 memory.busy.remove(&lease);
                 self.tell(lease, problem, memory);
+                match steadily {
+                    Some(steadily) => drop(memory.steadily.insert(lease, steadily)),
+                    None => drop(memory.steadily.remove(&lease)),
+                }
                 if is_ready {
                     memory.steady.insert(lease);
                 } else {
@@ -206,12 +239,17 @@ impl Caretaker {
             .unfinished_leases(self.own)
             .await
             .map_err(|error| in_words(&error))?;
-        if trigger == Trigger::Block && known.iter().all(|lease| memory.rests(lease, seen.time)) {
+        let known = by_workload(known);
+        let rests = |(id, workload): (&LeaseId, &Workload)| {
+            let current = workload.current();
+            current.is_none_or(|lease| memory.rests(*id, lease, seen.time, &self.windows))
+        };
+        if trigger == Trigger::Block && known.iter().all(rests) {
             // A block in which nothing of ours happened: the engine need not be asked what it runs.
             return Ok(());
         }
-        let manifests: BTreeSet<LeaseId> = match self.manifests.leases().await {
-            Ok(leases) => leases.into_iter().collect(),
+        let manifests: BTreeSet<LeaseId> = match self.manifests.workloads().await {
+            Ok(workloads) => workloads.into_iter().collect(),
             Err(error) => return Err(in_words(&error)),
         };
         let observed: Option<BTreeMap<LeaseId, ObservedLease>> = match self.engine.observe().await {
@@ -229,26 +267,31 @@ impl Caretaker {
             engine_answers: observed.is_some(),
         };
         let observed = observed.unwrap_or_default();
-        let mut leases: BTreeMap<LeaseId, Option<Lease>> =
-            known.into_iter().map(|lease| (lease.id, Some(lease))).collect();
+        let mut workloads = known;
         for id in observed.keys().chain(&manifests) {
-            if !leases.contains_key(id) {
-                leases.insert(
-                    *id,
-                    self.store
-                        .lease(self.own, *id)
-                        .await
-                        .map_err(|error| in_words(&error))?,
-                );
+            if !workloads.contains_key(id) {
+                // Finished, or not on the chain at all.
+                let leases = self
+                    .store
+                    .leases_of(self.own, *id)
+                    .await
+                    .map_err(|error| in_words(&error))?;
+                workloads.insert(*id, by_workload(leases).remove(id).unwrap_or_default());
             }
         }
-        memory.strange_since.retain(|id, _| leases.contains_key(id));
-        memory.failing_since.retain(|id, _| leases.contains_key(id));
-        memory.steady.retain(|id| leases.contains_key(id));
-        memory.problems.retain(|id, _| leases.contains_key(id));
-        self.count(&leases);
-        for (id, lease) in leases {
-            let Some(on_chain) = on_chain(lease.as_ref(), id, &now, memory) else {
+        memory.keep(|id| workloads.contains_key(id));
+        self.count(&workloads);
+        for (id, workload) in workloads {
+            self.let_go(id, &workload, &now).await?;
+            let lease = workload.current().cloned();
+            if let Some(lease) = &lease
+                && memory.current.insert(id, lease.id) != Some(lease.id)
+            {
+                // Another manifest is to run, perhaps.
+                memory.steady.remove(&id);
+                memory.steadily.remove(&id);
+            }
+            let Some(on_chain) = on_chain(lease.as_ref(), id, &now, &self.windows, memory) else {
                 continue;
             };
             let facts = facts(
@@ -256,13 +299,63 @@ impl Caretaker {
                 lease.as_ref(),
                 manifests.contains(&id),
                 observed.get(&id),
-                memory.failing_since.get(&id).copied(),
+                (
+                    memory.failing_since.get(&id).copied(),
+                    memory.over_since.get(&id).copied(),
+                ),
             );
             let mut actions = leases::decide(&self.patience, &now, &facts);
             if trigger == Trigger::Block && memory.steady.contains(&id) {
                 actions.retain(|action| *action != Action::Apply);
             }
             self.start(id, lease, actions, memory, tasks);
+        }
+        Ok(())
+    }
+
+    /// Of leases in whose place another one is for good nothing is kept but what runs there now, what ran before where that is
+    /// what runs, and what is about to.
+    async fn let_go(&self, id: LeaseId, workload: &Workload, now: &Now) -> Result<(), String> {
+        if !now.chain_is_readable || !now.store_works {
+            return Ok(());
+        }
+        let superseded: Vec<LeaseId> = workload
+            .superseded(now.head, self.patience.removal_depth)
+            .map(|lease| lease.id)
+            .collect();
+        let Some(current) = workload.current().filter(|_| !superseded.is_empty()) else {
+            return Ok(());
+        };
+        let last_good = match self.manifests.last_applied(id).await {
+            Ok(stored) => stored.map(|stored| stored.hash),
+            Err(error) if error.is_lost_manifest() => None,
+            Err(error) => return Err(in_words(&error)),
+        };
+        if last_good != Some(current.terms.manifest_hash) && current.setback.is_none() {
+            // The new manifest is being watched: what ran before may have to come back.
+            return Ok(());
+        }
+        let proposal = self
+            .store
+            .last_proposal(current.id)
+            .await
+            .map_err(|error| in_words(&error))?;
+        let proposed = proposal
+            .filter(|proposal| !proposal.ended)
+            .map(|proposal| proposal.terms.manifest_hash);
+        let keep: Vec<_> = [Some(current.terms.manifest_hash), last_good, proposed]
+            .into_iter()
+            .flatten()
+            .collect();
+        self.manifests
+            .retain(id, &keep)
+            .await
+            .map_err(|error| in_words(&error))?;
+        for lease in superseded {
+            self.store
+                .set_superseded(lease)
+                .await
+                .map_err(|error| in_words(&error))?;
         }
         Ok(())
     }
@@ -285,6 +378,7 @@ impl Caretaker {
                     caretaker: self.clone(),
                     id,
                     lease: lease.clone(),
+                    steadily: memory.steadily.get(&id).cloned(),
                 };
                 tasks.spawn(work.carry_out(action));
             } else if !matches!(action, Action::Close(_)) {
@@ -293,14 +387,14 @@ impl Caretaker {
         }
     }
 
-    fn count(&self, leases: &BTreeMap<LeaseId, Option<Lease>>) {
-        let phase_of = |lease: &Option<Lease>| match lease.as_ref().and_then(|lease| lease.leased) {
+    fn count(&self, workloads: &BTreeMap<LeaseId, Workload>) {
+        let phase_of = |workload: &Workload| match workload.current().and_then(|lease| lease.leased) {
             Some(leased) if leased.closed.is_some() => "ended",
             Some(_) => "live",
             None => "gone",
         };
         for phase in ["live", "ended", "gone"] {
-            let count = leases.values().filter(|lease| phase_of(lease) == phase).count();
+            let count = workloads.values().filter(|one| phase_of(one) == phase).count();
             self.metrics
                 .leases
                 .get_or_create(&Phase { phase })
@@ -309,10 +403,22 @@ impl Caretaker {
     }
 }
 
+fn stops_at(lease: &Lease, windows: &Windows) -> Option<u64> {
+    lease.end().map(|end| end + windows.grace_of(lease.duration))
+}
+
 /// The lease on the chain. Nothing while the chain was not read to its end: what was not seen yet is not gone.
-fn on_chain(lease: Option<&Lease>, id: LeaseId, now: &Now, memory: &mut Memory) -> Option<OnChain> {
+fn on_chain(lease: Option<&Lease>, id: LeaseId, now: &Now, windows: &Windows, memory: &mut Memory) -> Option<OnChain> {
     if let Some(lease) = lease {
-        if let (Some(leased), Some(end)) = (lease.leased, lease.end()) {
+        if let (Some(leased), Some(stops_at)) = (lease.leased, stops_at(lease, windows)) {
+            if lease.is_live() && now.time >= stops_at {
+                if !memory.over_since.contains_key(&id) {
+                    tracing::info!(lease = %lease.id, stops_at, "end and grace of this lease are over");
+                }
+                memory.over_since.entry(id).or_insert(now.head);
+            } else {
+                memory.over_since.remove(&id);
+            }
             return Some(match leased.closed {
                 Some(closed) => OnChain::Closed {
                     since_block: closed.block,
@@ -320,7 +426,7 @@ fn on_chain(lease: Option<&Lease>, id: LeaseId, now: &Now, memory: &mut Memory) 
                 None => OnChain::Active {
                     since_block: leased.block,
                     start: leased.start,
-                    end,
+                    stops_at,
                 },
             });
         }
@@ -343,13 +449,14 @@ fn facts(
     lease: Option<&Lease>,
     has_manifest: bool,
     observed: Option<&ObservedLease>,
-    failing_since: Option<u64>,
+    (failing_since, over_since): (Option<u64>, Option<u64>),
 ) -> Facts {
     Facts {
         on_chain,
         has_manifest,
-        was_applied: lease.is_some_and(|lease| lease.assignment.is_some()),
+        was_applied: lease.is_some_and(|lease| lease.was_applied),
         was_ready: lease.is_some_and(|lease| lease.ready),
+        over_since,
         failing_since,
         objects: observed.map_or_else(Objects::default, |observed| Objects {
             containers: observed.containers,

@@ -1,13 +1,17 @@
-//! Pay: what closed leases still owe is settled and withdrawn as soon as the payout hold is over, what running ones have
-//! accrued every now and then.
+//! Pay: what [`crate::settling`] decides is settled and withdrawn, and what [`crate::funds`] decides is announced. What is owed
+//! is always read from the contracts.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::time::Duration;
 
 use ::chain::endpoints::Reachability;
-use ::chain::{SubmitError, Transactions};
+use ::chain::network::Token;
+use ::chain::{Included, SubmitError, Transactions};
+use alloy::sol_types::SolEvent;
+use alloy_primitives::U256;
 use avs::words::OrderId;
+use bindings::{IEscrow, IOrderBook, OrderState};
 use daemon::StoreError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -16,13 +20,15 @@ use workload::LeaseId;
 use crate::chain::{CREDIT_DUST, Market, is_closed};
 use crate::docker::in_words;
 use crate::follow::Seen;
+use crate::funds::{self, Announced, Live, Windows};
 use crate::metrics::ProviderMetrics;
+use crate::settling::{self, Collection, Earned, Purse, Worth};
 use crate::store::{Lease, Store};
 
-/// Leases settled by one transaction.
-const BATCH: usize = 50;
 /// How long to wait for one payment before the next is looked at; it goes on being sent.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Seconds between two looks at what has been earned, where nothing ended.
+const LOOK_SECONDS: u64 = 60;
 
 /// What the cashier works with.
 #[derive(Debug)]
@@ -37,8 +43,14 @@ pub struct Cashier {
     pub own: u32,
     /// Seconds after a lease's start in which nothing is paid.
     pub hold_seconds: u64,
-    /// Seconds between two payments of a running lease.
-    pub interval_seconds: u64,
+    /// When pay is collected.
+    pub terms: settling::Terms,
+    /// Dollars with 18 decimals for 10^18 wei, where it is configured.
+    pub native_price: Option<U256>,
+    /// Whether leases that are low on funds are announced.
+    pub announces: bool,
+    /// The market's windows.
+    pub windows: Windows,
     /// Blocks after which what was paid is certain.
     pub depth: u64,
     /// How far the store is.
@@ -51,11 +63,22 @@ pub struct Cashier {
     pub metrics: ProviderMetrics,
 }
 
+/// What a cashier remembers between looks, and may forget.
+#[derive(Debug, Default)]
+struct Memory {
+    /// When what was earned is looked at next, Unix seconds of a block.
+    next_look: u64,
+    /// When a lease that ended, and did not pay for its gas, is looked at again.
+    not_before: HashMap<LeaseId, u64>,
+    /// Since when there is a credit in a token.
+    credit_since: HashMap<u8, u64>,
+    announced: Announced,
+}
+
 impl Cashier {
     /// Collects until `stop`.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
-        // When running leases are settled next, by chain time; forgotten at a restart, which settles a little early.
-        let mut next = HashMap::new();
+        let mut memory = Memory::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -66,90 +89,154 @@ impl Cashier {
             if !seen.caught_up || !works || !self.reachability.borrow().is_reachable() {
                 continue;
             }
-            if let Err(reason) = self.round(seen, &mut next).await {
+            if let Err(reason) = self.round(seen, &mut memory).await {
                 tracing::warn!(reason, "pay could not be looked at");
             }
         }
     }
 
-    async fn round(&self, seen: Seen, next: &mut HashMap<LeaseId, u64>) -> Result<(), String> {
+    async fn round(&self, seen: Seen, memory: &mut Memory) -> Result<(), String> {
         let leases = self
             .store
             .unfinished_leases(self.own)
             .await
             .map_err(|error| in_words(&error))?;
-        next.retain(|id, _| leases.iter().any(|lease| lease.id == *id));
-        let mut due: BTreeMap<u8, Vec<Lease>> = BTreeMap::new();
-        for lease in leases {
-            if is_due(&lease, seen, self.hold_seconds, self.interval_seconds, next) {
-                due.entry(OrderId::unpack(lease.id.0).token).or_default().push(lease);
-            }
+        memory
+            .not_before
+            .retain(|id, _| leases.iter().any(|lease| lease.id == *id));
+        memory
+            .announced
+            .retain(|id, _| leases.iter().any(|lease| lease.id == *id && lease.is_live()));
+        if self.announces {
+            self.announce(seen, &leases, memory).await?;
         }
-        for (token, leases) in due {
-            for batch in leases.chunks(BATCH) {
-                self.collect(token, batch, seen, next).await?;
-            }
+
+        let past_hold = |lease: &&Lease| {
+            let is_owed = |leased: &crate::store::Leased| seen.time >= leased.start + self.hold_seconds;
+            !lease.paid && lease.leased.as_ref().is_some_and(is_owed)
+        };
+        let owed: Vec<&Lease> = leases.iter().filter(past_hold).collect();
+        let has_ended =
+            |lease: &&Lease| !lease.is_live() && memory.not_before.get(&lease.id).is_none_or(|at| seen.time >= *at);
+        let tokens: Vec<Token> = if seen.time >= memory.next_look {
+            memory.next_look = seen.time + LOOK_SECONDS;
+            self.market.network().tokens.clone()
+        } else {
+            let ended = |token: &&Token| {
+                owed.iter()
+                    .copied()
+                    .filter(has_ended)
+                    .any(|lease| token_of(lease) == token.id)
+            };
+            self.market.network().tokens.iter().filter(ended).cloned().collect()
+        };
+        for token in tokens {
+            let leases: Vec<&Lease> = owed
+                .iter()
+                .copied()
+                .filter(|lease| token_of(lease) == token.id)
+                .collect();
+            self.look(&token, &leases, seen, memory).await?;
         }
         Ok(())
     }
 
-    async fn collect(
-        &self,
-        token: u8,
-        leases: &[Lease],
-        seen: Seen,
-        next: &mut HashMap<LeaseId, u64>,
-    ) -> Result<(), String> {
-        let mut owing = Vec::new();
+    /// One token.
+    async fn look(&self, token: &Token, leases: &[&Lease], seen: Seen, memory: &mut Memory) -> Result<(), String> {
+        let mut purse = Purse::default();
         let mut settled = Vec::new();
         for lease in leases {
-            let word = self.market.order(lease.id.0).await.map_err(|error| in_words(&error))?;
+            let (word, (amount, _gateways)) =
+                tokio::try_join!(self.market.order(lease.id.0), self.market.claimable(lease.id))
+                    .map_err(|error| in_words(&error))?;
             if word.supplier != self.own {
                 continue;
             }
-            if is_closed(word.state) && word.settledFor == word.duration {
-                settled.push(lease);
-            } else {
-                owing.push(lease.id);
+            let is_over = is_closed(word.state);
+            if is_over && word.settledFor == word.duration {
+                settled.push(*lease);
+                continue;
             }
+            let paid_until = u64::from(word.start) + u64::from(word.settledFor);
+            purse.leases.push(Earned {
+                lease: lease.id,
+                amount,
+                paid_until,
+                ended: is_over || lease.end().is_some_and(|end| seen.time >= end),
+            });
         }
-        let credit = self.market.credit(token).await.map_err(|error| in_words(&error))?;
-        if owing.is_empty() && credit <= CREDIT_DUST {
-            return self.finish(&settled, seen).await;
-        }
-        let named = if owing.is_empty() {
-            settled.iter().take(1).map(|lease| lease.id).collect()
+        let credit = self.market.credit(token.id).await.map_err(|error| in_words(&error))?;
+        if credit > CREDIT_DUST {
+            purse.credit = credit;
+            // What was earned by a lease that closed is due like the lease; what others credited waits its turn.
+            let closed_now = settled.iter().any(|lease| !memory.not_before.contains_key(&lease.id));
+            let since = memory.credit_since.entry(token.id).or_insert(seen.time);
+            purse.credit_since = if closed_now { 0 } else { *since };
         } else {
-            owing.clone()
-        };
-        if named.is_empty() {
+            memory.credit_since.remove(&token.id);
+        }
+        self.finish(&settled, seen).await?;
+        if purse.leases.is_empty() && purse.credit.is_zero() {
             return Ok(());
         }
-        match self
-            .transactions
-            .submit(self.market.withdraw(token, &named).wait(PATIENCE))
-            .await
-        {
-            Ok(included) => {
-                self.metrics.withdrawals.inc();
-                tracing::info!(
-                    token,
-                    leases = named.len(),
-                    block = included.block.number,
-                    "pay withdrawn"
-                );
-            }
-            // Nothing is due yet after all: the next block's time decides.
-            Err(SubmitError::WouldRevert { reason, .. }) => tracing::debug!(token, reason, "nothing to withdraw yet"),
-            Err(error) => return Err(in_words(&error)),
+        let worth = self.worth(token).await?;
+        for collection in settling::plan(&self.terms, seen.time, &worth, &purse) {
+            self.collect(token, &collection, memory).await?;
         }
         for lease in leases {
-            next.insert(lease.id, seen.time + self.interval_seconds);
+            memory.not_before.insert(lease.id, seen.time + LOOK_SECONDS);
         }
         Ok(())
     }
 
-    /// Closed, settled and withdrawn, deep enough: nothing is left to do.
+    async fn worth(&self, token: &Token) -> Result<Worth, String> {
+        let (gas_price, token_price) = tokio::try_join!(self.market.gas_price(), self.market.token_price(token.id))
+            .map_err(|error| in_words(&error))?;
+        Ok(Worth {
+            gas_price,
+            native: self.native_price,
+            token: token_price,
+            decimals: token.decimals,
+        })
+    }
+
+    async fn collect(&self, token: &Token, collection: &Collection, memory: &mut Memory) -> Result<(), String> {
+        let call = match collection.leases.is_empty() {
+            true => self.market.withdraw_credit(token.id),
+            false => self.market.withdraw(token.id, &collection.leases),
+        };
+        match self.transactions.submit(call.wait(PATIENCE)).await {
+            Ok(included) => {
+                memory.credit_since.remove(&token.id);
+                let earned = withdrawn(&included);
+                self.metrics.collected(
+                    &token.symbol,
+                    token.decimals,
+                    earned,
+                    included.gas_used,
+                    included.gas_price,
+                );
+                tracing::info!(
+                    token = token.symbol,
+                    leases = collection.leases.len(),
+                    earned = %earned,
+                    gas = included.gas_used,
+                    paid_wei = included.gas_price.saturating_mul(included.gas_used.into()),
+                    block = included.block.number,
+                    "pay withdrawn"
+                );
+                Ok(())
+            }
+            // Nothing is due yet after all: the next block's time decides.
+            Err(SubmitError::WouldRevert { reason, .. }) => {
+                tracing::debug!(token = token.symbol, reason, "nothing to withdraw yet");
+                Ok(())
+            }
+            Err(error) => Err(in_words(&error)),
+        }
+    }
+
+    /// Closed and settled, deep enough: what it earned is credited, and looked after with all credits.
     async fn finish(&self, settled: &[&Lease], seen: Seen) -> Result<(), String> {
         let certain = |lease: &&&Lease| {
             let closed = lease.leased.and_then(|leased| leased.closed);
@@ -161,13 +248,62 @@ impl Cashier {
         }
         self.store.set_paid(paid).await.map_err(|error| in_words(&error))
     }
+
+    async fn announce(&self, seen: Seen, leases: &[Lease], memory: &mut Memory) -> Result<(), String> {
+        let live: BTreeMap<LeaseId, Live> = leases
+            .iter()
+            .filter(|lease| lease.is_live())
+            .filter_map(|lease| {
+                let live = Live {
+                    lease: lease.id,
+                    start: lease.leased?.start,
+                    duration: lease.duration,
+                };
+                Some((lease.id, live))
+            })
+            .collect();
+        let all: Vec<Live> = live.values().copied().collect();
+        let mut announced = Vec::new();
+        for id in funds::due(&self.windows, seen.time, &all, &memory.announced) {
+            let word = self.market.order(id.0).await.map_err(|error| in_words(&error))?;
+            let Some(lease) = live.get(&id) else { continue };
+            // Announced already counts until the next extension.
+            let until = if word.noted { u64::MAX } else { seen.time };
+            memory.announced.insert(id, (lease.duration, until));
+            let is_as_seen = word.state == OrderState::Leased && word.duration == lease.duration;
+            if is_as_seen && !word.noted {
+                announced.push(id);
+            }
+        }
+        if announced.is_empty() {
+            return Ok(());
+        }
+        let call = self.market.announce(seen.head, &announced);
+        match self.transactions.submit(call.wait(PATIENCE)).await {
+            Ok(_) => {
+                for id in announced {
+                    let Some(lease) = live.get(&id) else { continue };
+                    let end = lease.start + u64::from(lease.duration);
+                    let stops_at = end + self.windows.grace_of(lease.duration);
+                    tracing::warn!(lease = %id, end, stops_at, "low on funds: unless it is extended, this lease ends, and its workload is stopped after the grace");
+                }
+                Ok(())
+            }
+            Err(error) => Err(format!("low funds were not announced: {}", in_words(&error))),
+        }
+    }
 }
 
-/// Whether a lease may owe something that can be had now.
-fn is_due(lease: &Lease, seen: Seen, hold: u64, interval: u64, next: &mut HashMap<LeaseId, u64>) -> bool {
-    let Some(leased) = lease.leased else { return false };
-    if lease.paid || seen.time < leased.start + hold {
-        return false;
-    }
-    leased.closed.is_some() || seen.time >= *next.entry(lease.id).or_insert(leased.start + interval.max(hold))
+fn token_of(lease: &Lease) -> u8 {
+    OrderId::unpack(lease.id.0).token
+}
+
+/// What a transaction brought, in token units.
+fn withdrawn(included: &Included) -> U256 {
+    let logs = included.logs.iter().map(|log| &log.inner);
+    logs.filter_map(|log| {
+        let settled = IOrderBook::LeaseSettled::decode_log(log).ok().map(|event| event.amount);
+        settled.or_else(|| IEscrow::CreditWithdrawn::decode_log(log).ok().map(|event| event.amount))
+    })
+    .fold(U256::ZERO, U256::saturating_add)
 }

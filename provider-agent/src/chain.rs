@@ -12,9 +12,10 @@ use alloy::providers::Provider;
 use alloy::sol_types::SolCall;
 use alloy_primitives::aliases::U96;
 use alloy_primitives::{Address, B256, U256};
-use avs::terms::Terms;
+use avs::terms::{Terms, TermsError};
 use bindings::{
-    BidRequest, ICertificateRegistry, IEscrow, IOrderBook, IProviderRegistry, LeaseResources, Order, OrderState,
+    BidRequest, ICertificateRegistry, IEscrow, ILeases, IOrderBook, IPaymentTokens, IProviderRegistry, LeaseResources,
+    Order, OrderState, OrderTerms,
 };
 use gateway::PinnedFingerprints;
 use workload::LeaseId;
@@ -87,6 +88,11 @@ impl Market {
         IOrderBook::new(self.network.contracts.order_book, &self.provider)
     }
 
+    /// The order book's address answers this too.
+    fn leases(&self) -> ILeases::ILeasesInstance<&RootProvider> {
+        ILeases::new(self.network.contracts.order_book, &self.provider)
+    }
+
     fn registry(&self) -> IProviderRegistry::IProviderRegistryInstance<&RootProvider> {
         IProviderRegistry::new(self.network.contracts.provider_registry, &self.provider)
     }
@@ -150,6 +156,69 @@ impl Market {
     /// An order word at the newest block.
     pub async fn order(&self, order: u64) -> Result<Order, ChainError> {
         self.book().order(order).call().await.map_err(reading("an order"))
+    }
+
+    /// Unix seconds of a live lease's end and of the end of its grace, at the newest block; nothing when it is no live lease.
+    pub async fn end_of(&self, lease: LeaseId) -> Result<Option<(u64, u64)>, ChainError> {
+        let found = self
+            .leases()
+            .endOf(lease.0)
+            .call()
+            .await
+            .map_err(reading("the end of a lease"))?;
+        let seconds = |time: U256| u64::try_from(time).unwrap_or(u64::MAX);
+        Ok((!found.end.is_zero()).then(|| (seconds(found.end), seconds(found.graceEnd))))
+    }
+
+    /// Hash and expiry of the update that stands for a lease at the newest block.
+    pub async fn update_proposal(&self, lease: LeaseId) -> Result<Option<(B256, u64)>, ChainError> {
+        let found = self
+            .leases()
+            .updateProposal(lease.0)
+            .call()
+            .await
+            .map_err(reading("the proposed update of a lease"))?;
+        Ok((!found.hash.is_zero()).then(|| (found.hash, found.expiry.to())))
+    }
+
+    /// Whether the market takes no orders and updates now.
+    pub async fn is_paused(&self) -> Result<bool, ChainError> {
+        self.book()
+            .paused()
+            .call()
+            .await
+            .map_err(reading("whether the market is paused"))
+    }
+
+    /// What settling a lease would credit now: to its supplier's owner, and to its gateway's.
+    pub async fn claimable(&self, lease: LeaseId) -> Result<(U256, U256), ChainError> {
+        let found = self
+            .book()
+            .claimable(lease.0)
+            .call()
+            .await
+            .map_err(reading("what a lease has earned"))?;
+        Ok((found.amount, found.gatewayAmount))
+    }
+
+    /// Dollars with 18 decimals for a whole token: today's price, else the last one kept; nothing when there never was one.
+    pub async fn token_price(&self, token: u8) -> Result<Option<U256>, ChainError> {
+        let tokens = IPaymentTokens::new(self.network.contracts.payment_tokens, &self.provider);
+        // It reverts where the feed cannot be used.
+        if let Ok(price) = tokens.price(token).call().await {
+            return Ok(Some(price));
+        }
+        let last = tokens
+            .lastPrice(token)
+            .call()
+            .await
+            .map_err(reading("the price of a token"))?;
+        Ok((!last.price.is_zero()).then_some(last.price))
+    }
+
+    /// Wei for a unit of gas now.
+    pub async fn gas_price(&self) -> Result<u128, ChainError> {
+        self.provider.get_gas_price().await.map_err(reading("the price of gas"))
     }
 
     /// What the provider can withdraw of a token at once.
@@ -317,19 +386,50 @@ impl Market {
 
     /// Closes a lease.
     pub fn close(&self, lease: LeaseId, terms: &Terms, reason: Reason) -> Call {
-        let call = IOrderBook::closeLeaseCall {
+        let call = ILeases::closeLeaseCall {
             orderId: lease.0,
             reason: state_of(reason),
-            resources: LeaseResources {
-                resources: terms.resources,
-                restHash: terms.rest_hash(),
-            },
+            resources: resources_of(terms),
         };
-        Call::new(
-            format!("close/{lease}"),
-            self.network.contracts.order_book,
-            call.abi_encode(),
-        )
+        self.call(format!("close/{lease}"), call.abi_encode())
+    }
+
+    /// Says of leases that they are low on funds.
+    pub fn announce(&self, head: u64, leases: &[LeaseId]) -> Call {
+        let call = ILeases::announceLowFundsCall {
+            orderIds: leases.iter().map(|lease| lease.0).collect(),
+        };
+        self.call(format!("low-funds/{head}"), call.abi_encode())
+    }
+
+    /// Takes an update as it was proposed. It is of no use once the proposal has expired.
+    ///
+    /// # Errors
+    /// When the terms are such that the contract cannot have them.
+    pub fn accept_update(
+        &self,
+        lease: LeaseId,
+        leased: &Terms,
+        proposed: &Terms,
+        rate: u128,
+    ) -> Result<Call, TermsError> {
+        let call = ILeases::acceptUpdateCall {
+            orderId: lease.0,
+            resources: resources_of(leased),
+            terms: OrderTerms::try_from(proposed)?,
+            rate: U96::saturating_from(rate),
+        };
+        Ok(self.call(format!("accept/{lease}/{}", proposed.terms_hash()), call.abi_encode()))
+    }
+
+    /// Refuses an update.
+    pub fn reject_update(&self, lease: LeaseId) -> Call {
+        let call = ILeases::rejectUpdateCall { orderId: lease.0 };
+        self.call(format!("reject/{lease}"), call.abi_encode())
+    }
+
+    fn call(&self, label: String, data: Vec<u8>) -> Call {
+        Call::new(label, self.network.contracts.order_book, data)
     }
 
     /// Settles leases of one token and withdraws everything owed in it.
@@ -338,11 +438,24 @@ impl Market {
             orderIds: leases.iter().map(|lease| lease.0).collect(),
             to: self.owner,
         };
+        self.call(format!("withdraw/{token}"), call.abi_encode())
+    }
+
+    /// Withdraws what was credited in a token.
+    pub fn withdraw_credit(&self, token: u8) -> Call {
+        let call = IEscrow::withdrawCreditCall { token, to: self.owner };
         Call::new(
             format!("withdraw/{token}"),
-            self.network.contracts.order_book,
+            self.network.contracts.escrow,
             call.abi_encode(),
         )
+    }
+}
+
+fn resources_of(terms: &Terms) -> LeaseResources {
+    LeaseResources {
+        resources: terms.resources,
+        restHash: terms.rest_hash(),
     }
 }
 

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::updates::Accept;
 use alloy::signers::local::PrivateKeySigner;
 use alloy_primitives::Address;
 use chain::keys::{self, KeyError};
@@ -15,7 +16,7 @@ use daemon::config::{ByteSize, Problems, Validate};
 use url::Url;
 use workload::Scope;
 
-pub use amounts::{Cores, PortRange, Price, Quantity};
+pub use amounts::{Cores, Number, PortRange, Price, Quantity};
 
 /// Prefix of the environment variables that override the file.
 pub const ENVIRONMENT_PREFIX: &str = "SPHERON_PROVIDER";
@@ -47,6 +48,10 @@ daemon::section! {
         pub bidding: Bidding,
         /// How leases are run.
         pub leases: Leases,
+        /// When pay is collected.
+        pub settle: Settle,
+        /// Which updates of leases are taken, and how.
+        pub updates: Updates,
     }
 }
 
@@ -153,14 +158,38 @@ daemon::section! {
         pub manifest_timeout: Duration = Duration::from_secs(300),
         /// A workload that cannot be started (no such image, wrong architecture) is waited for this long, then its lease is closed.
         pub start_timeout: Duration = Duration::from_secs(900),
-        /// Blocks on top of a lease before its workload is started.
+        /// Blocks on top of a lease before its workload is started or changed; and after its end and grace before it is stopped.
         pub confirmation_depth: u64 = 3,
         /// Blocks on top of a lease's close before its workload is removed.
         pub removal_depth: u64 = 12,
         /// Blocks for which the disk of a lease is kept that a reorganisation took away.
         pub undone_depth: u64 = 64,
-        /// How often the pay of running leases is withdrawn. Closed ones are paid out at once.
-        pub settle_interval: Duration = Duration::from_secs(3600),
+        /// Whether to announce on chain, once before its end and once after each extension, that a lease runs low on funds.
+        pub announce_low_funds: bool = true,
+    }
+}
+
+daemon::section! {
+    /// When pay is collected. Never at a loss where prices are known; what a lease earned is due after the interval and at its end.
+    pub struct Settle {
+        /// Before it is due, pay is collected once it is worth this many times the gas that takes.
+        pub minimum_gain_ratio: Number = Number::TWENTY,
+        /// Dollars for a whole coin of the chain's own (what gas is paid in). Absent: gas is not weighed, and what is due is collected.
+        pub native_price: Option<Number>,
+        /// After this long what a running lease has earned is due: collected as soon as it pays for its gas.
+        pub interval: Duration = Duration::from_secs(3600),
+    }
+}
+
+daemon::section! {
+    /// Which updates of leases are taken, and how. Prices are those of bids, of [pricing] or of the bidding command.
+    pub struct Updates {
+        /// "same-or-smaller": no more of any resource than the lease has; "if-it-fits": whatever there is room for; "never".
+        pub accept: Accept = Accept::IfItFits,
+        /// The new manifest stays once all of it has run this long without a restart.
+        pub steady_for: Duration = Duration::from_secs(10),
+        /// If it has not come to that after this long, the manifest before it runs again, where the updated lease pays for it.
+        pub give_up_after: Duration = Duration::from_secs(180),
     }
 }
 
@@ -268,6 +297,28 @@ impl Validate for Leases {
     }
 }
 
+impl Validate for Settle {
+    fn problems(&self, problems: &mut Problems) {
+        if self.minimum_gain_ratio.0.digits() < 10u128.saturating_pow(self.minimum_gain_ratio.0.scale().into()) {
+            problems.invalid("minimum_gain_ratio", "must be at least 1: less than that is a loss");
+        }
+        if self.native_price.is_some_and(|price| price.0.is_zero()) {
+            problems.invalid(
+                "native_price",
+                "must be more than zero; leave it out if gas is not to be weighed",
+            );
+        }
+    }
+}
+
+impl Validate for Updates {
+    fn problems(&self, problems: &mut Problems) {
+        if self.give_up_after <= self.steady_for {
+            problems.invalid("give_up_after", "must be longer than steady_for");
+        }
+    }
+}
+
 impl Config {
     /// The gateway's certificate and key.
     pub fn identity_file(&self) -> PathBuf {
@@ -366,7 +417,7 @@ mod tests {
             .replace("\"2Gi\"", "\"2 potatoes\"")
             .replace("\"0.02\"", "\"-1\"")
             .replace("removal_depth = 2", "removal_depth = 0")
-            + "surprise = 1\n";
+            + "surprise = 1\n[settle]\nminimum_gain_ratio = \"0.99\"\n[updates]\naccept = \"all\"\n";
         let report =
             daemon::config::parse::<Config>("provider.toml", &text, ENVIRONMENT_PREFIX, &[]).expect_err("wrong");
         let paths: Vec<&str> = report.problems().iter().map(|problem| problem.path.as_str()).collect();
@@ -377,6 +428,8 @@ mod tests {
             "pricing.uSPON.cpu_hour",
             "leases.removal_depth",
             "leases.surprise",
+            "settle.minimum_gain_ratio",
+            "updates.accept",
         ] {
             assert!(paths.contains(&expected), "{expected} is not in {report}");
         }
@@ -393,6 +446,8 @@ mod tests {
             "[capacity]",
             "[bidding]",
             "[leases]",
+            "[settle]",
+            "[updates]",
         ] {
             assert!(example.contains(section), "{section} is not in\n{example}");
         }

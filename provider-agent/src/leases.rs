@@ -11,7 +11,8 @@ pub struct Patience {
     pub manifest_seconds: u64,
     /// Seconds for which a workload that cannot start is waited for.
     pub start_seconds: u64,
-    /// Blocks on top of a lease before its workload is started.
+    /// Blocks on top of a lease before its workload is started; and, after end and grace, before it is stopped: a
+    /// reorganisation may have taken an extension away that comes back.
     pub confirmation_depth: u64,
     /// Blocks on top of a lease's end before its workload is removed.
     pub removal_depth: u64,
@@ -43,8 +44,8 @@ pub enum OnChain {
         since_block: u64,
         /// Unix seconds of its start.
         start: u64,
-        /// Unix seconds of its ordered end.
-        end: u64,
+        /// Unix seconds at which end and grace are over, with every extension that was seen.
+        stops_at: u64,
     },
     /// It ended.
     Closed {
@@ -80,6 +81,8 @@ pub struct Facts {
     pub was_applied: bool,
     /// Whether it ever ran whole.
     pub was_ready: bool,
+    /// The block from which on its end and grace were seen to be over, without a break.
+    pub over_since: Option<u64>,
     /// Since when it cannot be started, Unix seconds of a block.
     pub failing_since: Option<u64>,
     /// On the engine; worth nothing while [`Now::engine_answers`] is false.
@@ -95,6 +98,8 @@ pub enum Action {
     Apply,
     /// Stop the containers and keep everything else.
     Stop,
+    /// The same because end and grace are over, after the contract was asked once more: an extension may just have come.
+    StopAtEnd,
     /// Remove workload and manifest, after the chain was asked once more.
     Remove,
     /// Close the lease on chain.
@@ -108,7 +113,7 @@ pub enum Reason {
     NoManifest,
     /// The workload cannot be started.
     CannotStart,
-    /// Its time is over.
+    /// Its time is over, and the grace after it.
     AtEnd,
 }
 
@@ -118,10 +123,10 @@ pub fn decide(patience: &Patience, now: &Now, facts: &Facts) -> Vec<Action> {
         OnChain::Active {
             since_block,
             start,
-            end,
+            stops_at,
         } => {
-            if now.time >= end {
-                over(now, facts)
+            if now.time >= stops_at {
+                over(patience, now, facts)
             } else {
                 live(patience, now, facts, since_block, start)
             }
@@ -157,14 +162,18 @@ fn live(patience: &Patience, now: &Now, facts: &Facts, since_block: u64, start: 
     actions
 }
 
-fn over(now: &Now, facts: &Facts) -> Vec<Action> {
+/// Paid for until its end, extendable until the end of its grace: until then it runs, and who cannot read the chain does not
+/// know that it is over.
+fn over(patience: &Patience, now: &Now, facts: &Facts) -> Vec<Action> {
+    let is_certain = |since: u64| now.head >= since + patience.confirmation_depth;
+    if !may_act(now) || !facts.over_since.is_some_and(is_certain) {
+        return Vec::new();
+    }
     let mut actions = Vec::new();
     if now.engine_answers && facts.objects.running > 0 {
-        actions.push(Action::Stop);
+        actions.push(Action::StopAtEnd);
     }
-    if may_act(now) {
-        actions.push(Action::Close(Reason::AtEnd));
-    }
+    actions.push(Action::Close(Reason::AtEnd));
     actions
 }
 

@@ -1,10 +1,12 @@
 //! The manifests that users sent, encrypted at rest.
 //!
-//! A manifest is stored before anything is done with it, under the hash that is on chain, and what was running goes on
-//! running until the new one does ([`Manifests::mark_applied`]): a crash at any point leaves one that can be applied. The
-//! encryption keeps secrets out of backups and discarded disks; whoever can read the key file beside the database can read
+//! They are kept by workload: leases that came from updates run the workload of the first one. A manifest is stored before
+//! anything is done with it, under the hash that is on chain, and the last one that ran is kept until the next one does and a
+//! reorganisation cannot take that back ([`Manifests::mark_applied`], [`Manifests::retain`]): a crash at any point leaves one
+//! that can be applied. The encryption keeps secrets out of backups and discarded disks; whoever can read the key file beside the database can read
 //! them, and so can the provider.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
@@ -18,7 +20,7 @@ use chacha20poly1305::aead::{Aead, AeadCore, KeyInit, OsRng, Payload};
 use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use daemon::{Store, StoreError};
 use manifest::{ManifestError, SaltedManifest};
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 use tokio::sync::watch;
 use workload::LeaseId;
 use zeroize::Zeroizing;
@@ -28,7 +30,8 @@ const KEY_FILE: &str = "manifests.key";
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 
-/// `lease` is big-endian, because SQLite's integers are signed. `applied` is 1 for the manifest that was last made to run.
+/// `lease` is the first of the workload, big-endian, because SQLite's integers are signed. `applied` is 0 for a manifest that
+/// has not come to run, and higher the later it did.
 const MIGRATIONS: &[&str] = &["
     CREATE TABLE manifests (
         lease BLOB NOT NULL CHECK (length(lease) = 8),
@@ -127,76 +130,76 @@ impl Manifests {
         self.changes.subscribe()
     }
 
-    /// Stores a manifest. When this returns, it is on disk. Returns whether exactly this one was there already.
-    pub async fn put(&self, lease: LeaseId, salted: &SaltedManifest) -> Result<bool, ManifestsError> {
+    /// Stores a manifest of a workload. When this returns, it is on disk. Returns whether exactly this one was there already.
+    /// Others that never ran are forgotten, except for those with a hash in `keep`.
+    pub async fn put(&self, workload: LeaseId, salted: &SaltedManifest, keep: &[B256]) -> Result<bool, ManifestsError> {
         let hash = salted.hash();
-        let already = match self.newest(lease).await {
-            Ok(newest) => newest.is_some_and(|stored| stored.hash == hash),
+        let already = match self.get(workload, hash).await {
+            Ok(stored) => stored.is_some(),
             // What does not open is replaced.
             Err(error) if error.is_lost_manifest() => false,
             Err(error) => return Err(error),
         };
-        if !already {
-            let sealed = self.seal(lease, hash, &Zeroizing::new(salted.encode()));
-            let stored_at = unix_seconds();
-            self.store
-                .write(move |transaction| {
-                    // Of those that never ran, the last one sent counts.
-                    transaction.execute(
-                        "DELETE FROM manifests WHERE lease = ?1 AND hash <> ?2 AND applied = 0",
-                        params![row(lease), hash.as_slice()],
-                    )?;
-                    transaction.execute(
-                        "INSERT INTO manifests (lease, hash, sealed, stored_at) VALUES (?1, ?2, ?3, ?4)
-                         ON CONFLICT (lease, hash) DO UPDATE SET sealed = ?3, stored_at = ?4",
-                        params![row(lease), hash.as_slice(), sealed, stored_at],
-                    )
-                })
-                .await?;
-        }
+        let sealed = match already {
+            true => None,
+            false => Some(self.seal(workload, hash, &Zeroizing::new(salted.encode()))),
+        };
+        let stored_at = unix_seconds();
+        let keep: BTreeSet<B256> = keep.iter().copied().chain([hash]).collect();
+        self.store
+            .write(move |transaction| {
+                forget(transaction, workload, &keep, "applied = 0")?;
+                let Some(sealed) = sealed else { return Ok(0) };
+                transaction.execute(
+                    "INSERT INTO manifests (lease, hash, sealed, stored_at) VALUES (?1, ?2, ?3, ?4)
+                     ON CONFLICT (lease, hash) DO UPDATE SET sealed = ?3, stored_at = ?4",
+                    params![row(workload), hash.as_slice(), sealed, stored_at],
+                )
+            })
+            .await?;
         self.changes.send_modify(|count| *count += 1);
         Ok(already)
     }
 
-    /// The manifest that should run: the one sent last.
-    pub async fn newest(&self, lease: LeaseId) -> Result<Option<StoredManifest>, ManifestsError> {
-        self.select(
-            lease,
-            "SELECT hash, sealed, applied FROM manifests WHERE lease = ?1 ORDER BY applied",
-        )
-        .await
+    /// The manifest of a workload with this hash.
+    pub async fn get(&self, workload: LeaseId, hash: B256) -> Result<Option<StoredManifest>, ManifestsError> {
+        self.select(workload, hash, "hash = ?2").await
     }
 
-    /// The manifest that was last made to run.
-    pub async fn last_applied(&self, lease: LeaseId) -> Result<Option<StoredManifest>, ManifestsError> {
-        self.select(
-            lease,
-            "SELECT hash, sealed, applied FROM manifests WHERE lease = ?1 AND applied = 1",
-        )
-        .await
+    /// The manifest of a workload that came to run last.
+    pub async fn last_applied(&self, workload: LeaseId) -> Result<Option<StoredManifest>, ManifestsError> {
+        self.select(workload, B256::ZERO, "applied > 0 AND hash <> ?2").await
     }
 
-    /// The manifest with this hash runs now: what came before it is forgotten.
-    pub async fn mark_applied(&self, lease: LeaseId, hash: B256) -> Result<(), ManifestsError> {
+    /// The manifest of a workload that ran last beside the one with this hash: what it can go back to.
+    pub async fn last_good_but(&self, workload: LeaseId, hash: B256) -> Result<Option<StoredManifest>, ManifestsError> {
+        self.select(workload, hash, "applied > 0 AND hash <> ?2").await
+    }
+
+    /// The manifest with this hash came to run. What ran before is kept until [`Manifests::retain`].
+    pub async fn mark_applied(&self, workload: LeaseId, hash: B256) -> Result<(), ManifestsError> {
         self.store
             .write(move |transaction| {
-                let known = transaction.execute(
-                    "UPDATE manifests SET applied = 1 WHERE lease = ?1 AND hash = ?2",
-                    params![row(lease), hash.as_slice()],
-                )?;
-                if known > 0 {
-                    transaction.execute(
-                        "DELETE FROM manifests WHERE lease = ?1 AND hash <> ?2",
-                        params![row(lease), hash.as_slice()],
-                    )?;
-                }
-                Ok(())
+                transaction.execute(
+                    "UPDATE manifests SET applied = (SELECT max(applied) + 1 FROM manifests WHERE lease = ?1)
+                     WHERE lease = ?1 AND hash = ?2",
+                    params![row(workload), hash.as_slice()],
+                )
             })
             .await?;
         Ok(())
     }
 
-    /// Forgets everything of a lease: after it ended on chain and its workload is gone.
+    /// Forgets all manifests of a workload but these.
+    pub async fn retain(&self, workload: LeaseId, keep: &[B256]) -> Result<(), ManifestsError> {
+        let keep = keep.iter().copied().collect();
+        self.store
+            .write(move |transaction| forget(transaction, workload, &keep, "1"))
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets everything of a workload: after its lease ended on chain and it is gone.
     pub async fn remove(&self, lease: LeaseId) -> Result<(), ManifestsError> {
         self.store
             .write(move |transaction| transaction.execute("DELETE FROM manifests WHERE lease = ?1", [row(lease)]))
@@ -204,8 +207,8 @@ impl Manifests {
         Ok(())
     }
 
-    /// The leases that have a manifest, ascending.
-    pub async fn leases(&self) -> Result<Vec<LeaseId>, ManifestsError> {
+    /// The workloads that have a manifest, ascending.
+    pub async fn workloads(&self) -> Result<Vec<LeaseId>, ManifestsError> {
         let leases = self
             .store
             .read(|connection| {
@@ -218,16 +221,25 @@ impl Manifests {
         Ok(leases)
     }
 
-    async fn select(&self, lease: LeaseId, query: &'static str) -> Result<Option<StoredManifest>, ManifestsError> {
+    /// The one that was applied last of those that meet the condition; `?2` in it is the hash.
+    async fn select(
+        &self,
+        lease: LeaseId,
+        hash: B256,
+        condition: &'static str,
+    ) -> Result<Option<StoredManifest>, ManifestsError> {
+        let query = format!(
+            "SELECT hash, sealed, applied FROM manifests WHERE lease = ?1 AND {condition} ORDER BY applied DESC LIMIT 1"
+        );
         let found = self
             .store
             .read(move |connection| {
                 connection
-                    .query_row(query, [row(lease)], |row| {
+                    .query_row(&query, params![row(lease), hash.as_slice()], |row| {
                         Ok((
                             row.get::<_, [u8; 32]>(0)?,
                             row.get::<_, Vec<u8>>(1)?,
-                            row.get::<_, bool>(2)?,
+                            row.get::<_, i64>(2)? > 0,
                         ))
                     })
                     .optional()
@@ -270,6 +282,26 @@ impl Manifests {
             .ok()
             .map(Zeroizing::new)
     }
+}
+
+fn forget(
+    transaction: &Transaction<'_>,
+    workload: LeaseId,
+    keep: &BTreeSet<B256>,
+    condition: &str,
+) -> rusqlite::Result<usize> {
+    let mut statement = transaction.prepare(&format!("SELECT hash FROM manifests WHERE lease = ?1 AND {condition}"))?;
+    let hashes = statement.query_map([row(workload)], |row| row.get::<_, [u8; 32]>(0))?;
+    let hashes: Vec<_> = hashes.collect::<Result<_, _>>()?;
+    let forgotten = hashes.into_iter().filter(|hash| !keep.contains(&B256::from(*hash)));
+    let mut count = 0;
+    for hash in forgotten {
+        count += transaction.execute(
+            "DELETE FROM manifests WHERE lease = ?1 AND hash = ?2",
+            params![row(workload), hash],
+        )?;
+    }
+    Ok(count)
 }
 
 /// A row moved to another lease does not open there.
@@ -347,154 +379,4 @@ fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEASE: LeaseId = LeaseId(u64::MAX);
-
-    fn salted(salt: u8) -> SaltedManifest {
-        let file = include_bytes!("../../examples/two-services.icl.yaml");
-        let deployment = manifest::parse("two-services.icl.yaml", file).expect("a valid example");
-        SaltedManifest {
-            salt: B256::repeat_byte(salt),
-            manifest: deployment.manifest,
-        }
-    }
-
-    #[tokio::test]
-    async fn what_was_stored_is_there_after_a_restart() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        let manifests = Manifests::open(directory.path()).expect("open");
-        let mut changes = manifests.changes();
-        assert!(!manifests.put(LEASE, &salted(1)).await.expect("stored"));
-        assert!(changes.has_changed().expect("open"));
-        changes.mark_unchanged();
-        assert!(
-            manifests.put(LEASE, &salted(1)).await.expect("stored"),
-            "the same again"
-        );
-        drop(manifests);
-
-        let manifests = Manifests::open(directory.path()).expect("open");
-        let stored = manifests.newest(LEASE).await.expect("read").expect("there");
-        assert_eq!((stored.hash, stored.applied), (salted(1).hash(), false));
-        assert_eq!(stored.salted, salted(1));
-        assert_eq!(manifests.leases().await.expect("read"), [LEASE]);
-        assert_eq!(manifests.newest(LeaseId(1)).await.expect("read"), None);
-        manifests.remove(LEASE).await.expect("removed");
-        assert_eq!(manifests.leases().await.expect("read"), []);
-    }
-
-    #[tokio::test]
-    async fn the_last_good_one_is_kept_until_the_next_one_runs() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        let manifests = Manifests::open(directory.path()).expect("open");
-        manifests.put(LEASE, &salted(1)).await.expect("stored");
-        manifests.mark_applied(LEASE, salted(1).hash()).await.expect("marked");
-        manifests.put(LEASE, &salted(2)).await.expect("stored");
-        assert_eq!(
-            manifests.newest(LEASE).await.expect("read").expect("there").hash,
-            salted(2).hash()
-        );
-        assert_eq!(
-            manifests.last_applied(LEASE).await.expect("read").expect("there").hash,
-            salted(1).hash()
-        );
-        manifests.mark_applied(LEASE, B256::ZERO).await.expect("unknown");
-        assert_eq!(
-            manifests.last_applied(LEASE).await.expect("read").expect("there").hash,
-            salted(1).hash()
-        );
-        manifests.mark_applied(LEASE, salted(2).hash()).await.expect("marked");
-        let applied = manifests.last_applied(LEASE).await.expect("read").expect("there");
-        assert_eq!((applied.hash, applied.applied), (salted(2).hash(), true));
-        assert_eq!(
-            manifests.newest(LEASE).await.expect("read").expect("there").hash,
-            salted(2).hash()
-        );
-    }
-
-    #[tokio::test]
-    async fn going_back_to_what_runs_forgets_what_never_ran() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        let manifests = Manifests::open(directory.path()).expect("open");
-        manifests.put(LEASE, &salted(1)).await.expect("stored");
-        manifests.mark_applied(LEASE, salted(1).hash()).await.expect("marked");
-        manifests.put(LEASE, &salted(2)).await.expect("stored");
-        manifests.put(LEASE, &salted(1)).await.expect("stored");
-        let newest = manifests.newest(LEASE).await.expect("read").expect("there");
-        assert_eq!((newest.hash, newest.applied), (salted(1).hash(), true));
-    }
-
-    #[tokio::test]
-    async fn nothing_readable_is_on_disk_and_a_moved_row_does_not_open() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        let manifests = Manifests::open(directory.path()).expect("open");
-        manifests.put(LEASE, &salted(1)).await.expect("stored");
-        manifests
-            .store
-            .write(|transaction| {
-                transaction.execute(
-                    "INSERT INTO manifests SELECT ?1, hash, sealed, 1, 0 FROM manifests",
-                    [row(LeaseId(7))],
-                )
-            })
-            .await
-            .expect("copied");
-        let error = manifests.newest(LeaseId(7)).await.expect_err("another lease's");
-        assert!(matches!(error, ManifestsError::Sealed { .. }), "{error}");
-        assert!(!manifests.put(LeaseId(7), &salted(1)).await.expect("replaced"));
-        assert_eq!(
-            manifests.newest(LeaseId(7)).await.expect("read").expect("there").salted,
-            salted(1)
-        );
-        for entry in std::fs::read_dir(directory.path()).expect("list") {
-            let path = entry.expect("entry").path();
-            let mode = std::fs::metadata(&path).expect("metadata").permissions().mode() & 0o777;
-            assert_eq!(mode, 0o600, "{}", path.display());
-            let bytes = std::fs::read(&path).expect("read");
-            let image = b"spheron/hello";
-            assert!(
-                !bytes.windows(image.len()).any(|window| window == image),
-                "{} is readable",
-                path.display()
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn a_lost_key_loses_the_manifests_and_nothing_else() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        Manifests::open(directory.path())
-            .expect("open")
-            .put(LEASE, &salted(1))
-            .await
-            .expect("stored");
-        std::fs::remove_file(directory.path().join(KEY_FILE)).expect("remove");
-        let manifests = Manifests::open(directory.path()).expect("open");
-        assert!(manifests.newest(LEASE).await.expect_err("sealed").is_lost_manifest());
-        manifests.put(LEASE, &salted(1)).await.expect("sent again");
-        assert_eq!(
-            manifests.newest(LEASE).await.expect("read").expect("there").salted,
-            salted(1)
-        );
-    }
-
-    #[test]
-    fn a_key_file_that_is_cut_off_or_readable_by_others_is_refused() {
-        let directory = tempfile::tempdir().expect("temporary directory");
-        drop(Manifests::open(directory.path()).expect("open"));
-        let path = directory.path().join(KEY_FILE);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("chmod");
-        assert!(matches!(
-            Manifests::open(directory.path()),
-            Err(ManifestsError::Key { .. })
-        ));
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
-        std::fs::write(&path, [1; 31]).expect("write");
-        assert!(matches!(
-            Manifests::open(directory.path()),
-            Err(ManifestsError::Key { .. })
-        ));
-    }
-}
+mod tests;

@@ -1,5 +1,8 @@
 //! What the agent counts.
 
+use std::sync::atomic::AtomicU64;
+
+use alloy_primitives::U256;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -28,6 +31,12 @@ pub struct ProviderMetrics {
     pub leases_closed: Family<ClosedBecause, Counter>,
     /// Payments withdrawn
     pub withdrawals: Counter,
+    /// Whole tokens withdrawn, by token
+    pub earned: Family<InToken, Counter<f64, AtomicU64>>,
+    /// Gas paid to settle and withdraw, in units of 10^9 wei, by the token that was withdrawn
+    pub collection_gas_gwei: Family<InToken, Counter<f64, AtomicU64>>,
+    /// Updates of leases, by what became of them: done, rolled_back, refused
+    pub updates: Family<Outcome, Counter>,
     /// Actions on the engine that failed
     pub engine_failures: Counter,
     /// Whether the isolation rules are in force: 1 or 0
@@ -41,6 +50,20 @@ pub struct ProviderMetrics {
 pub struct Phase {
     /// live, ended, gone
     pub phase: &'static str,
+}
+
+/// A label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct InToken {
+    /// The token's symbol.
+    pub token: String,
+}
+
+/// A label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Outcome {
+    /// done, rolled_back, refused
+    pub outcome: &'static str,
 }
 
 /// A label.
@@ -62,6 +85,9 @@ impl Default for ProviderMetrics {
             workloads_removed: Counter::default(),
             leases_closed: Family::default(),
             withdrawals: Counter::default(),
+            earned: Family::default(),
+            collection_gas_gwei: Family::default(),
+            updates: Family::default(),
             engine_failures: Counter::default(),
             isolated: Gauge::default(),
             disk_free_bytes: Gauge::default(),
@@ -70,6 +96,23 @@ impl Default for ProviderMetrics {
 }
 
 impl ProviderMetrics {
+    /// Counts what became of an update.
+    pub fn updated(&self, outcome: &'static str) {
+        self.updates.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// Counts a payment of so many token units, and its gas. As floating point: they are for dashboards.
+    pub fn collected(&self, symbol: &str, decimals: u8, amount: U256, gas: u64, gas_price: u128) {
+        let token = InToken {
+            token: symbol.to_owned(),
+        };
+        let whole = f64::from(amount) / 10f64.powi(decimals.into());
+        let gwei = gas as f64 * gas_price as f64 / 1e9;
+        self.withdrawals.inc();
+        self.earned.get_or_create(&token).inc_by(whole);
+        self.collection_gas_gwei.get_or_create(&token).inc_by(gwei);
+    }
+
     /// Registers them: `metrics.register("provider", |registry| provider.register(registry))`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("bids", "Bids that were included in a block", self.bids.clone());
@@ -101,6 +144,17 @@ impl ProviderMetrics {
             self.leases_closed.clone(),
         );
         registry.register("withdrawals", "Payments withdrawn", self.withdrawals.clone());
+        registry.register("earned", "Whole tokens withdrawn, by token", self.earned.clone());
+        registry.register(
+            "collection_gas_gwei",
+            "Gas paid to settle and withdraw, in units of 10^9 wei, by the token that was withdrawn",
+            self.collection_gas_gwei.clone(),
+        );
+        registry.register(
+            "updates",
+            "Updates of leases, by what became of them",
+            self.updates.clone(),
+        );
         registry.register(
             "engine_failures",
             "Actions on the engine that failed",

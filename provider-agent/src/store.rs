@@ -5,16 +5,19 @@
 //! blocks that are gone.
 
 mod events;
+mod proposals;
 mod rows;
 
 use std::path::Path;
 
+use alloy_primitives::B256;
 use daemon::StoreError;
 use rusqlite::{OptionalExtension, Transaction, params};
 use workload::{Assignment, LeaseId};
 
 pub use events::{MarketEvent, decode, topics};
-pub use rows::{Closed, Lease, Leased, OrderRow};
+pub use proposals::{Phase, Proposal, ProposalKey};
+pub use rows::{Assignments, Closed, Lease, Leased, OrderRow};
 
 use crate::bidding::OpenOrder;
 
@@ -57,6 +60,56 @@ const SCHEMA: &str = "
     CREATE INDEX orders_by_supplier ON orders (supplier);
 ";
 
+/// Extensions and updates. A lease that came from an update has a row in `orders` like any other.
+const SCHEMA_OF_UPDATES: &str = "
+    -- The first lease of the workload, where it is another one.
+    ALTER TABLE orders ADD COLUMN workload BLOB;
+    -- When the manifest of an updated lease began to take the place of the one before.
+    ALTER TABLE orders ADD COLUMN switched_at INTEGER;
+    -- Why it was taken back.
+    ALTER TABLE orders ADD COLUMN setback TEXT;
+    -- What the engine decided for a workload, as JSON, by the manifest it was decided for; the highest turn is in force. There
+    -- once the manifest was applied. A manifest that runs again finds its images and ports as they were.
+    CREATE TABLE assignments (
+        workload BLOB NOT NULL,
+        hash BLOB NOT NULL,
+        assignment TEXT NOT NULL,
+        turn INTEGER NOT NULL,
+        PRIMARY KEY (workload, hash)
+    ) STRICT;
+    -- The manifest hash is the fourth word of the terms.
+    INSERT INTO assignments SELECT id, substr(terms, 129, 32), assignment, 1 FROM orders WHERE assignment IS NOT NULL;
+    ALTER TABLE orders DROP COLUMN assignment;
+    CREATE INDEX orders_by_workload ON orders (workload) WHERE workload IS NOT NULL;
+    CREATE TABLE extensions (
+        lease BLOB NOT NULL,
+        block INTEGER NOT NULL,
+        -- Of the event within its block.
+        position INTEGER NOT NULL,
+        -- Seconds from the lease's start.
+        duration INTEGER NOT NULL,
+        PRIMARY KEY (lease, block, position)
+    ) STRICT;
+    CREATE TABLE proposals (
+        lease BLOB NOT NULL,
+        block INTEGER NOT NULL,
+        position INTEGER NOT NULL,
+        -- ABI-encoded OrderTerms.
+        terms BLOB NOT NULL,
+        expiry INTEGER NOT NULL,
+        -- Taken, withdrawn or refused.
+        ended_block INTEGER,
+        -- What was decided here, before it was acted upon.
+        phase TEXT NOT NULL DEFAULT 'seen',
+        reason TEXT,
+        -- Decimal; what the lease is taken for.
+        rate TEXT,
+        -- The images that were brought here for it, as JSON.
+        images TEXT,
+        PRIMARY KEY (lease, block, position)
+    ) STRICT;
+";
+
 /// The store. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -66,7 +119,12 @@ pub struct Store {
 impl Store {
     /// Opens (or creates) the database in the agent's data directory.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
-        let migrations = [::chain::checkpoint::MIGRATION, ::chain::transactions::MIGRATION, SCHEMA];
+        let migrations = [
+            ::chain::checkpoint::MIGRATION,
+            ::chain::transactions::MIGRATION,
+            SCHEMA,
+            SCHEMA_OF_UPDATES,
+        ];
         Ok(Self {
             database: daemon::Store::open(&directory.join(DATABASE_FILE), &migrations)?,
         })
@@ -163,6 +221,20 @@ impl Store {
             .await
     }
 
+    /// All leases that run or ran a workload, by id.
+    pub async fn leases_of(&self, own: u32, workload: LeaseId) -> Result<Vec<Lease>, StoreError> {
+        self.database
+            .read(move |connection| {
+                let mut statement = connection.prepare_cached(&format!(
+                    "SELECT {} FROM orders WHERE id = ?1 OR workload = ?1 ORDER BY id",
+                    rows::LEASE_COLUMNS
+                ))?;
+                let found = statement.query_map([id(workload.0)], |row| rows::lease(row, own))?;
+                found.collect()
+            })
+            .await
+    }
+
     /// What was ordered under an id, and whether it was ever ours.
     pub async fn order(&self, order: u64) -> Result<Option<OrderRow>, StoreError> {
         self.database
@@ -170,29 +242,85 @@ impl Store {
             .await
     }
 
-    /// Keeps what the engine decided, before anything is done with it.
-    pub async fn set_assignment(&self, lease: LeaseId, assignment: &Assignment) -> Result<(), StoreError> {
+    /// What the engine decided for a workload: for the manifest that it was last told to run, and for the one with this hash.
+    pub async fn assignments(&self, workload: LeaseId, hash: B256) -> Result<Assignments, StoreError> {
+        self.database
+            .read(move |connection| rows::assignments(connection, workload, hash))
+            .await
+    }
+
+    /// Keeps what the engine decided for a workload with this manifest, before anything is done with it; from now on it is
+    /// in force.
+    pub async fn set_assignment(
+        &self,
+        workload: LeaseId,
+        hash: B256,
+        assignment: &Assignment,
+    ) -> Result<(), StoreError> {
         let text = serde_json::to_string(assignment).unwrap_or_default();
+        self.update(move |transaction| assign(transaction, workload, hash, &text))
+            .await
+    }
+
+    /// A workload ran whole once.
+    pub async fn set_ready(&self, workload: LeaseId) -> Result<(), StoreError> {
+        self.update(move |transaction| {
+            transaction.execute("UPDATE orders SET ready = 1 WHERE id = ?1", [id(workload.0)])
+        })
+        .await
+    }
+
+    /// Workload and manifests are gone, for all leases that ran it.
+    pub async fn set_removed(&self, workload: LeaseId) -> Result<(), StoreError> {
         self.update(move |transaction| {
             transaction.execute(
-                "UPDATE orders SET assignment = ?2 WHERE id = ?1",
-                params![id(lease.0), text],
+                "UPDATE orders SET removed = 1, undone_block = NULL WHERE id = ?1 OR workload = ?1",
+                [id(workload.0)],
+            )?;
+            transaction.execute("DELETE FROM assignments WHERE workload = ?1", [id(workload.0)])
+        })
+        .await
+    }
+
+    /// Another lease runs the workload of this one, for so long that no reorganisation brings this one back.
+    pub async fn set_superseded(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.update(move |transaction| {
+            transaction.execute(
+                "UPDATE orders SET removed = 1, undone_block = NULL WHERE id = ?1",
+                [id(lease.0)],
             )
         })
         .await
     }
 
-    /// It ran whole once.
-    pub async fn set_ready(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.update(move |transaction| transaction.execute("UPDATE orders SET ready = 1 WHERE id = ?1", [id(lease.0)]))
-            .await
-    }
-
-    /// Workload and manifest are gone.
-    pub async fn set_removed(&self, lease: LeaseId) -> Result<(), StoreError> {
+    /// The manifest of an updated lease begins to take the place of the one before, in a block of this time.
+    pub async fn set_switched(&self, lease: LeaseId, time: u64) -> Result<(), StoreError> {
         self.update(move |transaction| {
             transaction.execute(
-                "UPDATE orders SET removed = 1, assignment = NULL, undone_block = NULL WHERE id = ?1",
+                "UPDATE orders SET switched_at = ?2, setback = NULL WHERE id = ?1",
+                params![id(lease.0), signed(time)],
+            )
+        })
+        .await
+    }
+
+    /// The manifest of an updated lease is taken back, and why.
+    pub async fn set_setback(&self, lease: LeaseId, reason: &str) -> Result<(), StoreError> {
+        let reason = reason.to_owned();
+        self.update(move |transaction| {
+            transaction.execute(
+                "UPDATE orders SET setback = ?2 WHERE id = ?1",
+                params![id(lease.0), reason],
+            )
+        })
+        .await
+    }
+
+    /// The manifest of an updated lease was sent again: it gets another chance.
+    pub async fn clear_setback(&self, lease: LeaseId) -> Result<(), StoreError> {
+        self.update(move |transaction| {
+            transaction.execute(
+                "UPDATE orders SET setback = NULL, switched_at = NULL WHERE id = ?1 AND setback IS NOT NULL",
                 [id(lease.0)],
             )
         })
@@ -220,14 +348,29 @@ impl Store {
     }
 }
 
+fn assign(transaction: &Transaction<'_>, workload: LeaseId, hash: B256, text: &str) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO assignments (workload, hash, assignment, turn)
+             VALUES (?1, ?2, ?3, (SELECT coalesce(max(turn), 0) + 1 FROM assignments WHERE workload = ?1))
+             ON CONFLICT (workload, hash) DO UPDATE SET assignment = excluded.assignment, turn = excluded.turn",
+        )?
+        .execute(params![id(workload.0), hash.as_slice(), text])
+}
+
 fn apply(transaction: &Transaction<'_>, own: u32, event: &::chain::Event) -> rusqlite::Result<()> {
     match event {
         ::chain::Event::Applied(block) => {
-            for log in &block.logs {
+            for (position, log) in (0..).zip(&block.logs) {
                 if let Some(event) = decode(&log.inner) {
-                    record(transaction, block.number, &event)?;
+                    record(transaction, (block.number, position), &event)?;
                 }
             }
+            // Leases that came from an update of a lease that is not known here: another supplier's.
+            transaction.execute(
+                "DELETE FROM orders WHERE terms = ?1 AND leased_block = ?2",
+                params![NOT_KNOWN_YET, signed(block.number)],
+            )?;
             if block.number.is_multiple_of(KEPT_BLOCKS / 8) {
                 prune(transaction, own, block.number)?;
             }
@@ -237,8 +380,12 @@ fn apply(transaction: &Transaction<'_>, own: u32, event: &::chain::Event) -> rus
     ::chain::checkpoint::save(transaction, event)
 }
 
-fn record(transaction: &Transaction<'_>, block: u64, event: &MarketEvent) -> rusqlite::Result<()> {
-    let block = signed(block);
+/// The terms of a lease that came from an update, between its first event and its last one in the same block.
+const NOT_KNOWN_YET: &[u8] = &[];
+
+/// `at` is the block and the event's place in it.
+fn record(transaction: &Transaction<'_>, at: (u64, i64), event: &MarketEvent) -> rusqlite::Result<()> {
+    let (block, position) = (signed(at.0), at.1);
     let run = |statement: &str, values: &[&dyn rusqlite::ToSql]| -> rusqlite::Result<()> {
         transaction.prepare_cached(statement)?.execute(values).map(drop)
     };
@@ -249,7 +396,8 @@ fn record(transaction: &Transaction<'_>, block: u64, event: &MarketEvent) -> rus
             terms,
         } => run(
             "INSERT INTO orders (id, terms, created_block, close_block) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (id) DO UPDATE SET terms = ?2, created_block = ?3, close_block = ?4, ended_block = NULL",
+             ON CONFLICT (id) DO UPDATE SET terms = ?2, created_block = ?3, close_block = ?4, ended_block = NULL,
+                workload = NULL, switched_at = NULL, setback = NULL",
             &[&id(*order), terms, &block, &signed(*close_block)],
         ),
         MarketEvent::Requeued { order, close_block } => run(
@@ -261,13 +409,24 @@ fn record(transaction: &Transaction<'_>, block: u64, event: &MarketEvent) -> rus
             &[&id(*order), &block],
         ),
         MarketEvent::Leased { order, supplier, start } => run(
-            "UPDATE orders SET leased_block = ?2, supplier = ?3, start = ?4 WHERE id = ?1",
-            &[&id(*order), &block, supplier, &signed(*start)],
+            "INSERT INTO orders (id, terms, created_block, close_block, leased_block, supplier, start)
+             VALUES (?1, ?5, ?2, ?2, ?2, ?3, ?4)
+             ON CONFLICT (id) DO UPDATE SET leased_block = ?2, supplier = ?3, start = ?4",
+            &[&id(*order), &block, supplier, &signed(*start), &NOT_KNOWN_YET],
         ),
+        // A lease that was closed inside its payout hold can end a second time, undone: it was over before.
         MarketEvent::Closed { order, reason } => run(
-            "UPDATE orders SET closed_block = ?2, closed_reason = ?3 WHERE id = ?1",
+            "UPDATE orders SET closed_block = ?2, closed_reason = ?3 WHERE id = ?1 AND closed_block IS NULL",
             &[&id(*order), &block, reason],
         ),
+        MarketEvent::Extended { order, duration } => run(
+            "INSERT OR REPLACE INTO extensions (lease, block, position, duration)
+             SELECT id, ?2, ?3, ?4 FROM orders WHERE id = ?1",
+            &[&id(*order), &block, &position, duration],
+        ),
+        MarketEvent::Proposed { .. } | MarketEvent::Rejected { .. } | MarketEvent::Updated { .. } => {
+            proposals::record(transaction, (block, position), event)
+        }
     }
 }
 
@@ -292,6 +451,12 @@ fn undo(transaction: &Transaction<'_>, own: u32, above: u64) -> rusqlite::Result
         [above],
     )?;
     transaction.execute("UPDATE orders SET ended_block = NULL WHERE ended_block > ?1", [above])?;
+    transaction.execute("DELETE FROM extensions WHERE block > ?1", [above])?;
+    transaction.execute("DELETE FROM proposals WHERE block > ?1", [above])?;
+    transaction.execute(
+        "UPDATE proposals SET ended_block = NULL WHERE ended_block > ?1",
+        [above],
+    )?;
     // What remains of an order that is gone is the workload it had here.
     transaction.execute(
         "DELETE FROM orders WHERE created_block > ?1 AND undone_block IS NULL",
@@ -312,6 +477,12 @@ fn prune(transaction: &Transaction<'_>, own: u32, block: u64) -> rusqlite::Resul
            AND (ended_block < ?1 OR (leased_block < ?1 AND supplier <> ?2))",
         params![oldest, own],
     )?;
+    for table in ["extensions", "proposals"] {
+        transaction.execute(
+            &format!("DELETE FROM {table} WHERE lease NOT IN (SELECT id FROM orders)"),
+            [],
+        )?;
+    }
     Ok(())
 }
 

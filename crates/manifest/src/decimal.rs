@@ -34,6 +34,11 @@ impl Decimal {
     /// Zero.
     pub const ZERO: Self = Self { digits: 0, scale: 0 };
 
+    /// A whole number.
+    pub const fn whole(digits: u128) -> Self {
+        Self { digits, scale: 0 }
+    }
+
     /// `digits / 10^scale`.
     pub fn new(digits: u128, scale: u8) -> Result<Self, DecimalError> {
         let (mut digits, mut scale) = (digits, scale);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::Address;
 use async_trait::async_trait;
-use gateway::wire::{self, ErrorBody, ErrorCode, path};
+use gateway::wire::{self, ErrorBody, ErrorCode, UpdateStatus, path};
 use gateway::{Admission, Peer, PinnedFingerprints, RateLimiter};
 use http::request::Parts;
 use manifest::{Catalog, Manifest, OrderRequest};
@@ -31,6 +31,9 @@ pub trait LeaseAccess: Send + Sync + fmt::Debug + 'static {
     /// may ask about any number.
     async fn lease(&self, lease: LeaseId) -> Result<Option<OnChainLease>, ChainUnavailable>;
 
+    /// The update that stands for a lease, for which its manifest may come.
+    async fn proposal(&self, lease: LeaseId) -> Result<Proposed, ChainUnavailable>;
+
     /// The network's catalog, with the supplier ids of the addresses that the manifest names
     /// (`manifest::named_suppliers`).
     async fn catalog(&self, manifest: &Manifest) -> Result<Catalog, ChainUnavailable>;
@@ -41,6 +44,18 @@ pub trait LeaseAccess: Send + Sync + fmt::Debug + 'static {
 pub struct OnChainLease {
     /// What was ordered.
     pub order: OrderRequest,
+    /// The first lease of the workload that it runs: itself, unless it came from an update.
+    pub workload: LeaseId,
+    /// The lease that an update put in its place.
+    pub replaced_by: Option<LeaseId>,
+    /// Unix seconds of its end and of the end of its grace, while it lives.
+    pub ends: Option<(u64, u64)>,
+    /// Whether it is so near to its end that it should be extended.
+    pub low_on_funds: bool,
+    /// What is to be said of the update that is proposed for it.
+    pub proposed: Option<UpdateStatus>,
+    /// Of a lease that came from an update: why its manifest was taken back, where it was.
+    pub setback: Option<String>,
     /// Who owns the lease's account now.
     pub owner: Address,
     /// The owner's published keys; `None` when there are none, or they were revoked.
@@ -49,6 +64,17 @@ pub struct OnChainLease {
     pub started_at: u64,
     /// Why it is over, in words; `None` while it lives.
     pub closed: Option<String>,
+}
+
+/// What is proposed in place of a lease.
+#[derive(Debug, Clone)]
+pub enum Proposed {
+    /// Nothing.
+    Nothing,
+    /// Something that this provider has not seen yet.
+    NotSeenYet,
+    /// This.
+    Update(OrderRequest),
 }
 
 /// The chain cannot be read.
@@ -105,6 +131,11 @@ impl Access {
             ),
         };
         Err(ErrorBody::new(ErrorCode::NotYours, message))
+    }
+
+    /// The update that stands for a lease, as of now.
+    pub async fn proposal(&self, lease: LeaseId) -> Result<Proposed, ErrorBody> {
+        self.bounded(self.chain.proposal(lease)).await
     }
 
     /// The catalog with which a manifest becomes an order.

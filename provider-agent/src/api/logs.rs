@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_stream::StreamMap;
 use tokio_stream::wrappers::ReceiverStream;
-use workload::{LeaseId, LogItem};
+use workload::LogItem;
 
 use super::Shared;
 use super::access::Granted;
@@ -38,7 +38,7 @@ pub(super) async fn stream(
     query: LogQuery,
 ) -> Result<Body, ErrorBody> {
     let place = shared.streams.take(peer.fingerprint)?;
-    let services = services(&shared, granted.lease).await;
+    let services = services(&shared, &granted).await;
     if let Some(service) = &query.service
         && !services.contains(service)
     {
@@ -74,8 +74,9 @@ pub(super) async fn stream(
 }
 
 /// Those of the manifest, and those of which there is output.
-async fn services(shared: &Arc<Shared>, lease: LeaseId) -> Vec<String> {
-    let mut services = match shared.manifests.newest(lease).await {
+async fn services(shared: &Arc<Shared>, granted: &Granted) -> Vec<String> {
+    let lease = granted.on_chain.workload;
+    let mut services: Vec<String> = match super::stored_for(shared, granted).await {
         Ok(Some(stored)) => stored.salted.manifest.services.into_keys().collect(),
         Ok(None) | Err(_) => Vec::new(),
     };
@@ -146,7 +147,9 @@ impl Follower {
                 },
                 _ = look.tick(), if self.query.follow => {
                     self.open(&mut open).await;
-                    if open.is_empty() && self.granted.on_chain.closed.is_some() {
+                    let is_over = self.granted.on_chain.closed.is_some();
+                    // Where an update put another lease in its place, its workload goes on, and so does its output there.
+                    if is_over && (open.is_empty() || self.granted.on_chain.replaced_by.is_some()) {
                         return Ok(LogEnd::LeaseClosed);
                     }
                 }
@@ -162,10 +165,10 @@ impl Follower {
 
     /// Opens what is not open and due.
     async fn open(&mut self, open: &mut StreamMap<String, Lines>) {
-        let lease = self.granted.lease;
+        let lease = self.granted.on_chain.workload;
         let services = match &self.query.service {
             Some(service) => vec![service.clone()],
-            None => services(&self.shared, lease).await,
+            None => services(&self.shared, &self.granted).await,
         };
         for service in services {
             let now = Instant::now();

@@ -4,15 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use alloy_primitives::B256;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use gateway::wire::{self, LeasePhase, PublicAddress, ServiceState, TransportProtocol};
+use gateway::wire::{self, LeasePhase, PublicAddress, ServiceState, TransportProtocol, UpdatePhase, UpdateStatus};
 use manifest::Manifest;
 use workload::{AssignedPort, Engine, LeaseId, LeaseStatus, LogItem, ReplicaState, ReplicaStatus, ServiceStatus};
 
 use super::Settings;
 use super::access::Granted;
 use crate::manifests::StoredManifest;
+use crate::store::Store;
 
 /// What the gateway asks of the engine.
 #[async_trait]
@@ -20,8 +22,8 @@ pub trait Workloads: Send + Sync + fmt::Debug + 'static {
     /// A lease as it is now; `None` where nothing of it exists.
     async fn status(&self, lease: LeaseId) -> Result<Option<LeaseStatus>, workload::Error>;
 
-    /// A manifest was stored, maybe the same again: what failed for good may be tried again.
-    async fn manifest_sent(&self, lease: LeaseId);
+    /// The manifest that was ordered with a lease was stored, maybe the same again: what failed for good may be tried again.
+    async fn manifest_sent(&self, lease: LeaseId, workload: LeaseId);
 
     /// The services of which output is kept. Blocks.
     fn log_services(&self, lease: LeaseId) -> Vec<String>;
@@ -39,9 +41,9 @@ pub trait Workloads: Send + Sync + fmt::Debug + 'static {
     ) -> Result<BoxStream<'static, Result<LogItem, workload::Error>>, workload::Error>;
 }
 
-/// The workloads of a real engine.
+/// The workloads of a real engine, and what is kept of them.
 #[derive(Debug, Clone)]
-pub struct EngineWorkloads(pub Arc<dyn Engine>);
+pub struct EngineWorkloads(pub Arc<dyn Engine>, pub Store);
 
 #[async_trait]
 impl Workloads for EngineWorkloads {
@@ -49,8 +51,12 @@ impl Workloads for EngineWorkloads {
         self.0.status(lease).await
     }
 
-    async fn manifest_sent(&self, lease: LeaseId) {
-        self.0.forget_failures(lease).await;
+    async fn manifest_sent(&self, lease: LeaseId, workload: LeaseId) {
+        // An update that was taken back gets another chance.
+        if let Err(error) = self.1.clear_setback(lease).await {
+            tracing::error!(%lease, %error, "the manifest that was sent again cannot be tried again");
+        }
+        self.0.forget_failures(workload).await;
     }
 
     fn log_services(&self, lease: LeaseId) -> Vec<String> {
@@ -76,6 +82,7 @@ impl Workloads for EngineWorkloads {
 pub(super) fn lease_status(
     granted: &Granted,
     stored: Option<&StoredManifest>,
+    last_good: Option<B256>,
     workload: Option<&LeaseStatus>,
     settings: &Settings,
 ) -> wire::LeaseStatus {
@@ -86,6 +93,12 @@ pub(super) fn lease_status(
         lease: granted.lease.0.into(),
         phase,
         reason,
+        workload: Some(on_chain.workload.0.into()),
+        ends_at: on_chain.ends.map(|(end, _)| end),
+        stops_at: on_chain.ends.map(|(_, stops_at)| stops_at),
+        low_on_funds: on_chain.low_on_funds,
+        replaced_by: on_chain.replaced_by.map(|lease| lease.0.into()),
+        update: on_chain.proposed.clone().or_else(|| update_behind(granted, last_good)),
         manifest_hash: stored.map(|stored| stored.hash),
         manifest_deadline: awaited.then(|| on_chain.started_at.saturating_add(settings.manifest_timeout.as_secs())),
         services: services(stored.map(|stored| &stored.salted.manifest), workload, settings),
@@ -94,6 +107,26 @@ pub(super) fn lease_status(
             .duration_since(UNIX_EPOCH)
             .map_or(0, |elapsed| elapsed.as_secs()),
     }
+}
+
+/// How the update is doing that a lease came from.
+fn update_behind(granted: &Granted, last_good: Option<B256>) -> Option<UpdateStatus> {
+    let on_chain = &granted.on_chain;
+    if on_chain.workload == granted.lease || on_chain.closed.is_some() {
+        return None;
+    }
+    let manifest_hash = on_chain.order.terms.manifest_hash;
+    let phase = match &on_chain.setback {
+        Some(_) => UpdatePhase::RolledBack,
+        None if last_good == Some(manifest_hash) => UpdatePhase::Done,
+        None => UpdatePhase::Switching,
+    };
+    Some(UpdateStatus {
+        phase,
+        manifest_hash,
+        expiry: None,
+        reason: on_chain.setback.clone(),
+    })
 }
 
 fn phase(closed: Option<&str>, has_manifest: bool, workload: Option<&LeaseStatus>) -> (LeasePhase, Option<String>) {

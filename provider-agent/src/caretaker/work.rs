@@ -1,35 +1,52 @@
 //! One action on one lease.
 
+use alloy_primitives::B256;
 use bindings::OrderState;
-use workload::{Assignment, LeaseId};
+use workload::{Assignment, LeaseId, LeaseStatus, ReplicaState};
 
 use super::Caretaker;
 use crate::chain::is_closed;
 use crate::docker::in_words;
 use crate::leases::{Action, Reason};
+use crate::manifests::StoredManifest;
 use crate::metrics::ClosedBecause;
 use crate::store::Lease;
+use crate::updates::{self, Verdict, Watched};
 
 /// One action.
 pub(super) struct Work {
     pub(super) caretaker: Caretaker,
+    /// The workload.
     pub(super) id: LeaseId,
+    /// Its current lease.
     pub(super) lease: Option<Lease>,
+    pub(super) steadily: Option<Steadily>,
 }
 
 /// What came of it.
 #[derive(Debug)]
 pub(super) enum Done {
-    /// On the engine; whether the workload cannot start, where that was looked at, whether it runs whole, and what hindered
-    /// the work.
+    /// On the engine; whether the workload cannot start, where that was looked at, whether it runs whole and as ordered, and
+    /// what hindered the work.
     Engine {
         lease: LeaseId,
         is_failing: Option<bool>,
         is_ready: bool,
+        steadily: Option<Steadily>,
         problem: Option<String>,
     },
     /// On the chain.
     Chain { lease: LeaseId },
+}
+
+/// Containers that run, by service, replica and start: another start is another entry.
+type Running = Vec<(String, u32, String)>;
+
+/// Everything runs, and has since a block of this time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Steadily {
+    running: Running,
+    since: u64,
 }
 
 /// What was seen of a workload.
@@ -37,6 +54,14 @@ pub(super) enum Done {
 struct Look {
     is_failing: Option<bool>,
     is_ready: bool,
+    steadily: Option<Steadily>,
+}
+
+/// The manifest that is to run.
+struct Target {
+    stored: StoredManifest,
+    /// Whether it is the one before, because the ordered one did not come to run.
+    is_fallback: bool,
 }
 
 impl Work {
@@ -45,6 +70,7 @@ impl Work {
         let outcome = match action {
             Action::Apply => self.apply().await,
             Action::Stop => self.stop().await.map(|()| Look::default()),
+            Action::StopAtEnd => self.stop_at_end().await.map(|()| Look::default()),
             Action::Remove => self.remove().await.map(|()| Look::default()),
             Action::Close(reason) => {
                 if let Err(problem) = self.close(reason).await {
@@ -53,14 +79,15 @@ impl Work {
                 return Done::Chain { lease };
             }
         };
-        let (Look { is_failing, is_ready }, problem) = match outcome {
+        let (look, problem) = match outcome {
             Ok(look) => (look, None),
             Err(problem) => (Look::default(), Some(format!("{action:?}: {problem}"))),
         };
         Done::Engine {
             lease,
-            is_failing,
-            is_ready,
+            is_failing: look.is_failing,
+            is_ready: look.is_ready,
+            steadily: look.steadily,
             problem,
         }
     }
@@ -69,68 +96,223 @@ impl Work {
         let Some(lease) = &self.lease else {
             return Ok(Look::default());
         };
-        let Caretaker {
-            store,
-            manifests,
-            engine,
-            ..
-        } = &self.caretaker;
-        let stored = match manifests.newest(self.id).await {
-            Ok(Some(stored)) => stored,
-            Ok(None) => return Ok(Look::default()),
-            Err(error) => return Err(in_words(&error)),
+        let Caretaker { store, engine, .. } = &self.caretaker;
+        let Some(target) = self.target(lease).await? else {
+            return Ok(Look::default());
         };
-        if stored.hash != lease.terms.manifest_hash {
-            return Err(format!(
-                "the stored manifest {} is not the one that was ordered, {}; its owner must send it again",
-                stored.hash, lease.terms.manifest_hash
-            ));
-        }
-        let before = match &lease.assignment {
-            Some(assignment) => assignment.clone(),
-            None => {
-                // From here on something may exist: a manifest that is lost later was here once.
-                let nothing = Assignment::default();
-                store
-                    .set_assignment(self.id, &nothing)
-                    .await
-                    .map_err(|error| in_words(&error))?;
-                nothing
-            }
-        };
+        let hash = target.stored.hash;
+        let before = self.assignment(lease, &target).await?;
         let applied = engine
-            .apply(self.id, &stored.salted.manifest, &before)
+            .apply(self.id, &target.stored.salted.manifest, &before)
             .await
             .map_err(|error| in_words(&error))?;
         if applied.assignment != before {
             store
-                .set_assignment(self.id, &applied.assignment)
+                .set_assignment(self.id, hash, &applied.assignment)
                 .await
                 .map_err(|error| in_words(&error))?;
         }
         if applied.changes > 0 {
-            tracing::info!(lease = %self.id, changes = applied.changes, ready = applied.status.is_ready(), "workload brought closer to its manifest");
+            tracing::info!(lease = %lease.id, workload = %self.id, changes = applied.changes, ready = applied.status.is_ready(), "workload brought closer to its manifest");
         }
-        if applied.status.is_ready() {
-            if !stored.applied {
-                manifests
-                    .mark_applied(self.id, stored.hash)
-                    .await
-                    .map_err(|error| in_words(&error))?;
-            }
-            if !lease.ready {
-                store.set_ready(self.id).await.map_err(|error| in_words(&error))?;
-                tracing::info!(lease = %self.id, "workload runs");
-            }
+        if applied.status.is_ready() && !lease.ready {
+            store.set_ready(self.id).await.map_err(|error| in_words(&error))?;
+            tracing::info!(lease = %lease.id, "workload runs");
         }
+        let steadily = self.steadily(&applied.status);
+        let is_settled = self.settle(lease, &target, &applied.status, steadily.as_ref()).await?;
         let failure = applied.status.failure();
         if let Some((service, reason)) = failure {
-            tracing::debug!(lease = %self.id, service, reason, "workload cannot start");
+            tracing::debug!(lease = %lease.id, service, reason, "workload cannot start");
         }
         Ok(Look {
             is_failing: Some(failure.is_some()),
-            is_ready: applied.status.is_ready(),
+            is_ready: applied.status.is_ready() && is_settled,
+            steadily,
         })
+    }
+
+    /// The ordered manifest; of an update that did not come to run, the last one that did.
+    async fn target(&self, lease: &Lease) -> Result<Option<Target>, String> {
+        let manifests = &self.caretaker.manifests;
+        let ordered = lease.terms.manifest_hash;
+        if lease.setback.is_some()
+            && let Some(stored) = self.last_good(lease).await?
+        {
+            return Ok(Some(Target {
+                stored,
+                is_fallback: true,
+            }));
+        }
+        match manifests.get(self.id, ordered).await {
+            Ok(Some(stored)) => Ok(Some(Target {
+                stored,
+                is_fallback: false,
+            })),
+            Ok(None) => Err(format!(
+                "the manifest that was ordered, {ordered}, is not stored here; its owner must send it again"
+            )),
+            Err(error) => Err(in_words(&error)),
+        }
+    }
+
+    async fn last_good(&self, lease: &Lease) -> Result<Option<StoredManifest>, String> {
+        let ordered = lease.terms.manifest_hash;
+        match self.caretaker.manifests.last_good_but(self.id, ordered).await {
+            Ok(stored) => Ok(stored),
+            Err(error) if error.is_lost_manifest() => Ok(None),
+            Err(error) => Err(in_words(&error)),
+        }
+    }
+
+    /// What was decided for the manifest that is to run. Where another one ran until now, everything is written down first that
+    /// the one before needs to come back.
+    async fn assignment(&self, lease: &Lease, target: &Target) -> Result<Assignment, String> {
+        let Caretaker {
+            store, engine, seen, ..
+        } = &self.caretaker;
+        let hash = target.stored.hash;
+        let known = store
+            .assignments(self.id, hash)
+            .await
+            .map_err(|error| in_words(&error))?;
+        let in_force = match known.in_force {
+            Some((of, assignment)) if of == hash => return Ok(assignment),
+            Some((_, assignment)) => Some(assignment),
+            None => None,
+        };
+        let is_switch = in_force.is_some();
+        let mut assignment = known.asked.unwrap_or_default();
+        if let Some(before) = in_force {
+            // The same ports for the same services: URLs outlive an update.
+            assignment.ports = before.ports;
+        }
+        if lease.is_update() && !target.is_fallback {
+            let update = store
+                .update_that_made(lease.id)
+                .await
+                .map_err(|error| in_words(&error))?;
+            assignment
+                .images
+                .extend(update.map(|update| update.images).unwrap_or_default());
+            let time = seen.borrow().time;
+            store
+                .set_switched(lease.id, time)
+                .await
+                .map_err(|error| in_words(&error))?;
+        }
+        // From here on something may exist: a manifest that is lost later was here once.
+        store
+            .set_assignment(self.id, hash, &assignment)
+            .await
+            .map_err(|error| in_words(&error))?;
+        if is_switch {
+            tracing::info!(lease = %lease.id, workload = %self.id, manifest = %hash, fallback = target.is_fallback, "another manifest takes the place of what runs");
+            engine.unstage(self.id).await;
+            engine.forget_failures(self.id).await;
+        }
+        Ok(assignment)
+    }
+
+    /// Since when all of it has run without a restart.
+    fn steadily(&self, status: &LeaseStatus) -> Option<Steadily> {
+        let running = status.is_ready().then(|| starts(status))?;
+        match &self.steadily {
+            Some(before) if before.running == running => Some(before.clone()),
+            _ => Some(Steadily {
+                running,
+                since: self.caretaker.seen.borrow().time,
+            }),
+        }
+    }
+
+    /// Whether the manifest that runs is the one to go on with, which is written down.
+    async fn settle(
+        &self,
+        lease: &Lease,
+        target: &Target,
+        status: &LeaseStatus,
+        steadily: Option<&Steadily>,
+    ) -> Result<bool, String> {
+        let Caretaker {
+            store,
+            manifests,
+            metrics,
+            trial,
+            seen,
+            ..
+        } = &self.caretaker;
+        if target.is_fallback || (target.stored.applied && !lease.is_update()) {
+            return Ok(true);
+        }
+        let hash = target.stored.hash;
+        let is_last_good = match manifests.last_applied(self.id).await {
+            Ok(stored) => stored.is_some_and(|stored| stored.hash == hash),
+            Err(error) if error.is_lost_manifest() => false,
+            Err(error) => return Err(in_words(&error)),
+        };
+        if is_last_good {
+            return Ok(true);
+        }
+        let fallback = match lease.is_update() {
+            true => self.fallback(lease).await?,
+            false => None,
+        };
+        let Some(fallback) = fallback else {
+            // There is nothing to go back to: it is what it is.
+            if status.is_ready() {
+                manifests
+                    .mark_applied(self.id, hash)
+                    .await
+                    .map_err(|error| in_words(&error))?;
+            }
+            return Ok(status.is_ready());
+        };
+        let failure = status.failure().map(|(service, reason)| format!("{service}: {reason}"));
+        let state = in_short(status);
+        let time = seen.borrow().time;
+        let watched = Watched {
+            switched_at: lease.switched_at.unwrap_or(time),
+            steady_since: steadily.map(|steadily| steadily.since),
+            failure: failure.as_deref(),
+            state: &state,
+        };
+        match updates::verdict(*trial, time, watched) {
+            Verdict::Watch => Ok(false),
+            Verdict::Stays => {
+                manifests
+                    .mark_applied(self.id, hash)
+                    .await
+                    .map_err(|error| in_words(&error))?;
+                metrics.updated("done");
+                tracing::info!(lease = %lease.id, workload = %self.id, manifest = %hash, "the updated workload runs");
+                Ok(true)
+            }
+            Verdict::GoesBack(reason) => {
+                store
+                    .set_setback(lease.id, &reason)
+                    .await
+                    .map_err(|error| in_words(&error))?;
+                metrics.updated("rolled_back");
+                tracing::warn!(lease = %lease.id, workload = %self.id, manifest = %hash, back_to = %fallback, reason, "the updated workload does not run; the manifest before it runs again");
+                Ok(false)
+            }
+        }
+    }
+
+    /// The manifest to go back to, where the new lease pays for what it needs.
+    async fn fallback(&self, lease: &Lease) -> Result<Option<B256>, String> {
+        let Some(last_good) = self.last_good(lease).await? else {
+            return Ok(None);
+        };
+        let Caretaker { store, own, .. } = &self.caretaker;
+        let leases = store.leases_of(*own, self.id).await.map_err(|error| in_words(&error))?;
+        // Not what a reorganisation took away.
+        let before = leases
+            .iter()
+            .find(|other| other.leased.is_some() && other.terms.manifest_hash == last_good.hash);
+        let fits = before.is_some_and(|before| updates::holds(&lease.terms, &before.terms));
+        Ok(fits.then_some(last_good.hash))
     }
 
     async fn stop(&self) -> Result<(), String> {
@@ -140,6 +322,20 @@ impl Work {
             .stop(self.id)
             .await
             .map_err(|error| in_words(&error))
+    }
+
+    /// The contract is asked first: an extension may have come in a block that was not seen yet.
+    async fn stop_at_end(&self) -> Result<(), String> {
+        let Caretaker { market, .. } = &self.caretaker;
+        let Some(lease) = &self.lease else { return Ok(()) };
+        let (head, end) = tokio::try_join!(market.head(), market.end_of(lease.id)).map_err(|error| in_words(&error))?;
+        if let Some((_, stops_at)) = end
+            && head.time < stops_at
+        {
+            tracing::info!(lease = %lease.id, stops_at, "the contract says that this lease goes on");
+            return Ok(());
+        }
+        self.stop().await
     }
 
     /// The events said that it is over, deep enough; the contract is asked once more, because this cannot be undone.
@@ -153,20 +349,29 @@ impl Work {
             own,
             ..
         } = &self.caretaker;
-        let word = market.order(self.id.0).await.map_err(|error| in_words(&error))?;
-        let lives = word.state == OrderState::Leased && word.supplier == *own;
-        let expected_closed = self.lease.as_ref().is_some_and(|lease| lease.leased.is_some());
-        if lives || (expected_closed && !is_closed(word.state)) {
-            return Err(format!(
-                "the contract says that it is {:?}; nothing is removed",
-                word.state
-            ));
+        let leases = store.leases_of(*own, self.id).await.map_err(|error| in_words(&error))?;
+        // Also where no row is left of it: the label is an order's id.
+        let mut asked = vec![(self.id, false)];
+        asked.extend(
+            leases
+                .iter()
+                .map(|lease| (lease.id, lease.leased.is_some_and(|leased| leased.closed.is_some()))),
+        );
+        for (lease, expected_closed) in asked {
+            let word = market.order(lease.0).await.map_err(|error| in_words(&error))?;
+            let lives = word.state == OrderState::Leased && word.supplier == *own;
+            if lives || (expected_closed && !is_closed(word.state)) {
+                return Err(format!(
+                    "the contract says that lease {lease} is {:?}; nothing is removed",
+                    word.state
+                ));
+            }
         }
         engine.remove(self.id).await.map_err(|error| in_words(&error))?;
         manifests.remove(self.id).await.map_err(|error| in_words(&error))?;
         store.set_removed(self.id).await.map_err(|error| in_words(&error))?;
         metrics.workloads_removed.inc();
-        tracing::info!(lease = %self.id, state = ?word.state, "workload removed");
+        tracing::info!(workload = %self.id, "workload removed");
         Ok(())
     }
 
@@ -179,20 +384,54 @@ impl Work {
             own,
             ..
         } = &self.caretaker;
-        let word = market.order(self.id.0).await.map_err(|error| in_words(&error))?;
+        let word = market.order(lease.id.0).await.map_err(|error| in_words(&error))?;
         if word.state != OrderState::Leased || word.supplier != *own {
             // Somebody was faster; the event is on its way.
             return Ok(());
         }
         transactions
-            .submit(market.close(self.id, &lease.terms, reason))
+            .submit(market.close(lease.id, &lease.terms, reason))
             .await
             .map_err(|error| in_words(&error))?;
         let label = ClosedBecause {
             reason: format!("{reason:?}"),
         };
         metrics.leases_closed.get_or_create(&label).inc();
-        tracing::info!(lease = %self.id, ?reason, "lease closed");
+        tracing::info!(lease = %lease.id, ?reason, "lease closed");
         Ok(())
     }
+}
+
+fn starts(status: &LeaseStatus) -> Running {
+    let mut running = Vec::new();
+    for (name, service) in &status.services {
+        for replica in &service.replicas {
+            if let ReplicaState::Running { since } = &replica.state {
+                running.push((name.clone(), replica.replica, since.clone()));
+            }
+        }
+    }
+    running
+}
+
+/// What the first container does that does not run.
+fn in_short(status: &LeaseStatus) -> String {
+    let stands = status.services.iter().flat_map(|(name, service)| {
+        service.replicas.iter().filter_map(move |replica| {
+            let words = match &replica.state {
+                ReplicaState::Running { .. } => return None,
+                ReplicaState::Exited { code, .. } => format!("ended with exit status {code}"),
+                ReplicaState::Waiting { reason }
+                | ReplicaState::Stopped { reason }
+                | ReplicaState::Failed { reason } => reason.clone(),
+                ReplicaState::Pulling { .. } => "its image is still being pulled".to_owned(),
+                ReplicaState::Created => "was not started yet".to_owned(),
+            };
+            Some(format!("{name}: {words}"))
+        })
+    });
+    stands
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| "it was started again and again".to_owned())
 }

@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use avs::words::OrderId;
 use bindings::OrderState;
+use gateway::wire::{UpdatePhase, UpdateStatus};
 use manifest::{Catalog, GpuModel, Manifest, OrderRequest, Token};
 use workload::LeaseId;
 
 use super::{ChainError, Market, is_closed, why_closed};
-use crate::api::access::{ChainUnavailable, LeaseAccess, OnChainLease};
-use crate::store::Store;
+use crate::api::access::{ChainUnavailable, LeaseAccess, OnChainLease, Proposed};
+use crate::funds::Windows;
+use crate::store::{Phase, Proposal, Store};
 
 /// How long the catalogue of regions and GPUs is believed: governance adds to it now and then.
 const CATALOG_LIFETIME: Duration = Duration::from_secs(30);
@@ -23,18 +25,45 @@ pub struct ChainAccess {
     market: Market,
     store: Store,
     supplier: tokio::sync::watch::Receiver<Option<u32>>,
+    windows: tokio::sync::watch::Receiver<Windows>,
     catalog: Mutex<Option<(Instant, Catalog)>>,
 }
 
 impl ChainAccess {
-    /// `supplier` is the provider's id once it is registered.
-    pub fn new(market: Market, store: Store, supplier: tokio::sync::watch::Receiver<Option<u32>>) -> Self {
+    /// `supplier` is the provider's id once it is registered, `windows` are the market's.
+    pub fn new(
+        market: Market,
+        store: Store,
+        supplier: tokio::sync::watch::Receiver<Option<u32>>,
+        windows: tokio::sync::watch::Receiver<Windows>,
+    ) -> Self {
         Self {
             market,
             store,
             supplier,
+            windows,
             catalog: Mutex::default(),
         }
+    }
+
+    /// The lease that an update put in this one's place: the next one of the workload.
+    async fn successor(
+        &self,
+        own: u32,
+        lease: LeaseId,
+        workload: LeaseId,
+    ) -> Result<Option<LeaseId>, ChainUnavailable> {
+        let leases = self.store.leases_of(own, workload).await.map_err(away)?;
+        let closed = leases
+            .iter()
+            .find(|one| one.id == lease)
+            .and_then(|one| one.leased?.closed)
+            .map(|closed| closed.block);
+        let next = leases
+            .iter()
+            .filter(|one| one.id > lease)
+            .find(|one| one.leased.map(|leased| leased.block) == closed && closed.is_some());
+        Ok(next.map(|next| next.id))
     }
 
     async fn listed(&self) -> Result<Catalog, ChainError> {
@@ -74,6 +103,25 @@ impl ChainAccess {
     }
 }
 
+/// What is to be said of a proposal. Nothing once it was taken or withdrawn.
+fn in_the_gateways_words(proposal: &Proposal, now: u64) -> Option<UpdateStatus> {
+    let expired = now >= proposal.expiry;
+    let (phase, reason) = match &proposal.phase {
+        Phase::Refusing { reason } | Phase::Refused { reason } => (UpdatePhase::Refused, Some(reason.clone())),
+        _ if proposal.ended => return None,
+        _ if expired => (UpdatePhase::Expired, None),
+        Phase::Seen | Phase::Awaiting => (UpdatePhase::AwaitingManifest, None),
+        Phase::Staging => (UpdatePhase::Staging, None),
+        Phase::Accepting { .. } => (UpdatePhase::Accepting, None),
+    };
+    Some(UpdateStatus {
+        phase,
+        manifest_hash: proposal.terms.manifest_hash,
+        expiry: (!proposal.ended).then_some(proposal.expiry),
+        reason,
+    })
+}
+
 fn away(error: impl std::error::Error + Send + Sync + 'static) -> ChainUnavailable {
     ChainUnavailable(Box::new(error))
 }
@@ -97,6 +145,17 @@ impl LeaseAccess for ChainAccess {
         let OrderId { account, token, .. } = OrderId::unpack(lease.0);
         let owner = self.market.account_owner(account).await.map_err(away)?;
         let owner_keys = self.market.keys_of(owner).await.map_err(away)?;
+        let known = self.store.lease(own, lease).await.map_err(away)?;
+        let workload = known.as_ref().map_or(lease, |known| known.workload);
+        let ends = self.market.end_of(lease).await.map_err(away)?;
+        let now = self.market.head().await.map_err(away)?.time;
+        let low_on_funds =
+            ends.is_some() && (word.noted || self.windows.borrow().is_low(now, word.start.into(), word.duration));
+        let replaced_by = match word.state {
+            OrderState::ClosedUpdated => self.successor(own, lease, workload).await?,
+            _ => None,
+        };
+        let proposed = self.store.last_proposal(lease).await.map_err(away)?;
         Ok(Some(OnChainLease {
             order: OrderRequest {
                 token,
@@ -104,9 +163,29 @@ impl LeaseAccess for ChainAccess {
             },
             owner,
             owner_keys,
+            workload,
+            replaced_by,
+            ends,
+            low_on_funds,
+            proposed: proposed.and_then(|proposal| in_the_gateways_words(&proposal, now)),
+            setback: known.and_then(|known| known.setback),
             started_at: word.start.into(),
             closed: is_closed(word.state).then(|| why_closed(word.state)),
         }))
+    }
+
+    async fn proposal(&self, lease: LeaseId) -> Result<Proposed, ChainUnavailable> {
+        let Some((hash, _)) = self.market.update_proposal(lease).await.map_err(away)? else {
+            return Ok(Proposed::Nothing);
+        };
+        let seen = self.store.last_proposal(lease).await.map_err(away)?;
+        Ok(match seen.filter(|seen| !seen.ended && seen.hash() == hash) {
+            Some(seen) => Proposed::Update(OrderRequest {
+                token: OrderId::unpack(lease.0).token,
+                terms: seen.terms,
+            }),
+            None => Proposed::NotSeenYet,
+        })
     }
 
     async fn catalog(&self, manifest: &Manifest) -> Result<Catalog, ChainUnavailable> {

@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use manifest::Decimal;
 
+use crate::updates::Accept;
+
 /// Thousandths of a core: `4`, `0.5`, `500m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cores(pub u64);
@@ -17,6 +19,10 @@ pub struct Quantity(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Price(pub Decimal);
 
+/// A plain number: `2.5`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number(pub Decimal);
+
 /// Ports: `30000-30999`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortRange {
@@ -24,6 +30,11 @@ pub struct PortRange {
     pub first: u16,
     /// The last, which is part of it.
     pub last: u16,
+}
+
+impl Number {
+    /// Twenty.
+    pub const TWENTY: Self = Self(Decimal::whole(20));
 }
 
 impl Price {
@@ -34,6 +45,8 @@ impl Price {
 daemon::config_from_text!(Cores, "cores such as \"4\", \"0.5\" or \"500m\"");
 daemon::config_from_text!(Quantity, "an amount such as \"512Mi\" or \"8Gi\"");
 daemon::config_from_text!(Price, "whole tokens as text such as \"0.02\"");
+daemon::config_from_text!(Number, "a number as text such as \"2.5\"");
+daemon::config_from_text!(Accept, "\"same-or-smaller\", \"if-it-fits\" or \"never\"");
 daemon::config_from_text!(PortRange, "ports such as \"30000-30999\"");
 
 impl FromStr for Cores {
@@ -115,6 +128,44 @@ impl FromStr for Price {
 impl fmt::Display for Price {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(formatter)
+    }
+}
+
+impl FromStr for Number {
+    type Err = manifest::DecimalError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+const POLICIES: [(&str, Accept); 3] = [
+    ("same-or-smaller", Accept::SameOrSmaller),
+    ("if-it-fits", Accept::IfItFits),
+    ("never", Accept::Never),
+];
+
+impl FromStr for Accept {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let found = POLICIES.into_iter().find(|(name, _)| *name == text);
+        found
+            .map(|(_, policy)| policy)
+            .ok_or("it is none of same-or-smaller, if-it-fits, never")
+    }
+}
+
+impl fmt::Display for Accept {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let found = POLICIES.into_iter().find(|(_, policy)| policy == self);
+        formatter.write_str(found.map_or("never", |(name, _)| name))
     }
 }
 

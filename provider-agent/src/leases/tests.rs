@@ -12,6 +12,9 @@ const PATIENCE: Patience = Patience {
 /// Reorganisations in the simulation are no deeper: what is removed at depth never comes back.
 const DEEPEST_REORGANISATION: usize = 3;
 const DURATION: u64 = 60;
+const GRACE: u64 = 5;
+/// What one extension adds.
+const EXTENSION: u64 = 30;
 
 const NOW: Now = Now {
     head: 100,
@@ -32,11 +35,12 @@ fn active() -> Facts {
         on_chain: OnChain::Active {
             since_block: 99,
             start: 990,
-            end: 1_050,
+            stops_at: 1_050,
         },
         has_manifest: true,
         was_applied: true,
         was_ready: true,
+        over_since: None,
         failing_since: None,
         objects: RUNS,
         removed: false,
@@ -107,9 +111,45 @@ fn what_never_ran_is_given_up_after_its_deadline_only() {
 }
 
 #[test]
-fn at_its_end_a_lease_is_stopped_and_closed_and_only_then_removed() {
+fn a_workload_runs_until_end_and_grace_are_over_for_sure() {
+    let last_second = Now { time: 1_049, ..NOW };
+    assert_eq!(decided(last_second, active()), [Action::Apply]);
     let end = Now { time: 1_050, ..NOW };
-    assert_eq!(decided(end, active()), [Action::Stop, Action::Close(Reason::AtEnd)]);
+    let over = |since| Facts {
+        over_since: since,
+        ..active()
+    };
+    assert_eq!(decided(end, over(None)), []);
+    // An extension that a reorganisation took away may come back in the next block.
+    assert_eq!(decided(end, over(Some(100))), []);
+    let sure = Now { head: 101, ..end };
+    assert_eq!(
+        decided(sure, over(Some(100))),
+        [Action::StopAtEnd, Action::Close(Reason::AtEnd)]
+    );
+    let blind = Now {
+        chain_is_readable: false,
+        ..sure
+    };
+    assert_eq!(
+        decided(blind, over(Some(100))),
+        [],
+        "who cannot read the chain stops nothing"
+    );
+    // It was extended.
+    let extended = Facts {
+        on_chain: OnChain::Active {
+            since_block: 99,
+            start: 990,
+            stops_at: 1_110,
+        },
+        ..active()
+    };
+    assert_eq!(decided(sure, extended), [Action::Apply]);
+}
+
+#[test]
+fn a_closed_lease_is_stopped_at_once_and_removed_at_depth() {
     let closed = Facts {
         on_chain: OnChain::Closed { since_block: 97 },
         ..active()
@@ -157,18 +197,26 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         (0u64..40, 0u64..200).prop_map(|(since_block, start)| OnChain::Active {
             since_block,
             start,
-            end: start + DURATION
+            stops_at: start + DURATION
         }),
         (0u64..40).prop_map(|since_block| OnChain::Closed { since_block }),
         (0u64..40).prop_map(|since_block| OnChain::Gone { since_block }),
     ];
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
-    (on_chain, flags, prop::option::of(0u64..200), 0usize..3, 0usize..3).prop_map(
-        |(on_chain, (has_manifest, was_applied, was_ready, removed), failing_since, containers, running)| Facts {
+    let since = (prop::option::of(0u64..200), prop::option::of(0u64..40));
+    (on_chain, flags, since, 0usize..3, 0usize..3).prop_map(
+        |(
+            on_chain,
+            (has_manifest, was_applied, was_ready, removed),
+            (failing_since, over_since),
+            containers,
+            running,
+        )| Facts {
             on_chain,
             has_manifest,
             was_applied,
             was_ready,
+            over_since,
             failing_since,
             objects: Objects {
                 containers,
@@ -190,7 +238,16 @@ proptest! {
             prop_assert!(actions.iter().all(|action| matches!(action, Action::Apply | Action::Stop)), "{actions:?}");
         }
         if !now.engine_answers {
-            prop_assert!(actions.iter().all(|action| !matches!(action, Action::Remove | Action::Stop)), "{actions:?}");
+            prop_assert!(
+                actions.iter().all(|action| !matches!(action, Action::Remove | Action::Stop | Action::StopAtEnd)),
+                "{actions:?}"
+            );
+        }
+        if actions.contains(&Action::StopAtEnd) || actions.contains(&Action::Close(Reason::AtEnd)) {
+            let OnChain::Active { stops_at, .. } = facts.on_chain else { panic!("{facts:?}") };
+            prop_assert!(now.time >= stops_at && now.chain_is_readable && now.store_works);
+            let is_certain = |since: u64| now.head >= since + PATIENCE.confirmation_depth;
+            prop_assert!(facts.over_since.is_some_and(is_certain));
         }
         if actions.contains(&Action::Remove) {
             let is_deep = match facts.on_chain {
@@ -200,7 +257,8 @@ proptest! {
             };
             prop_assert!(is_deep, "{facts:?} at {now:?}");
         }
-        let runs_and_stops = actions.contains(&Action::Apply) && actions.contains(&Action::Stop);
+        let stops = |action: &Action| matches!(action, Action::Stop | Action::StopAtEnd);
+        let runs_and_stops = actions.contains(&Action::Apply) && actions.iter().any(stops);
         prop_assert!(!runs_and_stops, "{actions:?}");
     }
 }
@@ -225,6 +283,7 @@ struct World {
     failing_since: Option<u64>,
     /// When something without a lease was first seen: its manifest came before its block was, and the block is gone.
     strange_since: Option<u64>,
+    over_since: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -232,6 +291,7 @@ struct Block {
     number: u64,
     leases: bool,
     closes: bool,
+    extends: bool,
     /// Tells a block from the one that took its place.
     branch: u32,
 }
@@ -254,6 +314,7 @@ enum Step {
     Mine(usize),
     Lease,
     Close,
+    Extend,
     Reorganise { depth: usize, with_lease: bool },
     SendManifest,
     LoseManifest,
@@ -279,8 +340,21 @@ impl World {
             number,
             leases,
             closes,
+            extends: false,
             branch,
         });
+    }
+
+    /// When end and grace of the lease on these blocks are over.
+    fn stops_at(blocks: &[Block], leased: u64) -> u64 {
+        let extensions = blocks.iter().filter(|block| block.extends).count() as u64;
+        time_of(leased) + DURATION + EXTENSION * extensions + GRACE
+    }
+
+    /// Whether the contract would take an extension, or say that the lease goes on.
+    fn is_before_its_stop(&self) -> bool {
+        let leased = Self::lease_on(&self.chain).0;
+        self.lives() && leased.is_some_and(|leased| time_of(self.tip()) < Self::stops_at(&self.chain, leased))
     }
 
     /// The lease on these blocks: since when it lives, and since when it is over.
@@ -304,6 +378,17 @@ impl World {
             Step::Close => {
                 let lives = self.lives();
                 self.mine(false, lives, branch);
+            }
+            Step::Extend => {
+                let extends = self.is_before_its_stop();
+                self.mine(false, false, branch);
+                // The contract decides by the time of the block it is in.
+                if let Some(block) = self.chain.last_mut() {
+                    block.extends = extends;
+                }
+                if extends && !self.is_before_its_stop() {
+                    self.chain.last_mut().expect("just mined").extends = false;
+                }
             }
             Step::Reorganise { depth, with_lease } => self.reorganise(depth, with_lease, branch),
             Step::SendManifest => {
@@ -358,7 +443,7 @@ impl World {
             (Some(since_block), None) => OnChain::Active {
                 since_block,
                 start: time_of(since_block),
-                end: time_of(since_block) + DURATION,
+                stops_at: Self::stops_at(&self.row.blocks, since_block),
             },
             (Some(_), Some(since_block)) => OnChain::Closed { since_block },
             (None, _) => OnChain::Gone {
@@ -369,7 +454,14 @@ impl World {
                 },
             },
         };
+        self.over_since = match on_chain {
+            OnChain::Active { stops_at, .. } if self.now().time >= stops_at => {
+                Some(self.over_since.unwrap_or(self.seen as u64))
+            }
+            _ => None,
+        };
         Some(Facts {
+            over_since: self.over_since,
             on_chain,
             has_manifest: self.stored,
             was_applied: self.assignment,
@@ -414,6 +506,12 @@ impl World {
                 (self.engine.running, self.engine.disk, self.ready) = (true, true, true);
             }
             Action::Stop => self.engine.running = false,
+            Action::StopAtEnd => {
+                // The contract is asked once more.
+                if !self.rpc_down && !self.is_before_its_stop() {
+                    self.engine.running = false;
+                }
+            }
             Action::Remove => {
                 // The contract is asked once more.
                 if self.rpc_down || self.lives() {
@@ -436,9 +534,13 @@ impl World {
                 }
                 match reason {
                     Reason::NoManifest => assert!(!self.engine.disk, "closed under a workload"),
-                    Reason::AtEnd => assert!(leased.is_some_and(|leased| time_of(
-                        self.tip() + DEEPEST_REORGANISATION as u64
-                    ) >= time_of(leased) + DURATION)),
+                    Reason::AtEnd => {
+                        assert!(
+                            now.chain_is_readable && !self.is_before_its_stop(),
+                            "closed before its end"
+                        );
+                        assert!(leased.is_some());
+                    }
                     Reason::CannotStart => panic!("it always starts"),
                 }
                 self.mine(false, true, 0);
@@ -452,6 +554,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         4 => (1usize..8).prop_map(Step::Mine),
         2 => Just(Step::Lease),
         1 => Just(Step::Close),
+        1 => Just(Step::Extend),
         2 => (1usize..=DEEPEST_REORGANISATION, any::<bool>())
             .prop_map(|(depth, with_lease)| Step::Reorganise { depth, with_lease }),
         3 => Just(Step::SendManifest),
@@ -484,9 +587,9 @@ proptest! {
         }
         match World::lease_on(&world.chain) {
             (Some(leased), None) => {
-                // It lives: it runs if its manifest is there, and its time is not over.
-                prop_assert!(time_of(world.tip()) < time_of(leased) + DURATION + 2);
-                prop_assert!(!world.stored || world.engine.running);
+                // It lives: it runs if its manifest is there, and its time and grace are not over.
+                prop_assert!(time_of(world.tip()) < World::stops_at(&world.chain, leased) + 2);
+                prop_assert!(!world.stored || world.engine.running || !world.is_before_its_stop());
             }
             (Some(_), Some(_)) => {
                 (0..PATIENCE.removal_depth + 1).for_each(|_| world.step(Step::Mine(1), 0));

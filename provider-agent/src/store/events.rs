@@ -2,7 +2,7 @@
 
 use alloy::sol_types::{SolEvent, SolValue};
 use alloy_primitives::{B256, Log};
-use bindings::IOrderBook;
+use bindings::{ILeases, IOrderBook};
 
 /// What happened to an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,36 @@ pub enum MarketEvent {
         /// `OrderState` as a number.
         reason: u8,
     },
+    /// The lease lasts longer.
+    Extended {
+        /// Which.
+        order: u64,
+        /// Seconds from its start.
+        duration: u32,
+    },
+    /// The user would replace the lease.
+    Proposed {
+        /// Which.
+        order: u64,
+        /// Unix seconds from which it cannot be accepted.
+        expiry: u64,
+        /// ABI-encoded `OrderTerms`.
+        terms: Vec<u8>,
+    },
+    /// A proposal was withdrawn or refused.
+    Rejected {
+        /// The lease it was for.
+        order: u64,
+    },
+    /// A lease took another one's place.
+    Updated {
+        /// The one that ended.
+        order: u64,
+        /// The one that began.
+        updated: u64,
+        /// The first of all that ran the same workload.
+        workload: u64,
+    },
 }
 
 /// The signatures of the events that [`decode`] knows.
@@ -54,7 +84,11 @@ pub fn topics() -> Vec<B256> {
         IOrderBook::OrderCancelled::SIGNATURE_HASH,
         IOrderBook::OrderExpired::SIGNATURE_HASH,
         IOrderBook::LeaseCreated::SIGNATURE_HASH,
-        IOrderBook::LeaseClosed::SIGNATURE_HASH,
+        ILeases::LeaseClosed::SIGNATURE_HASH,
+        ILeases::LeaseExtended::SIGNATURE_HASH,
+        ILeases::UpdateProposed::SIGNATURE_HASH,
+        ILeases::UpdateRejected::SIGNATURE_HASH,
+        ILeases::LeaseUpdated::SIGNATURE_HASH,
     ]
 }
 
@@ -91,11 +125,37 @@ pub fn decode(log: &Log) -> Option<MarketEvent> {
                 start: event.start.into(),
             }
         }
-        IOrderBook::LeaseClosed::SIGNATURE_HASH => {
-            let event = IOrderBook::LeaseClosed::decode_log(log).ok()?;
+        ILeases::LeaseClosed::SIGNATURE_HASH => {
+            let event = ILeases::LeaseClosed::decode_log(log).ok()?;
             MarketEvent::Closed {
                 order: event.orderId,
                 reason: event.reason as u8,
+            }
+        }
+        ILeases::LeaseExtended::SIGNATURE_HASH => {
+            let event = ILeases::LeaseExtended::decode_log(log).ok()?;
+            MarketEvent::Extended {
+                order: event.orderId,
+                duration: event.duration,
+            }
+        }
+        ILeases::UpdateProposed::SIGNATURE_HASH => {
+            let event = ILeases::UpdateProposed::decode_log(log).ok()?;
+            MarketEvent::Proposed {
+                order: event.orderId,
+                expiry: event.expiry.to(),
+                terms: event.terms.abi_encode(),
+            }
+        }
+        ILeases::UpdateRejected::SIGNATURE_HASH => MarketEvent::Rejected {
+            order: ILeases::UpdateRejected::decode_log(log).ok()?.orderId,
+        },
+        ILeases::LeaseUpdated::SIGNATURE_HASH => {
+            let event = ILeases::LeaseUpdated::decode_log(log).ok()?;
+            MarketEvent::Updated {
+                order: event.orderId,
+                updated: event.updatedId,
+                workload: event.workload,
             }
         }
         _ => return None,

@@ -11,7 +11,7 @@ use futures::stream::{self, BoxStream};
 use gateway::wire::{self, ProviderStatus, ResourceAmounts, VERSION};
 use gateway::{GatewayClient, Identity, PinnedFingerprints, ServerMetrics};
 use manifest::{Catalog, Manifest, SaltedManifest, Token};
-use provider_agent::api::access::{ChainUnavailable, LeaseAccess, OnChainLease};
+use provider_agent::api::access::{ChainUnavailable, LeaseAccess, OnChainLease, Proposed};
 use provider_agent::api::status::Workloads;
 use provider_agent::api::{Gateway, Settings};
 use provider_agent::manifests::Manifests;
@@ -52,6 +52,12 @@ pub(crate) fn lease_of(owner: &Identity) -> OnChainLease {
         order: manifest::derive(&salted(), &catalog(), PARAMETERS_VERSION).expect("an order"),
         owner: Address::repeat_byte(0xaa),
         owner_keys: Some(PinnedFingerprints::only(owner.fingerprint())),
+        workload: LEASE,
+        replaced_by: None,
+        ends: Some((1_800_000_000, 1_800_000_060)),
+        low_on_funds: false,
+        proposed: None,
+        setback: None,
         started_at: 1_700_000_000,
         closed: None,
     }
@@ -61,6 +67,7 @@ pub(crate) fn lease_of(owner: &Identity) -> OnChainLease {
 #[derive(Debug, Default)]
 pub(crate) struct FakeChain {
     pub(crate) leases: Mutex<HashMap<LeaseId, OnChainLease>>,
+    pub(crate) proposed: Mutex<Option<Proposed>>,
     pub(crate) away: Mutex<bool>,
 }
 
@@ -83,6 +90,11 @@ impl LeaseAccess for FakeChain {
     async fn lease(&self, lease: LeaseId) -> Result<Option<OnChainLease>, ChainUnavailable> {
         self.check()?;
         Ok(self.leases.lock().expect("lock").get(&lease).cloned())
+    }
+
+    async fn proposal(&self, _lease: LeaseId) -> Result<Proposed, ChainUnavailable> {
+        self.check()?;
+        Ok(self.proposed.lock().expect("lock").clone().unwrap_or(Proposed::Nothing))
     }
 
     async fn catalog(&self, _manifest: &Manifest) -> Result<Catalog, ChainUnavailable> {
@@ -152,7 +164,7 @@ impl Workloads for FakeEngine {
         Ok(self.status.lock().expect("lock").clone())
     }
 
-    async fn manifest_sent(&self, lease: LeaseId) {
+    async fn manifest_sent(&self, lease: LeaseId, _workload: LeaseId) {
         self.sent.lock().expect("lock").push(lease);
     }
 
@@ -316,7 +328,7 @@ impl Running {
     }
 
     pub(crate) async fn stored_leases(&self) -> BTreeSet<LeaseId> {
-        self.manifests.leases().await.expect("read").into_iter().collect()
+        self.manifests.workloads().await.expect("read").into_iter().collect()
     }
 }
 

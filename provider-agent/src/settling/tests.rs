@@ -1,0 +1,195 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const TERMS: fn() -> Terms = || Terms {
+    minimum_gain_ratio: Decimal::new(10, 0).expect("a decimal"),
+    interval_seconds: 3_600,
+};
+
+/// A token of six decimals worth a dollar; gas at a gwei, and the native token worth 2 000 dollars: a transaction with one
+/// lease costs 0.17 dollars.
+fn worth() -> Worth {
+    let dollar = U256::from(10).pow(U256::from(18));
+    Worth {
+        gas_price: 1_000_000_000,
+        native: Some(U256::from(2_000) * dollar),
+        token: Some(dollar),
+        decimals: 6,
+    }
+}
+
+fn earned(lease: u64, amount: u64, paid_until: u64) -> Earned {
+    Earned {
+        lease: LeaseId(lease),
+        amount: U256::from(amount),
+        paid_until,
+        ended: false,
+    }
+}
+
+fn purse(leases: Vec<Earned>) -> Purse {
+    Purse {
+        leases,
+        ..Purse::default()
+    }
+}
+
+fn collected(now: u64, worth: &Worth, purse: &Purse) -> Vec<(Vec<u64>, u64)> {
+    plan(&TERMS(), now, worth, purse)
+        .into_iter()
+        .map(|one| {
+            (
+                one.leases.into_iter().map(|lease| lease.0).collect(),
+                one.amount.to::<u64>(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn pay_is_collected_at_ten_times_its_gas_and_when_due_at_its_gas() {
+    let young = |amount| purse(vec![earned(1, amount, 1_000)]);
+    assert_eq!(collected(2_000, &worth(), &young(1_699_999)), []);
+    assert_eq!(collected(2_000, &worth(), &young(1_700_000)), [(vec![1], 1_700_000)]);
+    assert_eq!(collected(4_599, &worth(), &young(170_000)), []);
+    assert_eq!(collected(4_600, &worth(), &young(170_000)), [(vec![1], 170_000)]);
+    // Never at a loss, however long it takes; what was earned is not forgotten either.
+    assert_eq!(collected(1 << 40, &worth(), &young(169_999)), []);
+}
+
+#[test]
+fn at_its_end_a_lease_is_due_and_others_that_pay_for_their_place_come_along() {
+    let mut ended = earned(1, 200_000, 4_000);
+    ended.ended = true;
+    let leases = vec![ended, earned(2, 60_000, 4_000), earned(3, 40_000, 4_000)];
+    // One lease costs 0.05 dollars more.
+    assert_eq!(collected(4_000, &worth(), &purse(leases)), [(vec![1, 2], 260_000)]);
+}
+
+#[test]
+fn without_prices_time_alone_decides() {
+    let unknown = Worth {
+        native: None,
+        ..worth()
+    };
+    let leases = vec![earned(1, 1, 1_000), earned(2, u64::MAX, 2_000), earned(3, 0, 0)];
+    assert_eq!(collected(4_600, &unknown, &purse(leases)), [(vec![1], 1)]);
+}
+
+#[test]
+fn a_credit_is_withdrawn_alone_or_along() {
+    let credit = |amount, leases| Purse {
+        leases,
+        credit: U256::from(amount),
+        credit_since: 1_000,
+    };
+    assert_eq!(collected(2_000, &worth(), &credit(1_000_000, vec![])), []);
+    assert_eq!(
+        collected(2_000, &worth(), &credit(1_200_000, vec![])),
+        [(vec![], 1_200_000)]
+    );
+    assert_eq!(
+        collected(4_600, &worth(), &credit(120_000, vec![])),
+        [(vec![], 120_000)]
+    );
+    let along = credit(1_600_000, vec![earned(1, 100_000, 1_000)]);
+    assert_eq!(collected(2_000, &worth(), &along), [(vec![1], 1_700_000)]);
+}
+
+#[test]
+fn prices_are_read_as_dollars_with_18_decimals() {
+    let price = |text: &str| dollars(text.parse().expect("a decimal"));
+    assert_eq!(
+        price("2000"),
+        Some(U256::from(2_000) * U256::from(10).pow(U256::from(18)))
+    );
+    assert_eq!(price("0.000000000000000001"), Some(U256::from(1)));
+    assert_eq!(price("0.0000000000000000019"), Some(U256::from(1)));
+    assert_eq!(
+        dollars(Decimal::new(u128::MAX, 0).expect("a decimal")),
+        U256::from(u128::MAX).checked_mul(U256::from(10).pow(U256::from(18)))
+    );
+}
+
+fn any_worth() -> impl Strategy<Value = Worth> {
+    (
+        0u128..1 << 60,
+        prop::option::of(0u128..1 << 80),
+        prop::option::of(0u128..1 << 80),
+        0u8..=18,
+    )
+        .prop_map(|(gas_price, native, token, decimals)| Worth {
+            gas_price,
+            native: native.map(U256::from),
+            token: token.map(U256::from),
+            decimals,
+        })
+}
+
+fn any_purse() -> impl Strategy<Value = Purse> {
+    let earned = (0u128..1 << 100, 0u64..10_000, any::<bool>());
+    (prop::collection::vec(earned, 0..130), 0u128..1 << 90, 0u64..10_000).prop_map(|(leases, credit, credit_since)| {
+        Purse {
+            leases: (1..)
+                .zip(leases)
+                .map(|(lease, (amount, paid_until, ended))| Earned {
+                    lease: LeaseId(lease),
+                    amount: U256::from(amount >> (lease % 100)),
+                    paid_until,
+                    ended,
+                })
+                .collect(),
+            credit: U256::from(credit),
+            credit_since,
+        }
+    })
+}
+
+proptest! {
+    /// Nothing is collected at a loss or twice, nothing due that pays is left, and no transaction is too large.
+    #[test]
+    fn collecting_never_costs_more_than_it_brings_and_forgets_nothing(
+        now in 0u64..20_000, worth in any_worth(), purse in any_purse(),
+    ) {
+        let terms = TERMS();
+        let collections = plan(&terms, now, &worth, &purse);
+        let amount_of = |lease: &LeaseId| purse.leases.iter().find(|one| one.lease == *lease).map(|one| one.amount);
+        let mut taken = BTreeSet::new();
+        for (position, collection) in collections.iter().enumerate() {
+            prop_assert!(collection.leases.len() <= BATCH);
+            prop_assert!(!collection.leases.is_empty() || (position == 0 && !purse.credit.is_zero()));
+            for lease in &collection.leases {
+                prop_assert!(taken.insert(*lease), "{lease} twice");
+                prop_assert!(amount_of(lease).is_some_and(|amount| !amount.is_zero()));
+            }
+        }
+        let total = collections.iter().fold(U256::ZERO, |sum, one| sum + one.amount);
+        let leases = taken.iter().filter_map(amount_of).fold(U256::ZERO, |sum, amount| sum + amount);
+        prop_assert!(total == leases || total == leases + purse.credit);
+
+        let is_due = |one: &Earned| one.ended || now >= one.paid_until + terms.interval_seconds;
+        let (Some(native), Some(token)) = (worth.native, worth.token) else {
+            for one in purse.leases.iter().filter(|one| !one.amount.is_zero()) {
+                prop_assert_eq!(taken.contains(&one.lease), is_due(one), "{:?}", one);
+            }
+            return Ok(());
+        };
+        let scale = U256::from(10).pow(U256::from(18 - worth.decimals));
+        let value = |amount: U256| amount * token * scale;
+        let cost = |leases: usize| native * U256::from(worth.gas_price) * U256::from(BASE_GAS + LEASE_GAS * leases as u64);
+        for collection in &collections {
+            prop_assert!(value(collection.amount) >= cost(collection.leases.len()), "{collection:?} is a loss");
+        }
+        for one in purse.leases.iter().filter(|one| is_due(one) && !one.amount.is_zero()) {
+            prop_assert!(value(one.amount) < cost(1) || taken.contains(&one.lease), "{one:?} was left");
+        }
+        let overdue = now >= purse.credit_since + terms.interval_seconds && !purse.credit.is_zero();
+        if overdue && value(purse.credit) >= cost(purse.leases.len().min(BATCH)) {
+            prop_assert!(total >= purse.credit);
+            prop_assert!(total == leases + purse.credit || leases.is_zero());
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Updates that users propose: what [`crate::updates`] decides, done on the engine and on the chain. The switch itself is the
+//! caretaker's, once the update is a lease.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::chain::endpoints::Reachability;
+use ::chain::{SubmitError, Transactions};
+use avs::matching::Parameters;
+use daemon::StoreError;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use workload::{Engine, LeaseId};
+
+use crate::bidder::{ANY_WEIGHTS, PricingCommand};
+use crate::bidding::{Moment, OpenOrder, unreserved};
+use crate::chain::Market;
+use crate::docker::in_words;
+use crate::follow::Seen;
+use crate::manifests::Manifests;
+use crate::metrics::ProviderMetrics;
+use crate::pricing::Prices;
+use crate::store::{Lease, Phase, Proposal, Store};
+use crate::updates::{self, Accept, Asked, Facts, Images, Now, Refusal, Step};
+
+/// How often images that are on the way are looked after.
+const STAGING_PAUSE: Duration = Duration::from_millis(500);
+/// The longest time between two looks.
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// How long to wait for one transaction before the proposal is looked at again; it goes on being sent.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the updater works with.
+#[derive(Debug, Clone)]
+pub struct Updater {
+    /// The contracts.
+    pub market: Market,
+    /// The store.
+    pub store: Store,
+    /// The manifests.
+    pub manifests: Manifests,
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// The transaction actor.
+    pub transactions: Transactions,
+    /// The provider's supplier id.
+    pub own: u32,
+    /// Which updates are taken.
+    pub accept: Accept,
+    /// Prices by token id.
+    pub prices: BTreeMap<u8, Prices>,
+    /// A program that prices orders.
+    pub command: Option<PricingCommand>,
+    /// Blocks in which an answer to an order may still come.
+    pub answer_window: u64,
+    /// How far the store is.
+    pub seen: watch::Receiver<Seen>,
+    /// Whether the chain answers.
+    pub reachability: watch::Receiver<Reachability>,
+    /// Failed writes of the stores.
+    pub failures: Vec<watch::Receiver<Option<StoreError>>>,
+    /// What is counted.
+    pub metrics: ProviderMetrics,
+}
+
+/// What the updater remembers between looks, and may forget.
+#[derive(Debug, Default)]
+struct Memory {
+    busy: BTreeSet<LeaseId>,
+    /// When a proposal for a lease was last refused, Unix seconds of a block.
+    refused_at: HashMap<LeaseId, u64>,
+}
+
+/// What came of a look at one proposal.
+struct Done {
+    lease: LeaseId,
+    is_staging: bool,
+    was_refused: bool,
+}
+
+impl Updater {
+    /// Looks after proposals until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
+        let mut memory = Memory::default();
+        let mut tasks: JoinSet<Done> = JoinSet::new();
+        let mut manifests = self.manifests.changes();
+        let mut staging = BTreeSet::new();
+        loop {
+            if let Err(reason) = self.round(&mut memory, &mut tasks).await {
+                tracing::warn!(reason, "proposed updates could not be looked at");
+            }
+            let pause = if staging.is_empty() {
+                LONGEST_PAUSE
+            } else {
+                STAGING_PAUSE
+            };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                changed = self.seen.changed() => if changed.is_err() { return Ok(()) },
+                changed = manifests.changed() => if changed.is_err() { return Ok(()) },
+                Some(done) = tasks.join_next() => match done {
+                    Ok(done) => {
+                        memory.busy.remove(&done.lease);
+                        if done.is_staging {
+                            staging.insert(done.lease);
+                        } else {
+                            staging.remove(&done.lease);
+                        }
+                        if done.was_refused {
+                            memory.refused_at.insert(done.lease, self.seen.borrow().time);
+                        }
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "work on an update was cut short");
+                        memory.busy.clear();
+                    }
+                },
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn round(&mut self, memory: &mut Memory, tasks: &mut JoinSet<Done>) -> Result<(), String> {
+        let seen = *self.seen.borrow_and_update();
+        if seen.head == 0 {
+            return Ok(());
+        }
+        let proposals = self
+            .store
+            .open_proposals(self.own)
+            .await
+            .map_err(|error| in_words(&error))?;
+        let works = self.failures.iter().all(|failure| failure.borrow().is_none());
+        let now = Now {
+            time: seen.time,
+            may_act: seen.caught_up && works && self.reachability.borrow().is_reachable(),
+        };
+        memory
+            .refused_at
+            .retain(|_, at| now.time < *at + updates::REFUSAL_PAUSE_SECONDS);
+        for proposal in proposals {
+            let is_over = matches!(proposal.phase, Phase::Refused { .. }) || now.time >= proposal.expiry;
+            if is_over || !now.may_act || !memory.busy.insert(proposal.key.lease) {
+                continue;
+            }
+            let work = Work {
+                updater: self.clone(),
+                refused_at: memory.refused_at.get(&proposal.key.lease).copied(),
+                proposal,
+                now,
+            };
+            tasks.spawn(work.carry_out());
+        }
+        Ok(())
+    }
+}
+
+/// Work on one proposal.
+struct Work {
+    updater: Updater,
+    proposal: Proposal,
+    refused_at: Option<u64>,
+    now: Now,
+}
+
+impl Work {
+    async fn carry_out(self) -> Done {
+        let lease = self.proposal.key.lease;
+        let mut done = Done {
+            lease,
+            is_staging: false,
+            was_refused: false,
+        };
+        if let Err(problem) = self.steps(&mut done).await {
+            tracing::warn!(%lease, problem, "the proposed update could not be dealt with; it is tried again");
+        }
+        done
+    }
+
+    /// One step after the other, as long as the next one can be taken at once.
+    async fn steps(&self, done: &mut Done) -> Result<(), String> {
+        let Updater { market, store, own, .. } = &self.updater;
+        let key = self.proposal.key;
+        let lease = store
+            .lease(*own, key.lease)
+            .await
+            .map_err(|error| in_words(&error))?
+            .filter(Lease::is_live);
+        let Some(lease) = lease else { return Ok(()) };
+        let standing = market
+            .update_proposal(key.lease)
+            .await
+            .map_err(|error| in_words(&error))?;
+        let mut facts = Facts {
+            phase: self.proposal.phase.clone(),
+            stands: standing.is_some_and(|(hash, _)| hash == self.proposal.hash()),
+            expiry: self.proposal.expiry,
+            has_manifest: self.manifest(&lease).await?.is_some(),
+            images: Images::Unknown,
+            judged: None,
+            refused_at: self.refused_at,
+        };
+        loop {
+            match updates::decide(self.now, &facts) {
+                Step::Nothing => return Ok(()),
+                Step::Judge => facts.judged = Some(self.judge(&lease).await?),
+                Step::Await => {
+                    facts.phase = self.note(Phase::Awaiting).await?;
+                    tracing::info!(lease = %lease.id, manifest = %self.proposal.terms.manifest_hash, "an update is proposed that would be taken; its manifest is waited for");
+                }
+                Step::Stage => {
+                    if facts.phase != Phase::Staging {
+                        facts.phase = self.note(Phase::Staging).await?;
+                    }
+                    facts.images = self.stage(&lease).await?;
+                    done.is_staging = facts.images == Images::Waiting;
+                    // What was judged before is as old as the images.
+                    facts.judged = None;
+                }
+                Step::Accept { rate } => return self.accept(&lease, rate, done).await,
+                Step::Refuse { reason } => return self.refuse(&lease, reason, done).await,
+            }
+        }
+    }
+
+    async fn note(&self, phase: Phase) -> Result<Phase, String> {
+        let store = &self.updater.store;
+        store
+            .set_phase(self.proposal.key, &phase)
+            .await
+            .map_err(|error| in_words(&error))?;
+        Ok(phase)
+    }
+
+    async fn manifest(&self, lease: &Lease) -> Result<Option<manifest::Manifest>, String> {
+        let manifests = &self.updater.manifests;
+        match manifests.get(lease.workload, self.proposal.terms.manifest_hash).await {
+            Ok(stored) => Ok(stored.map(|stored| stored.salted.manifest)),
+            Err(error) if error.is_lost_manifest() => Ok(None),
+            Err(error) => Err(in_words(&error)),
+        }
+    }
+
+    async fn judge(&self, lease: &Lease) -> Result<Result<u128, Refusal>, String> {
+        let Updater {
+            market,
+            store,
+            own,
+            accept,
+            prices,
+            command,
+            answer_window,
+            seen,
+            ..
+        } = &self.updater;
+        let head = seen.borrow().head;
+        let (standing, word) =
+            tokio::try_join!(market.standing(*own), market.order(lease.id.0)).map_err(|error| in_words(&error))?;
+        let orders = store
+            .open_orders(head, *answer_window)
+            .await
+            .map_err(|error| in_words(&error))?;
+        let moment = Moment {
+            head,
+            response_window: *answer_window,
+        };
+        let left = unreserved(&standing, moment, &orders).map_err(|error| in_words(&error))?;
+        let any = Parameters::new(ANY_WEIGHTS, 1, 1, 1).map_err(|error| in_words(&error))?;
+        let asked = Asked {
+            lease: lease.id.0,
+            leased: &lease.terms,
+            gpu_entry: word.gpuEntry,
+            proposed: &self.proposal.terms,
+        };
+        let bid = match updates::judge(*accept, prices, &any, &standing, &left, asked) {
+            Ok(bid) => bid,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let Some(command) = command else {
+            return Ok(Ok(bid.rate));
+        };
+        let order = OpenOrder {
+            id: lease.id.0,
+            close_block: bid.close_block,
+            terms: self.proposal.terms.clone(),
+            bid_for: None,
+        };
+        let priced = command.price(prices, &[order], vec![bid]).await;
+        Ok(priced.first().map(|bid| bid.rate).ok_or(Refusal::NotPriced))
+    }
+
+    async fn stage(&self, lease: &Lease) -> Result<Images, String> {
+        let Some(manifest) = self.manifest(lease).await? else {
+            return Ok(Images::Waiting);
+        };
+        let Updater { engine, store, .. } = &self.updater;
+        let staged = engine
+            .stage(lease.workload, &manifest)
+            .await
+            .map_err(|error| in_words(&error))?;
+        if let Some((service, reason)) = staged.failure {
+            return Ok(Images::Failed(Refusal::CannotRun { service, reason }));
+        }
+        if !staged.is_ready() {
+            return Ok(Images::Waiting);
+        }
+        // What was tried here is what will run, whatever the tag says by then.
+        store
+            .set_images(self.proposal.key, &staged.images)
+            .await
+            .map_err(|error| in_words(&error))?;
+        Ok(Images::Here)
+    }
+
+    async fn accept(&self, lease: &Lease, rate: u128, done: &mut Done) -> Result<(), String> {
+        self.note(Phase::Accepting { rate }).await?;
+        let Updater {
+            market, transactions, ..
+        } = &self.updater;
+        let call = market
+            .accept_update(lease.id, &lease.terms, &self.proposal.terms, rate)
+            .map_err(|error| in_words(&error))?;
+        match transactions.submit(call.wait(PATIENCE)).await {
+            Ok(included) => {
+                tracing::info!(lease = %lease.id, rate, block = included.block.number, "update taken");
+                Ok(())
+            }
+            Err(SubmitError::WouldRevert { reason, .. } | SubmitError::Reverted { reason, .. }) => {
+                self.contract_refuses(lease, reason, done).await
+            }
+            Err(error) => Err(in_words(&error)),
+        }
+    }
+
+    /// Withdrawn, expired or replaced meanwhile: then there is nothing to refuse. A market that is paused will go on. Everything
+    /// else (no room, no money in the account) is for the user to know.
+    async fn contract_refuses(&self, lease: &Lease, reason: String, done: &mut Done) -> Result<(), String> {
+        let market = &self.updater.market;
+        let (standing, paused, head) =
+            tokio::try_join!(market.update_proposal(lease.id), market.is_paused(), market.head())
+                .map_err(|error| in_words(&error))?;
+        let stands = standing.is_some_and(|(hash, expiry)| hash == self.proposal.hash() && head.time < expiry);
+        let end = market.end_of(lease.id).await.map_err(|error| in_words(&error))?;
+        let is_over = end.is_none_or(|(_, stops_at)| head.time >= stops_at);
+        if !stands || is_over || paused {
+            tracing::info!(lease = %lease.id, reason, "the update cannot be taken now");
+            self.note(Phase::Seen).await?;
+            return Ok(());
+        }
+        let refusal = Refusal::Contract { reason };
+        self.refuse(lease, refusal.to_string(), done).await
+    }
+
+    async fn refuse(&self, lease: &Lease, reason: String, done: &mut Done) -> Result<(), String> {
+        let Updater {
+            market,
+            transactions,
+            metrics,
+            engine,
+            ..
+        } = &self.updater;
+        self.note(Phase::Refusing { reason: reason.clone() }).await?;
+        match transactions.submit(market.reject_update(lease.id).wait(PATIENCE)).await {
+            Ok(included) => {
+                tracing::info!(lease = %lease.id, reason, block = included.block.number, "update refused");
+                metrics.updated("refused");
+            }
+            // It is gone already.
+            Err(SubmitError::WouldRevert { .. } | SubmitError::Reverted { .. }) => {}
+            Err(error) => return Err(in_words(&error)),
+        }
+        done.was_refused = true;
+        engine.unstage(lease.workload).await;
+        self.note(Phase::Refused { reason }).await.map(drop)
+    }
+}
