@@ -79,8 +79,9 @@ impl Bill {
     /// After `seconds` at a rate.
     pub(crate) fn after(seconds: u32, rate: U256, schedule: &FeeSchedule, origin: Origin) -> Self {
         let gross = rate * U256::from(seconds) / U256::from(RATE_SECONDS);
-        let commission = share(gross, schedule.commission);
+        // Both are taken and rounded down together.
         let provider_fee = share(gross, schedule.providerFee);
+        let commission = share(gross, schedule.commission + schedule.providerFee) - provider_fee;
         let net = gross - commission - provider_fee;
         let gateway = if origin.shared {
             share(net, schedule.gatewayShare)
@@ -263,9 +264,10 @@ mod tests {
     fn a_bill_adds_up_to_the_unit() {
         let rate = U256::from(9_999_999);
         let bill = Bill::after(77, rate, &schedule(), Origin::default());
-        // floor(9 999 999 * 77 / 36 000) = 21 388; a fifth of it 4 277, a fiftieth 427.
+        // floor(9 999 999 * 77 / 36 000) = 21 388; 22 % of it together 4 705, a fiftieth of it 427.
         assert_eq!(bill.gross, U256::from(21_388));
-        assert_eq!(bill.paid, U256::from(21_388 - 4_277 - 427));
+        assert_eq!(bill.paid, U256::from(21_388 - 4_705));
+        assert_eq!(bill.provider_fee + bill.commission, U256::from(4_705));
         assert_eq!(bill.spent(), U256::from(21_388 + 427 + 1_000));
         assert_eq!(bill.paid + bill.fees(), bill.spent());
         assert!(order_lock(77, rate, &schedule()) >= bill.spent());
@@ -278,9 +280,9 @@ mod tests {
             shared: true,
         };
         let bill = Bill::after(77, U256::from(9_999_999), &schedule(), origin);
-        // Net 16 684, of it 15 %: 2 502.6.
+        // Net 16 683, of it 15 %: 2 502.45.
         assert_eq!(bill.gateway, U256::from(2_502));
-        assert_eq!(bill.paid, U256::from(16_684 - 2_502));
+        assert_eq!(bill.paid, U256::from(16_683 - 2_502));
         assert_eq!(bill.match_fee, U256::ZERO);
         assert_eq!(bill.paid + bill.gateway + bill.fees(), bill.spent());
     }

@@ -175,6 +175,40 @@ mod tests {
         Arguments::command().debug_assert();
     }
 
+    /// Commands of money and leases tell how they are used.
+    #[test]
+    fn help_comes_with_examples() {
+        let mut missing = Vec::new();
+        for path in [
+            &["deploy"][..],
+            &["init"],
+            &["account", "open"],
+            &["account", "deposit"],
+            &["account", "withdraw"],
+            &["account", "transfer"],
+            &["account", "operator", "add"],
+            &["account", "history"],
+            &["account", "credits"],
+            &["lease", "extend"],
+            &["lease", "top-up"],
+            &["lease", "update"],
+            &["lease", "close"],
+            &["order", "sign"],
+            &["order", "submit"],
+        ] {
+            let mut command = Arguments::command();
+            let mut found = &mut command;
+            for name in path {
+                found = found.find_subcommand_mut(name).expect("a command");
+            }
+            let help = found.render_long_help().to_string();
+            if !help.contains("Examples:\n  spheron ") {
+                missing.push(path.join(" "));
+            }
+        }
+        assert!(missing.is_empty(), "without examples: {missing:?}");
+    }
+
     #[test]
     fn command_lines_are_taken_or_refused() {
         let parse = |line: &str| Arguments::try_parse_from(line.split_whitespace());
@@ -190,6 +224,32 @@ mod tests {
             "spheron --json provider register --name p --gateway https://127.0.0.1:1 --region us-east --tokens SPON,uSPON \
              --stake 20000 --certificate c.pem --key k",
             "spheron completions bash",
+            "spheron account open --for 0x0000000000000000000000000000000000000001",
+            "spheron account list --json",
+            "spheron account deposit 5 --token SPON --permit --account 7",
+            "spheron account deposit 5 --permit2",
+            "spheron account withdraw all",
+            "spheron account transfer 0x0000000000000000000000000000000000000001 --account 7 --yes",
+            "spheron account operator add 0x0000000000000000000000000000000000000001 --limit 5 --expires 30d --may-close",
+            "spheron account operator add 0x0000000000000000000000000000000000000001 --limit 5 --expires 2027-01-31",
+            "spheron account operator remove 0x0000000000000000000000000000000000000001",
+            "spheron account operator list --account 7",
+            "spheron account history --since 7d --lease 4294967297 --token uSPON --json",
+            "spheron account update-bracket",
+            "spheron account credits --withdraw --to 0x0000000000000000000000000000000000000001",
+            "spheron account revoke-signature",
+            "spheron lease extend 4294967297 --for 6h --dry-run",
+            "spheron lease top-up 4294967297 --for 2d --permit",
+            "spheron lease top-up 4294967297 --amount 10",
+            "spheron lease update 4294967297 f.yaml --expires 10m --timeout 5m",
+            "spheron lease update 4294967297 --resume",
+            "spheron lease update 4294967297 --withdraw",
+            "spheron lease close 4294967297 --sign --valid 1d",
+            "spheron lease close --submit close.json",
+            "spheron lease rate 4294967297 10",
+            "spheron order sign f.yaml --account 7 --valid 1h --output order.json",
+            "spheron order submit -",
+            "spheron tokens --json",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}: {error}");
@@ -205,6 +265,22 @@ mod tests {
             "spheron lease show 0x10",
             "spheron lease show 18446744073709551616",
             "spheron account withdraw 5 --to 0x12",
+            "spheron account deposit 5 --permit --permit2",
+            "spheron account transfer 0x0000000000000000000000000000000000000001",
+            "spheron account operator add 0x0000000000000000000000000000000000000001",
+            "spheron account operator add 0x0000000000000000000000000000000000000001 --limit 5 --expires tomorrow",
+            "spheron account credits --to 0x0000000000000000000000000000000000000001",
+            "spheron lease extend 4294967297",
+            "spheron lease extend 4294967297 --for 600000000s",
+            "spheron lease top-up 4294967297",
+            "spheron lease top-up 4294967297 --for 2h --amount 3",
+            "spheron lease update 4294967297",
+            "spheron lease update 4294967297 f.yaml --withdraw",
+            "spheron lease update 4294967297 --resume --dry-run",
+            "spheron lease close",
+            "spheron lease close 4294967297 --submit close.json",
+            "spheron lease rate 4294967297 11",
+            "spheron lease rate 4294967297 0",
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
