@@ -1,0 +1,432 @@
+//! The market as its documentation tells it: accounts, orders, leases, credits, tokens.
+
+mod accounts;
+pub mod brackets;
+mod fees;
+mod governance;
+mod invariants;
+mod leases;
+mod orders;
+mod suppliers;
+mod terms;
+mod updates;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+pub use self::{
+    fees::{Amount, Schedule, Split},
+    suppliers::{GpuPool, Pool, Supplier},
+    terms::{MAXIMUM_DURATION, MAXIMUM_RATE, Terms},
+};
+use crate::{Status, Step, Who};
+
+/// Why a step changes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal(pub &'static str);
+
+type Result<T = (), E = Refusal> = std::result::Result<T, E>;
+
+/// Refuses unless `allowed`.
+fn require(allowed: bool, reason: &'static str) -> Result {
+    if allowed { Ok(()) } else { Err(Refusal(reason)) }
+}
+
+/// Windows of a market, in blocks and in seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Windows {
+    pub bid: u16,
+    pub longest_bid: u16,
+    pub response: u16,
+    pub matching: u16,
+    /// Payout hold.
+    pub hold: u32,
+    pub grace: u32,
+    pub low_funds: u32,
+    pub bid_limit: u32,
+    pub params_version: u16,
+}
+
+/// What an account holds of one token.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Funds {
+    pub unlocked: Amount,
+    pub locked: Amount,
+    /// Of the last order.
+    pub nonce: u32,
+    pub bracket: u8,
+}
+
+impl Funds {
+    /// All of it.
+    pub fn held(&self) -> Amount {
+        &self.unlocked + &self.locked
+    }
+
+    fn lock(&mut self, amount: &Amount) -> Result {
+        require(self.unlocked >= *amount, "InsufficientBalance")?;
+        self.unlocked -= amount;
+        self.locked += amount;
+        Ok(())
+    }
+
+    fn unlock(&mut self, amount: &Amount) {
+        self.locked -= amount;
+        self.unlocked += amount;
+    }
+}
+
+/// What a spender may still do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Right {
+    pub limit: Amount,
+    pub expiry: u64,
+    pub may_close: bool,
+}
+
+/// An account, with everything in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    pub owner: Who,
+    /// May move the account, once.
+    pub approved: Who,
+    pub epoch: u32,
+    /// By token.
+    pub funds: BTreeMap<u8, Funds>,
+    /// By spender and token; none survives a change of hands.
+    pub rights: BTreeMap<(Who, u8), Right>,
+}
+
+/// Where an order stands; the numbers of `OrderState`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    Open = 1,
+    Leased = 2,
+    Cancelled = 3,
+    Expired = 4,
+    ClosedByUser = 5,
+    ClosedAtEnd = 6,
+    ClosedNoManifest = 7,
+    ClosedMaintenance = 8,
+    ClosedAbnormalService = 9,
+    ClosedCannotStart = 10,
+    ClosedSlashed = 11,
+    ClosedUndone = 12,
+    ClosedUpdated = 13,
+}
+
+impl State {
+    /// A lease that ended.
+    pub fn is_closed(self) -> bool {
+        self as u8 >= Self::ClosedByUser as u8
+    }
+}
+
+/// What a lease's user offers instead of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proposal {
+    pub terms: Terms,
+    pub expiry: u64,
+    /// Of the account.
+    pub epoch: u32,
+}
+
+/// Where the money of one order went (E2).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// Everything ever locked for it.
+    pub deposited: Amount,
+    pub match_fee: Amount,
+    pub supplier: Amount,
+    pub gateway: Amount,
+    pub fees: Amount,
+    pub refunded: Amount,
+}
+
+/// An order, and the lease it became.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    pub account: u32,
+    pub token: u8,
+    pub terms: Terms,
+    pub state: State,
+    /// Maximum while open, taken afterwards.
+    pub rate: u128,
+    pub settled_for: u32,
+    /// Ordered; billed once closed.
+    pub duration: u32,
+    pub start: u64,
+    pub close_block: u64,
+    pub supplier: u32,
+    pub schedule: u16,
+    pub requeued: bool,
+    pub noted: bool,
+    pub gpu_entry: u8,
+    pub bids: u32,
+    /// The first lease of its workload.
+    pub workload: u64,
+    pub proposal: Option<Proposal>,
+    /// What of the account's locked amount is this order's.
+    pub lock: Amount,
+    pub ledger: Ledger,
+}
+
+/// A listed payment token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    pub decimals: u8,
+    /// Whether it takes ERC-2612 permits.
+    pub permits: bool,
+    pub status: Status,
+    pub schedule: u16,
+    pub feed: brackets::Feed,
+    pub cap: Amount,
+}
+
+/// The whole market, and everybody's tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Market {
+    pub windows: Windows,
+    pub now: u64,
+    pub block: u64,
+    pub paused: bool,
+    pub top_gpus: BTreeSet<u8>,
+    pub foundation: Who,
+    pub tokens: Vec<Token>,
+    /// By id; pairs of an even one and the rebated one after it.
+    pub schedules: BTreeMap<u16, Schedule>,
+    pub suppliers: BTreeMap<u32, Supplier>,
+    pub accounts: BTreeMap<u32, Account>,
+    pub orders: BTreeMap<u64, Order>,
+    pub credits: BTreeMap<(Who, u8), Amount>,
+    pub holdings: BTreeMap<(Who, u8), Amount>,
+    /// Who lets the escrow take any amount of what they hold.
+    pub trusting: BTreeSet<Who>,
+    /// Of everybody else.
+    pub allowances: BTreeMap<(Who, u8), Amount>,
+    pub permit_nonces: BTreeMap<(Who, u8), u64>,
+    pub nonces: BTreeMap<Who, u64>,
+    /// Sent to the escrow past everything.
+    pub donated: BTreeMap<u8, Amount>,
+    /// What the last step led to beyond its kind: see [`OUTCOMES`].
+    pub outcomes: Vec<&'static str>,
+}
+
+/// States and ways that traces must reach often enough to be worth anything.
+pub const OUTCOMES: [&str; 40] = [
+    "spender locked from a limit",
+    "spender closed",
+    "bracket raised",
+    "bracket lowered by a withdrawal",
+    "right ended by a change of hands",
+    "permit was used before, its allowance counts",
+    "leased to a provider",
+    "leased to a fizz node",
+    "leased with the rebated schedule",
+    "leased to the next in rank",
+    "requeued",
+    "expired by its answer",
+    "second answer without capacity expired it",
+    "answer ignored",
+    "order passed over",
+    "expired without a bid",
+    "expired unanswered",
+    "cancelled before the close block",
+    "cancelled after the response window",
+    "live lease settled",
+    "lease settled to its end",
+    "held lease settled",
+    "gateway credited",
+    "closed by the user inside the hold",
+    "closed by the user after the hold",
+    "closed by the supplier inside the hold",
+    "closed by the supplier after the hold",
+    "closed in the grace",
+    "closed at its end",
+    "closed at its end inside the hold",
+    "closed in the second of its start",
+    "extended",
+    "extended in the grace",
+    "updated",
+    "updated inside the hold",
+    "updated twice",
+    "slashed below what had passed",
+    "undone while it lived",
+    "undone after its close",
+    "announced",
+];
+
+impl Market {
+    /// Does what the step says, or says why it does nothing at all.
+    ///
+    /// # Errors
+    /// Why the step is refused.
+    pub fn apply(&mut self, step: &Step) -> Result {
+        let mut next = self.clone();
+        next.outcomes.clear();
+        next.run(step)?;
+        *self = next;
+        Ok(())
+    }
+
+    fn run(&mut self, step: &Step) -> Result {
+        match step.clone() {
+            Step::Wait { seconds, blocks } => {
+                self.now += seconds;
+                self.block += blocks;
+                Ok(())
+            }
+            Step::Open { caller: _, owner } => self.open(owner),
+            Step::Deposit {
+                caller,
+                account,
+                token,
+                amount,
+            } => self.deposit(caller, account, token, amount),
+            Step::Permit {
+                owner,
+                token,
+                amount,
+                nonce,
+                deadline,
+            } => self.permit(owner, token, amount, nonce, deadline),
+            Step::DepositWithPermit {
+                caller,
+                account,
+                token,
+                amount,
+                nonce,
+                deadline,
+            } => self.deposit_with_permit(caller, account, token, amount, nonce, deadline),
+            Step::UpdateBracket { account, token } => self.update_bracket(account, token),
+            Step::SetRight {
+                caller,
+                account,
+                spender,
+                token,
+                limit,
+                expiry,
+                may_close,
+            } => {
+                let right = Right {
+                    limit: limit.into(),
+                    expiry,
+                    may_close,
+                };
+                self.set_right(caller, account, spender, token, right)
+            }
+            Step::Withdraw {
+                caller,
+                account,
+                token,
+                amount,
+                to,
+            } => self.withdraw(caller, account, token, amount.into(), to),
+            Step::WithdrawCredit { caller, token, to } => self.withdraw_credit(caller, token, to),
+            Step::Approve { caller, account, to } => self.approve(caller, account, to),
+            Step::Transfer {
+                caller,
+                from,
+                to,
+                account,
+            } => self.transfer(caller, from, to, account),
+            Step::Donate { caller, token, amount } => self.donate(caller, token, amount.into()),
+            Step::CreateOrder {
+                caller,
+                account,
+                token,
+                window,
+                terms,
+            } => self.create_order(caller, account, token, window, terms),
+            Step::CreateOrderFor {
+                signed,
+                account,
+                token,
+                window,
+                terms,
+            } => {
+                self.take_signature(&signed)?;
+                self.create_order(signed.signer, account, token, window, terms)
+            }
+            Step::CancelOrder { caller, order } => self.cancel_order(caller, order),
+            Step::ExpireOrders { orders } => self.expire_orders(&orders),
+            Step::PlaceBid {
+                caller,
+                order,
+                fizz,
+                rate,
+            } => self.place_bid(caller, order, fizz, rate),
+            Step::OpenLeases {
+                caller,
+                close_block,
+                answers,
+                responder,
+            } => self.open_leases(caller, close_block, &answers, responder),
+            Step::Settle { orders } => self.settle(&orders),
+            Step::SettleAndWithdraw { caller, orders, to } => self.settle_and_withdraw(caller, &orders, to),
+            Step::CloseLease {
+                caller,
+                order,
+                reason,
+                terms,
+            } => self.close_lease(caller, order, reason, &terms),
+            Step::CloseFor { signed, order, terms } => self.close_for(&signed, order, &terms),
+            Step::SkipNonce { caller } => {
+                *self.nonces.entry(caller).or_default() += 1;
+                Ok(())
+            }
+            Step::ExtendLease { caller, order, added } => self.extend_lease(caller, order, added),
+            Step::ProposeUpdate {
+                caller,
+                order,
+                terms,
+                expiry,
+            } => self.propose_update(caller, order, terms, expiry),
+            Step::RejectUpdate { caller, order } => self.reject_update(caller, order),
+            Step::AcceptUpdate {
+                caller,
+                order,
+                resources_of,
+                terms,
+                rate,
+            } => self.accept_update(caller, order, &resources_of, &terms, rate),
+            Step::SlashLease {
+                caller,
+                order,
+                billed,
+                terms,
+            } => self.slash_lease(caller, order, billed, &terms),
+            Step::UndoLease { caller, order, terms } => self.undo_lease(caller, order, &terms),
+            Step::RateLease { caller, order, rating } => self.rate_lease(caller, order, rating),
+            Step::AnnounceLowFunds { orders } => self.announce_low_funds(&orders),
+            governance => self.govern(governance),
+        }
+    }
+
+    fn note(&mut self, outcome: &'static str) {
+        debug_assert!(OUTCOMES.contains(&outcome), "{outcome} is not counted");
+        self.outcomes.push(outcome);
+    }
+
+    /// A signature is taken once, before its deadline, in the order of the nonces.
+    fn take_signature(&mut self, signed: &crate::Signed) -> Result {
+        require(self.now <= signed.deadline, "SignatureExpired")?;
+        require(!signed.forged, "InvalidSignature")?;
+        let next = self.nonces.entry(signed.signer).or_default();
+        require(signed.nonce == *next, "InvalidSignature")?;
+        *next += 1;
+        Ok(())
+    }
+
+    fn credit(&mut self, payee: Who, token: u8, amount: &Amount) {
+        *self.credits.entry((payee, token)).or_default() += amount;
+    }
+
+    fn move_tokens(&mut self, from: Who, to: Who, token: u8, amount: &Amount) -> Result {
+        let held = self.holdings.entry((from, token)).or_default();
+        require(*held >= *amount, "ERC20InsufficientBalance")?;
+        *held -= amount;
+        *self.holdings.entry((to, token)).or_default() += amount;
+        Ok(())
+    }
+}
