@@ -254,7 +254,7 @@ impl<'a> Demo<'a> {
         let schedule = escrow.feeSchedule(word.feeSchedule).call().await?;
         let gross = U256::from(word.rate) * U256::from(word.duration) / U256::from(36_000);
         let share = |basis_points: u16| gross * U256::from(basis_points) / U256::from(10_000);
-        let expected = gross - share(schedule.commission) - share(schedule.providerFee);
+        let expected = gross - share(schedule.commission + schedule.providerFee);
         let mut paid = U256::ZERO;
         let settled = self
             .logs::<IOrderBook::LeaseSettled>(contracts.order_book, from, of_order)

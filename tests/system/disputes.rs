@@ -2,7 +2,9 @@
 
 use alloy::primitives::{Address, B256, U256};
 use alloy::sol_types::SolCall as _;
-use bindings::{ICommissionSplit, IMatchingDisputes, IMatchingTaskManager, IOrderBook, LeaseResources, OrderState};
+use bindings::{
+    ICommissionSplit, ILeases, IMatchingDisputes, IMatchingTaskManager, IOrderBook, LeaseResources, OrderState,
+};
 use devnet::agents::bls_key;
 use devnet::traffic::{self, Traffic};
 use devnet::{bootstrap, plan};
@@ -90,7 +92,7 @@ async fn earn_commission(network: &Network, market: &Market) -> eyre::Result<()>
         .call("anvil_mine", serde_json::json!([u64::from(hold) + 1, 1]))
         .await?;
     let terms = traffic::unpacked_terms(1);
-    let close = IOrderBook::closeLeaseCall {
+    let close = ILeases::closeLeaseCall {
         orderId: closed.order,
         reason: OrderState::ClosedByUser,
         resources: LeaseResources {

@@ -1,5 +1,6 @@
 //! The whole network under orderly use, faults and attacks. Every test has a devnet of its own.
 
+mod accounts;
 mod aggregators;
 mod chain;
 mod crashes;

@@ -501,6 +501,7 @@ mod tests {
             changed(|parameters| {
                 parameters.quorums.look_ahead = 50_000;
                 parameters.stake.thaw_period = 100_000;
+                (parameters.governance.delay, parameters.governance.upgrade_delay) = (100_000, 100_000);
                 parameters.market.challenge_window = blocks + 1;
                 parameters.disputes.challenge_blocks = blocks;
             })

@@ -1,0 +1,392 @@
+//! Accounts as their owners use them, by the command line: money in and out, others who spend, hand-over, extension, orders that
+//! somebody else brings in; and a history that adds up to the unit after each of them.
+
+use std::path::PathBuf;
+
+use bindings::OrderState;
+use devnet::demo::Spheron;
+use eyre::{OptionExt as _, ensure};
+use serde_json::Value;
+use system_tests::{DEPOSIT, Network, Sharing, deployment, eventually, example, on_devnet};
+
+/// uSPON has six decimals.
+const UNITS: u64 = 1_000_000;
+
+/// Runs a command that must fail, and returns what it complains about.
+async fn refused(user: &Spheron, arguments: &[&str]) -> eyre::Result<String> {
+    let output = user.command(arguments).output().await?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(
+        !output.status.success(),
+        "`spheron {}` should have been refused; it printed {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stdout)
+    );
+    Ok(said)
+}
+
+fn expect_in(said: &str, part: &str) -> eyre::Result<()> {
+    ensure!(said.contains(part), "{part:?} is missing in: {said}");
+    Ok(())
+}
+
+/// What a token's part of an answer says, as units.
+fn units(account: &Value, symbol: &str, field: &str) -> eyre::Result<u64> {
+    let tokens = account["tokens"].as_array().ok_or_eyre("an account has tokens")?;
+    let token = tokens.iter().find(|token| token["symbol"] == symbol);
+    let found = token.and_then(|token| token[field].as_str());
+    Ok(found.ok_or_eyre(format!("{symbol} has {field}"))?.parse()?)
+}
+
+/// The history of an account, which must say that every unit is accounted for.
+async fn balanced(user: &Spheron, account: &str) -> eyre::Result<Value> {
+    let history = user.json(&["account", "history", "--account", account]).await?;
+    ensure!(
+        history["balanced"] == true,
+        "account {account}: {}",
+        history["problems"]
+    );
+    Ok(history)
+}
+
+fn entries(history: &Value, event: &str) -> usize {
+    let entries = history["entries"].as_array().into_iter().flatten();
+    entries.filter(|entry| entry["event"] == event).count()
+}
+
+/// One of the sums of a history, in units.
+fn sum(history: &Value, symbol: &str, name: &str) -> eyre::Result<u64> {
+    let sums = history["sums"].as_array().ok_or_eyre("a history has sums")?;
+    let token = sums.iter().find(|sums| sums["symbol"] == symbol);
+    let found = token.and_then(|sums| sums[format!("{name}_units")].as_str());
+    Ok(found.ok_or_eyre(format!("{symbol} has {name}"))?.parse()?)
+}
+
+async fn first_account(user: &Spheron) -> eyre::Result<String> {
+    let shown = user.json(&["account", "show"]).await?;
+    Ok(shown["account"]
+        .as_str()
+        .ok_or_eyre("an account has a number")?
+        .to_owned())
+}
+
+async fn address(user: &Spheron) -> eyre::Result<String> {
+    Ok(std::fs::read_to_string(user.home.join("address"))?.trim().to_owned())
+}
+
+/// A deployment file in the devnet's own folder.
+fn file(network: &Network, name: &str, text: &str) -> eyre::Result<PathBuf> {
+    let path = network.devnet.options.directory.join(name);
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deposits_come_in_three_ways_into_any_account_and_leave_again() -> eyre::Result<()> {
+    on_devnet(
+        Sharing::Shared,
+        |_| {},
+        async |network| {
+            let (owner, other) = (network.user("user-1").await?, network.user("user-2").await?);
+            let account = first_account(&owner).await?;
+
+            // SPON knows permits, uSPON does not; Permit2 takes both. Anybody deposits into anybody's account.
+            let said = refused(&owner, &["account", "deposit", "5", "--permit"]).await?;
+            expect_in(&said, "--permit2")?;
+            owner
+                .json(&["account", "deposit", "20", "--token", "SPON", "--permit"])
+                .await?;
+            owner.json(&["account", "deposit", "5", "--permit2"]).await?;
+            owner.json(&["account", "deposit", "6", "--permit2"]).await?;
+            let shown = other.json(&["account", "deposit", "7", "--account", &account]).await?;
+            ensure!(
+                units(&shown, "uSPON", "unlocked_units")? == (DEPOSIT + 18) * UNITS,
+                "account {account} holds {shown}"
+            );
+            let bracket = |shown: &Value, symbol: &str| {
+                let tokens = shown["tokens"].as_array().into_iter().flatten();
+                let mut of = tokens.filter(|token| token["symbol"] == symbol);
+                of.next().and_then(|token| token["bracket"]["bracket"].as_u64())
+            };
+            // 1 018 dollars are 67 times the first step, 20 dollars once.
+            ensure!(bracket(&shown, "uSPON") == Some(7), "brackets of {shown}");
+            ensure!(bracket(&shown, "SPON") == Some(1), "brackets of {shown}");
+
+            let said = refused(&other, &["account", "withdraw", "1", "--account", &account]).await?;
+            expect_in(&said, "belongs to")?;
+            let said = refused(&owner, &["account", "withdraw", "1019"]).await?;
+            expect_in(&said, "were asked for")?;
+            owner.json(&["account", "withdraw", "18"]).await?;
+            let shown = owner.json(&["account", "withdraw", "all", "--token", "SPON"]).await?;
+            ensure!(bracket(&shown, "SPON") == Some(0), "brackets of {shown}");
+
+            let second = owner.json(&["account", "open"]).await?;
+            let listed = owner.json(&["account", "list"]).await?;
+            let accounts = listed["accounts"].as_array().map_or(0, Vec::len);
+            ensure!(accounts == 2, "{second} was opened beside {account}: {listed}");
+
+            let history = balanced(&owner, &account).await?;
+            ensure!(entries(&history, "deposit") == 5, "{history}");
+            ensure!(entries(&history, "withdrawal") == 2, "{history}");
+            ensure!(
+                sum(&history, "uSPON", "deposited")? == (DEPOSIT + 18) * UNITS,
+                "{history}"
+            );
+
+            let tokens = owner.json(&["tokens"]).await?;
+            ensure!(
+                tokens["tokens"]
+                    .as_array()
+                    .is_some_and(|tokens| tokens.iter().all(|token| {
+                        token["status"] == "enabled" && token["price"].as_str().is_some_and(|price| !price.is_empty())
+                    })),
+                "{tokens}"
+            );
+            Ok(())
+        },
+    )
+    .await
+}
+
+/// A spender deploys from somebody else's account, within its limit and not beyond; the owner ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spender_deploys_and_extends_within_its_limit() -> eyre::Result<()> {
+    on_devnet(
+        Sharing::Shared,
+        |_| {},
+        async |network| {
+            let (owner, spender) = (network.user("user-1").await?, network.user("user-2").await?);
+            let (account, spends) = (first_account(&owner).await?, address(&spender).await?);
+            let hello = example("hello.icl.yaml").display().to_string();
+            let deploy = ["deploy", hello.as_str(), "--account", account.as_str()];
+            expect_in(&refused(&spender, &deploy).await?, "nor has a spending right")?;
+
+            let fingerprint = spender.json(&["init"]).await?["fingerprint"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            let grant = async |limit: &str, expires: &str| {
+                let arguments = [
+                    "account",
+                    "operator",
+                    "add",
+                    &spends,
+                    "--limit",
+                    limit,
+                    "--expires",
+                    expires,
+                    "--account",
+                    &account,
+                    "--certificate",
+                    &fingerprint,
+                ];
+                owner.json(&arguments).await
+            };
+            grant("0.001", "1h").await?;
+            expect_in(&refused(&spender, &deploy).await?, "are needed")?;
+            grant("50", "1h").await?;
+            let price = spender.json(&[&deploy[..], &["--dry-run"]].concat()).await?;
+            let lock: u64 = price["cost"]["lock_units"].as_str().ok_or_eyre("a price")?.parse()?;
+            let deployed = spender.json(&deploy).await?;
+            let lease = deployed["lease"].as_str().ok_or_eyre("a lease")?.to_owned();
+            let rights = owner
+                .json(&["account", "operator", "list", "--account", &account])
+                .await?;
+            let left: u64 = rights["spending_rights"][0]["left_units"]
+                .as_str()
+                .unwrap_or("0")
+                .parse()?;
+            ensure!(
+                left == 50 * UNITS - lock,
+                "{lock} were locked, {left} are left: {rights}"
+            );
+
+            let extended = spender.json(&["lease", "extend", &lease, "--for", "1h"]).await?;
+            let cost: u64 = extended["cost_units"].as_str().ok_or_eyre("a cost")?.parse()?;
+            let rights = owner
+                .json(&["account", "operator", "list", "--account", &account])
+                .await?;
+            let after: u64 = rights["spending_rights"][0]["left_units"]
+                .as_str()
+                .unwrap_or("0")
+                .parse()?;
+            ensure!(after == left - cost, "{cost} were locked of {left}: {rights}");
+
+            // It may spend, not close; what it never may is withdraw.
+            expect_in(&refused(&spender, &["lease", "close", &lease]).await?, "may close")?;
+            expect_in(
+                &refused(&spender, &["account", "withdraw", "1", "--account", &account]).await?,
+                "belongs to",
+            )?;
+            owner
+                .json(&["account", "operator", "remove", &spends, "--account", &account])
+                .await?;
+            expect_in(
+                &refused(&spender, &["lease", "extend", &lease, "--for", "1h"]).await?,
+                "nor has a spending right",
+            )?;
+            owner.json(&["lease", "close", &lease]).await?;
+            // What accrued under the payout hold may still be locked: that is accounted for, too.
+            let history = balanced(&owner, &account).await?;
+            ensure!(entries(&history, "spent") == 2, "{history}");
+            ensure!(entries(&history, "extension") == 1, "{history}");
+            network.running(0).await.map(drop)
+        },
+    )
+    .await
+}
+
+/// The account goes with its live lease: the new owner reads, extends and ends it, the old one does nothing any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_handed_over_with_its_live_lease_and_its_rights_end() -> eyre::Result<()> {
+    on_devnet(
+        Sharing::Shared,
+        |_| {},
+        async |network| {
+            let (seller, buyer) = (network.user("user-1").await?, network.user("user-2").await?);
+            let (account, to) = (first_account(&seller).await?, address(&buyer).await?);
+            let deployed = network.deployed(&seller, &example("hello.icl.yaml")).await?;
+            let lease = deployed.order.to_string();
+            let right = [
+                "account",
+                "operator",
+                "add",
+                "0x00000000000000000000000000000000000000aa",
+                "--limit",
+                "3",
+            ];
+            seller.json(&right).await?;
+
+            let transfer = ["account", "transfer", to.as_str(), "--account", account.as_str()];
+            let shown = seller.json(&transfer).await?;
+            ensure!(shown["sent"] == false, "{shown}");
+            ensure!(shown["live"][0]["order"] == lease.as_str(), "{shown}");
+            ensure!(shown["rights_that_end"].as_array().map(Vec::len) == Some(1), "{shown}");
+            expect_in(
+                &refused(&buyer, &["lease", "close", &lease]).await?,
+                "belongs to account",
+            )?;
+
+            let shown = seller.json(&[&transfer[..], &["--yes"]].concat()).await?;
+            ensure!(shown["sent"] == true, "{shown}");
+            expect_in(
+                &refused(&seller, &["lease", "close", &lease]).await?,
+                "belongs to account",
+            )?;
+            let rights = buyer
+                .json(&["account", "operator", "list", "--account", &account])
+                .await?;
+            ensure!(
+                rights["spending_rights"].as_array().is_some_and(Vec::is_empty),
+                "{rights}"
+            );
+
+            // The provider answers whoever owns the account now.
+            let status = eventually("the provider to know the new owner", async || {
+                let shown = buyer.json(&["lease", "show", &lease]).await?;
+                Ok((shown["phase"] == "running").then_some(shown))
+            })
+            .await?;
+            let before = status["end"].as_u64().ok_or_eyre("a lease has an end")?;
+            let dry = buyer
+                .json(&["lease", "top-up", &lease, "--amount", "2", "--dry-run"])
+                .await?;
+            ensure!(dry["sent"] == false && dry["deposit_units"] == "2000000", "{dry}");
+            let topped = buyer.json(&["lease", "top-up", &lease, "--amount", "2"]).await?;
+            let added = topped["added_seconds"].as_u64().ok_or_eyre("an extension")?;
+            ensure!(topped["end"].as_u64() == Some(before + added), "{topped}");
+
+            let closed = buyer.json(&["lease", "close", &lease]).await?;
+            // Settles what is not paid yet.
+            buyer.json(&["lease", "rate", &lease, "9"]).await?;
+            expect_in(
+                &refused(&buyer, &["lease", "rate", &lease, "1"]).await?,
+                "rated already",
+            )?;
+            let history = balanced(&buyer, &account).await?;
+            let spent: u64 = closed["spent_units"].as_str().ok_or_eyre("a bill")?.parse()?;
+            let told = &history["leases"][0]["spent_units"];
+            ensure!(
+                told == spent.to_string().as_str(),
+                "the bill says {spent}, the history {told}"
+            );
+            ensure!(
+                sum(&history, "uSPON", "unlocked")? == (DEPOSIT + 2) * UNITS - spent,
+                "{history}"
+            );
+            ensure!(
+                entries(&history, "handed_over") == 1 && entries(&history, "rating") == 1,
+                "{history}"
+            );
+            network.running(0).await.map(drop)
+        },
+    )
+    .await
+}
+
+/// One key signs every term, another brings the order in; nothing of it can be changed or brought in twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_is_signed_by_one_key_and_brought_in_by_another() -> eyre::Result<()> {
+    on_devnet(
+        Sharing::Shared,
+        |_| {},
+        async |network| {
+            let (signer, sender) = (network.user("user-1").await?, network.user("user-2").await?);
+            let account = first_account(&signer).await?;
+            let app = file(network, "app.yaml", &deployment("image: spheron/hello:1"))?;
+            let (app, folder) = (app.display().to_string(), network.devnet.options.directory.clone());
+            let signed = folder.join("order.json");
+            let signed_path = signed.display().to_string();
+            let sign = ["order", "sign", app.as_str(), "--output", signed_path.as_str()];
+
+            // Revoked, and altered, before anything is on chain.
+            signer.json(&sign).await?;
+            signer.json(&["account", "revoke-signature"]).await?;
+            expect_in(
+                &refused(&sender, &["order", "submit", &signed_path]).await?,
+                "revoked it",
+            )?;
+            signer.json(&sign).await?;
+            let text = std::fs::read_to_string(&signed)?;
+            let altered = text.replacen("\"duration\": 3600", "\"duration\": 7200", 1);
+            ensure!(altered != text, "the file holds the duration: {text}");
+            let altered = file(network, "altered.json", &altered)?.display().to_string();
+            expect_in(
+                &refused(&sender, &["order", "submit", &altered]).await?,
+                "something was altered",
+            )?;
+
+            let ordered = sender.json(&["order", "submit", &signed_path]).await?;
+            let order = ordered["order"].as_str().ok_or_eyre("an order")?.to_owned();
+            ensure!(ordered["account"] == account.as_str(), "{ordered}");
+            expect_in(
+                &refused(&sender, &["order", "submit", &signed_path]).await?,
+                "brought in already",
+            )?;
+            let deployed = signer.json(&["deploy", "--resume", &order]).await?;
+            ensure!(deployed["state"] == "running", "{deployed}");
+
+            let close = signer.json(&["lease", "close", &order, "--sign"]).await?;
+            let path = file(network, "close.json", &close.to_string())?.display().to_string();
+            let closed = sender.json(&["lease", "close", "--submit", &path]).await?;
+            ensure!(closed["lease"] == order.as_str(), "{closed}");
+            let lease: u64 = order.parse()?;
+            let word = network.in_state(lease, OrderState::ClosedByUser).await?;
+            ensure!(
+                closed["billed_seconds"] == word.duration,
+                "{closed}, billed {}",
+                word.duration
+            );
+            // The sender paid the gas, the signer's account the lease.
+            let history = balanced(&signer, &account).await?;
+            ensure!(
+                entries(&history, "order") == 1 && entries(&history, "close") == 1,
+                "{history}"
+            );
+            let others = balanced(&sender, &first_account(&sender).await?).await?;
+            ensure!(entries(&others, "order") == 0, "{others}");
+            network.running(0).await.map(drop)
+        },
+    )
+    .await
+}
