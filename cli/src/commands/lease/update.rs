@@ -349,7 +349,15 @@ async fn answer(session: &Session<'_>, lease: u64, deadline: Instant) -> eyre::R
         if !sent {
             let salted = proposed_manifest(session, lease).await?;
             session.output.step("sending the new manifest");
-            session.send_manifest(&client, lease, salted.encode(), deadline).await?;
+            if let Err(error) = session.send_manifest(&client, lease, salted.encode(), deadline).await {
+                // A provider that refuses by its policy does so without waiting for a manifest.
+                let stands = !read(leases.updateProposal(lease)).await?.hash.is_zero();
+                return if stands {
+                    Err(error)
+                } else {
+                    ended(session, lease).await
+                };
+            }
             sent = true;
         }
         let said = match client.lease(LeaseId(lease)).await {
