@@ -162,7 +162,10 @@ contract Escrow is SpendingRights, Deposits, EscrowGovernance {
         uint8 token = OrderId.token(orderId);
         uint256 listed = _tokens[token];
         (amount, gatewayAmount) = _settle(orderId, orderWord, until, listed, gateway);
-        paid = carried + amount;
+        // Both are parts of amounts that accounts hold, which have 112 bits.
+        unchecked {
+            paid = carried + amount;
+        }
         if (creditor != address(0)) paid += _takeCredit(creditor, token, to);
         if (paid != 0) _send(token, listed, to, paid);
     }
@@ -313,9 +316,11 @@ contract Escrow is SpendingRights, Deposits, EscrowGovernance {
         uint256 net = Fees.net(gross, packed);
         uint256 paid = Fees.net(Fees.gross(orderWord.rate(), orderWord.settledFor()), packed);
         amount = net - paid;
-        if (!shared) return (amount, 0);
-        gatewayAmount = Fees.gatewayPart(net, packed) - Fees.gatewayPart(paid, packed);
-        amount -= gatewayAmount;
+        // A part of the whole, and neither falls when the net amount grows.
+        unchecked {
+            if (shared) gatewayAmount = Fees.gatewayPart(net, packed) - Fees.gatewayPart(paid, packed);
+            amount -= gatewayAmount;
+        }
     }
 
     function _settle(uint64 orderId, uint256 orderWord, uint256 until, uint256 listed, address gateway)

@@ -76,12 +76,11 @@ library Fees {
         }
     }
 
-    /// @notice Part of a streamed amount that goes to who serves: the supplier, or a fizz node and its gateway together.
+    /// @notice Part of a streamed amount that goes to who serves: the supplier, or a fizz node and its gateway together. It
+    /// never falls as the streamed amount grows, which commission and provider fee rounded down apart would make it do.
     function net(uint256 streamed, uint256 packed) internal pure returns (uint256) {
         unchecked {
-            return
-                streamed - streamed * (packed & RATIO) / BASIS_POINTS - streamed * ((packed >> 24) & RATIO)
-                    / BASIS_POINTS;
+            return streamed - streamed * ((packed & RATIO) + ((packed >> 24) & RATIO)) / BASIS_POINTS;
         }
     }
 

@@ -313,7 +313,7 @@ contract EscrowTest is MarketTest {
         uint64 orderId = _fizzLease(provider, 1_000);
         vm.warp(block.timestamp + 1_234);
         uint256 gross = uint256(90e18) * 1_234 / 36_000;
-        uint256 net = gross - gross * 20 / 100 - gross * 2 / 100;
+        uint256 net = gross - gross * 22 / 100;
         (uint256 amount, uint256 gatewayAmount) = book.claimable(orderId);
         assertEq(gatewayAmount, net / 10, "a tenth");
         assertEq(amount + gatewayAmount, net, "nothing is lost");

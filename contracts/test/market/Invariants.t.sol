@@ -220,7 +220,7 @@ contract MarketInvariantsTest is MarketTest {
     function _net(uint256 rate, uint256 time, uint16 id) private view returns (uint256) {
         FeeSchedule memory schedule = escrow.feeSchedule(id);
         uint256 gross = rate * time / 36_000;
-        return gross - gross * schedule.commission / 10_000 - gross * schedule.providerFee / 10_000;
+        return gross - gross * (uint256(schedule.commission) + schedule.providerFee) / 10_000;
     }
 
     function _used(uint256 capacity, uint256 offset, uint256 width) private pure returns (uint256) {

@@ -575,7 +575,7 @@ contract LeasesTest is MarketTest {
         assertEq(before - unlocked, paid + fees + MATCH_FEE, "user paid = supplier + foundation + responder");
         Order memory order = book.order(orderId);
         uint256 gross = uint256(order.rate) * order.duration / 36_000;
-        assertEq(paid, gross - gross * 2_000 / 10_000 - gross * 200 / 10_000, "supplier");
+        assertEq(paid, gross - gross * 2_200 / 10_000, "supplier");
         assertEq(fees, gross - paid + gross * 200 / 10_000, "foundation");
         assertEq(order.settledFor, order.duration, "billed is paid");
         if (over) assertEq(order.duration, terms.duration, "ran to its end");
@@ -594,7 +594,7 @@ contract LeasesTest is MarketTest {
 
     function _net(uint256 time) private pure returns (uint256) {
         uint256 gross = uint256(RATE) * time / 36_000;
-        return gross - gross * 2_000 / 10_000 - gross * 200 / 10_000;
+        return gross - gross * 2_200 / 10_000;
     }
 
     function _assertClosed(uint64 orderId, OrderState state, uint32 billed) private view {

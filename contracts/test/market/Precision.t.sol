@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {Fees} from "../../src/market/Fees.sol";
 import {FeeSchedule, OrderState, OrderTerms} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
 import {PlainToken} from "./Tokens.sol";
@@ -40,6 +41,35 @@ contract PrecisionTest is MarketTest {
     /// @dev The most that words can say: 84 bits a rate period, 29 bits of seconds.
     function test_theLargestWords() public {
         _live(new PlainToken(18), type(uint112).max, (1 << 84) - 1, (1 << 29) - 1, 31_337_337);
+    }
+
+    /// @dev A unit a second, settled every second: each fee is a fraction of a unit, and together they never take back what was
+    /// paid.
+    function test_aUnitASecond_settledEverySecond() public {
+        _live(new PlainToken(6), 100e6, 36_000, 1_000, 1);
+    }
+
+    /// @dev What a lease has paid to anybody only ever grows with what has streamed, so that every settlement and every close
+    /// finds something due, or nothing, and never less. Both classes, with a gateway and without.
+    function test_shares_neverFall(uint256 streamed, uint256 more, uint256 ratios, uint16 share) public pure {
+        streamed = bound(streamed, 0, 1 << 97);
+        more = bound(more, 1, 10_001);
+        uint256 commission = bound(ratios & 0xffff, 0, 2_500);
+        uint256 providerFee = bound((ratios >> 16) & 0xffff, 0, 2_500 - commission);
+        share = uint16(bound(share, 0, 5_000));
+        (uint256 pair,) = Fees.pack(
+            FeeSchedule(uint16(commission), uint16(2_500 - commission - providerFee), uint16(providerFee), share, 0),
+            commission / 2
+        );
+        for (uint256 id = 2; id <= 3; ++id) {
+            uint256 packed = Fees.ofClass(pair, id);
+            (uint256 net, uint256 later) = (Fees.net(streamed, packed), Fees.net(streamed + more, packed));
+            (uint256 part, uint256 laterPart) = (Fees.gatewayPart(net, packed), Fees.gatewayPart(later, packed));
+            assertGe(later, net, "net");
+            assertGe(laterPart, part, "gateway");
+            assertGe(later - laterPart, net - part, "node");
+            assertGe(Fees.foundationPart(streamed + more, packed), Fees.foundationPart(streamed, packed), "foundation");
+        }
     }
 
     function test_theSmallestWords() public {
@@ -82,7 +112,7 @@ contract PrecisionTest is MarketTest {
     }
 
     function _assertShares(uint8 id, uint256 gross, uint256 funds) private view {
-        uint256 net = gross - gross * 2_000 / 10_000 - gross * 200 / 10_000;
+        uint256 net = gross - gross * 2_200 / 10_000;
         uint256 userFee = gross * 200 / 10_000;
         assertEq(escrow.creditOf(_owner, id), net, "provider");
         assertEq(escrow.creditOf(foundation, id), gross - net + userFee, "foundation");

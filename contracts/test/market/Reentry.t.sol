@@ -217,6 +217,6 @@ contract ReentryTest is MarketTest {
         Order memory order = book.order(orderId);
         if (order.state != OrderState.Leased) return 0;
         uint256 gross = uint256(order.rate) * order.settledFor / 36_000;
-        return gross - gross * 2_000 / 10_000 - gross * 200 / 10_000;
+        return gross - gross * 2_200 / 10_000;
     }
 }
