@@ -64,7 +64,7 @@ fn left() -> Capacity {
 fn standing() -> Standing {
     let card = ScoreCard {
         active: true,
-        trust_tier: 3,
+        tier: 3,
         tokens: 1 << TOKEN,
         ..ScoreCard::default()
     };
