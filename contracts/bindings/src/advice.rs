@@ -35,6 +35,10 @@ const FIXES: &[(&str, &str)] = &[
         "CapExceeded",
         "deposit less, or use another token: governance limits what the escrow holds of this one",
     ),
+    (
+        "GasTooLow",
+        "send the deposit with a gas limit of 500 000 or more; what is not used comes back",
+    ),
     ("ZeroAmount", "give an amount above zero"),
     (
         "InvalidRecipient",
