@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {IERC721} from "@openzeppelin/contracts/token/ERC721/IERC721.sol";
 import {ReentrancyGuardTransient} from "@openzeppelin/contracts/utils/ReentrancyGuardTransient.sol";
 
 import {IEscrow} from "../../src/market/IEscrow.sol";
@@ -10,6 +11,22 @@ import {LeaseResources, Order, OrderState, OrderTerms, SpendingRight} from "../.
 import {MarketTest} from "./MarketTest.sol";
 import {Permit2} from "./Permit2.sol";
 import {CallbackToken} from "./Tokens.sol";
+
+/// @notice Calls what it was told to when it receives an account.
+contract ReentrantReceiver {
+    address private _target;
+    bytes private _call;
+    bool public succeeded;
+
+    function arm(address target, bytes calldata data) external {
+        (_target, _call) = (target, data);
+    }
+
+    function onERC721Received(address, address, uint256, bytes calldata) external returns (bytes4) {
+        (succeeded,) = _target.call(_call);
+        return this.onERC721Received.selector;
+    }
+}
 
 /// @notice A token that is account owner, provider and payee at once, and calls back from every call that the escrow makes to
 /// it. Whatever it calls, the escrow holds to the unit what it owes, and nothing is paid twice.
@@ -132,6 +149,19 @@ contract ReentryTest is MarketTest {
                 vm.revertToState(state);
             }
         }
+    }
+
+    /// @dev Whoever receives an account is called as well: it is the owner by then, and finds every right of before gone.
+    function test_reentry_fromWhoeverReceivesAnAccount() public {
+        ReentrantReceiver receiver = new ReentrantReceiver();
+        (uint256 unlocked,,) = escrow.balances(_own, _id);
+        receiver.arm(address(escrow), abi.encodeCall(IEscrow.withdraw, (_own, _id, unlocked, address(receiver))));
+        vm.prank(address(_token));
+        IERC721(address(escrow)).safeTransferFrom(address(_token), address(receiver), _own);
+        assertTrue(receiver.succeeded(), "the owner's money");
+        assertEq(_token.balanceOf(address(receiver)), unlocked, "once");
+        assertEq(escrow.epochOf(_own), 1, "the epoch before the call");
+        _assertExact("after it");
     }
 
     // ----------------------------------------------------------------- private
