@@ -275,15 +275,24 @@ contract EscrowTest is MarketTest {
         assertBalances(account, SPON_TOKEN, UNLOCKED - gross - MATCH_FEE, 0);
     }
 
-    /// @dev Tier 1 pays the rebated commission, from the match on.
+    /// @dev Tier 1 pays the rebated commission, from the match on and whatever the token's schedule is later.
     function test_fees_ofTheRebatedClass() public {
         (address owner, uint32 provider) = _addProvider("provider");
         registry.setVerified(provider, 1, type(uint16).max, 0);
-        uint64 orderId = _fullLease(PLAIN_TOKEN, provider);
         uint256 gross = 9e18;
-        assertEq(book.order(orderId).feeSchedule, PLAIN_SCHEDULE + 1, "schedule");
-        assertEq(escrow.creditOf(owner, PLAIN_TOKEN), gross * 83 / 100, "15 % and 2 % taken");
-        assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), gross * 19 / 100, "15 %, 2 % and 2 %");
+        for (uint256 round = 1; round <= 2; ++round) {
+            uint64 orderId = _lease(owner, provider, 90e18);
+            assertEq(book.order(orderId).feeSchedule, PLAIN_SCHEDULE + 1, "schedule");
+            (uint256 word,,) = book.orderRecord(orderId);
+            if (round == 2) tokens.setFeeSchedule(PLAIN_TOKEN, SPON_SCHEDULE);
+            (uint256 net,) = escrow.netOf(orderId, word, 3_600, false);
+            assertEq(net, gross * 83 / 100, "15 % and 2 % taken");
+            assertEq(escrow.feesOf(orderId, word, 3_600), gross * 19 / 100, "15 %, 2 % and 2 %");
+            vm.warp(block.timestamp + 3_600 + GRACE_WINDOW);
+            _close(user, orderId, OrderState.ClosedAtEnd);
+            assertEq(escrow.creditOf(owner, PLAIN_TOKEN), round * net, "provider");
+            assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), round * gross * 19 / 100, "foundation");
+        }
     }
 
     /// @dev Fees are frozen in the order: a new schedule of the token is the new orders'.
