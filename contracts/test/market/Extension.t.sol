@@ -269,6 +269,6 @@ contract ExtensionTest is MarketTest {
 
     function _net(uint256 time) private pure returns (uint256) {
         uint256 gross = uint256(RATE) * time / 36_000;
-        return gross - gross * 2_000 / 10_000 - gross * 200 / 10_000;
+        return gross - gross * 2_200 / 10_000;
     }
 }
