@@ -3,12 +3,20 @@
 use super::Generator;
 use crate::{
     Reason, Step, Who,
-    model::{MAXIMUM_DURATION, Market, Order, State, Terms},
+    model::{Amount, MAXIMUM_DURATION, Market, Order, State, Terms},
 };
 
 impl Generator {
     fn some_lease(&mut self, market: &Market) -> Option<u64> {
         self.some_order(market, |order| order.state == State::Leased)
+    }
+
+    /// A lease that is not over, mostly.
+    fn some_running_lease(&mut self, market: &Market) -> Option<u64> {
+        let any = self.source.chance(10);
+        self.some_order(market, |order| {
+            order.state == State::Leased && (any || market.now < market.grace_end_of(order))
+        })
     }
 
     /// The order's terms, mostly.
@@ -44,7 +52,8 @@ impl Generator {
     }
 
     pub(super) fn settle_and_withdraw(&mut self, market: &Market) -> Option<Step> {
-        let first = self.some_order(market, |order| is_lease(order))?;
+        let any = self.source.chance(20);
+        let first = self.some_order(market, |order| is_lease(order) && (any || is_due(market, order)))?;
         let caller = self.supplier_owner(market, first);
         let supplier = market.supplier_of(caller).unwrap_or(0);
         let token = (first >> 24) as u8;
@@ -97,7 +106,7 @@ impl Generator {
         };
         let caller = match reason {
             _ if over => self.source.pick(&[Who::Stranger, Who::Alice, Who::Provider1]),
-            Reason::ByUser => self.some_spender(market, (id >> 32) as u32),
+            Reason::ByUser => self.some_spender(market, (id >> 32) as u32, (id >> 24) as u8),
             Reason::AtEnd => Who::Stranger,
             _ => self.supplier_owner(market, id),
         };
@@ -114,7 +123,7 @@ impl Generator {
         let id = self.some_order(market, |order| {
             order.state == State::Leased || (order.state == State::Open && order.close_block > block)
         })?;
-        let signer = self.some_spender(market, (id >> 32) as u32);
+        let signer = self.some_spender(market, (id >> 32) as u32, (id >> 24) as u8);
         Some(Step::CloseFor {
             signed: self.signed(market, signer)?,
             order: id,
@@ -139,7 +148,7 @@ impl Generator {
         let order = if grace_first {
             self.some_order(market, in_grace)?
         } else {
-            self.some_lease(market)?
+            self.some_running_lease(market)?
         };
         let duration = market.orders.get(&order).map_or(1, |order| order.duration);
         let added = match self.source.within(0, 19) {
@@ -151,14 +160,14 @@ impl Generator {
             _ => self.source.of_any_size(1, u128::from(duration.max(1))) as u32,
         };
         Some(Step::ExtendLease {
-            caller: self.some_spender(market, (order >> 32) as u32),
+            caller: self.some_spender(market, (order >> 32) as u32, (order >> 24) as u8),
             order,
             added,
         })
     }
 
     pub(super) fn propose_update(&mut self, market: &Market) -> Option<Step> {
-        let id = self.some_lease(market)?;
+        let id = self.some_running_lease(market)?;
         let (account, token) = ((id >> 32) as u32, (id >> 24) as u8 % 3);
         let mut terms = self.some_terms(market, account, token);
         // An update mostly asks for other things of the same size.
@@ -175,7 +184,7 @@ impl Generator {
             _ => market.now + 10_000_000,
         };
         Some(Step::ProposeUpdate {
-            caller: self.some_spender(market, account),
+            caller: self.some_spender(market, account, token),
             order: id,
             terms,
             expiry,
@@ -185,7 +194,7 @@ impl Generator {
     pub(super) fn reject_update(&mut self, market: &Market) -> Option<Step> {
         let order = self.some_order(market, |order| order.proposal.is_some() && order.state == State::Leased)?;
         let caller = if self.source.chance(50) {
-            self.some_spender(market, (order >> 32) as u32)
+            self.some_spender(market, (order >> 32) as u32, (order >> 24) as u8)
         } else {
             self.supplier_owner(market, order)
         };
@@ -256,7 +265,11 @@ impl Generator {
     }
 
     pub(super) fn rate_lease(&mut self, market: &Market) -> Option<Step> {
-        let order = self.some_order(market, |order| order.state.is_closed())?;
+        let any = self.source.chance(20);
+        let order = self.some_order(market, |order| {
+            let payable = order.settled_for == order.duration && order.duration > 0 && !order.noted;
+            order.state.is_closed() && (any || payable)
+        })?;
         let owner = market
             .accounts
             .get(&((order >> 32) as u32))
@@ -277,6 +290,10 @@ impl Generator {
 
 fn is_lease(order: &Order) -> bool {
     order.state == State::Leased || order.state.is_closed()
+}
+
+fn is_due(market: &Market, order: &Order) -> bool {
+    market.claimable(order).0 != Amount::ZERO
 }
 
 fn nothing() -> Terms {

@@ -7,8 +7,8 @@ mod orders;
 mod world;
 
 use crate::{
-    Source, Step, Who,
-    model::{Market, Order, State},
+    Source, Status, Step, Who,
+    model::{Amount, Market, Order, State},
 };
 
 /// Chooses steps.
@@ -62,12 +62,14 @@ impl Generator {
             .values()
             .any(|order| order.state == State::Leased && order.proposal.is_some());
         let when = |condition: bool, then: u64, otherwise: u64| if condition { then } else { otherwise };
+        let delisted = market.tokens.iter().any(|token| token.status != Status::Enabled);
+        let credited = market.credits.values().any(|credit| *credit != Amount::ZERO);
         vec![
             (when(open + leased < 5, 24, 6), Self::create_order),
             (when(open + leased < 5, 6, 2), Self::create_order_for),
             (when(open > 0 && !answerable, 24, 1), Self::wait_for_close_block),
             (when(answerable, 34, 1), Self::open_leases),
-            (when(open > 0, 5, 1), Self::place_bid),
+            (when(open > 0, 8, 1), Self::place_bid),
             (when(open > 0, 4, 1), Self::cancel_order),
             (when(open > 0, 5, 1), Self::expire_orders),
             (when(leased > 0, 24, 6), Self::wait_for_boundary),
@@ -78,9 +80,9 @@ impl Generator {
             (when(leased + open > 0, 4, 1), Self::close_for),
             (1, Self::skip_nonce),
             (when(leased > 0, 10, 1), Self::extend_lease),
-            (when(leased > 0, 12, 1), Self::propose_update),
-            (when(proposed, 2, 1), Self::reject_update),
-            (when(proposed, 30, 1), Self::accept_update),
+            (when(leased > 0, 16, 1), Self::propose_update),
+            (when(proposed, 4, 1), Self::reject_update),
+            (when(proposed, 45, 1), Self::accept_update),
             (when(leased > 0, 5, 1), Self::slash_lease),
             (when(leased > 0, 5, 1), Self::undo_lease),
             (6, Self::rate_lease),
@@ -90,9 +92,9 @@ impl Generator {
             (2, Self::permit),
             (4, Self::deposit_with_permit),
             (2, Self::update_bracket),
-            (6, Self::set_right),
+            (9, Self::set_right),
             (5, Self::withdraw),
-            (5, Self::withdraw_credit),
+            (when(credited, 6, 1), Self::withdraw_credit),
             (1, Self::approve),
             (3, Self::transfer),
             (1, Self::donate),
@@ -104,7 +106,7 @@ impl Generator {
             (2, Self::set_fee_class),
             (2, Self::add_schedule),
             (2, Self::set_token_schedule),
-            (3, Self::set_token_status),
+            (when(delisted, 8, 2), Self::set_token_status),
             (1, Self::pause_token),
             (1, Self::set_token_cap),
             (1, Self::set_foundation),
@@ -158,21 +160,17 @@ impl Generator {
         }
     }
 
-    /// Who spends from an account: its owner, or Sam, to whom rights are given.
-    fn some_spender(&mut self, market: &Market, account: u32) -> Who {
-        let owner = market
-            .accounts
-            .get(&account)
-            .map_or(Who::Alice, |account| account.owner);
-        let has_right = market
-            .accounts
-            .get(&account)
-            .is_some_and(|account| !account.rights.is_empty());
-        if self.source.chance(if has_right { 45 } else { 5 }) {
-            self.source.pick(&[Who::Sam, Who::Sam, Who::Carol])
-        } else {
-            self.mostly(owner)
+    /// Who spends a token of an account: its owner, or somebody who has a right, or had one.
+    fn some_spender(&mut self, market: &Market, account: u32, token: u8) -> Who {
+        let Some(known) = market.accounts.get(&account) else {
+            return Who::Alice;
+        };
+        let rights = known.rights.keys().filter(|(_, of)| *of == token);
+        let spenders: Vec<Who> = rights.map(|(spender, _)| *spender).collect();
+        if !spenders.is_empty() && self.source.chance(50) {
+            return self.source.pick(&spenders);
         }
+        self.mostly(known.owner)
     }
 
     /// Where money may go, or may not.
@@ -188,7 +186,7 @@ impl Generator {
     // ------------------------------------------------------------------ waiting
 
     fn wait(&mut self, _: &Market) -> Option<Step> {
-        let seconds = self.source.of_any_size(0, 30_000_000) as u64;
+        let seconds = self.source.of_any_size(0, 200_000) as u64;
         let blocks = self.source.of_any_size(0, 200) as u64;
         Some(Step::Wait { seconds, blocks })
     }
@@ -205,7 +203,7 @@ impl Generator {
             3 => order.close_block + response,
             4..=5 => order.close_block + response + 1,
             6 => order.close_block + response + matching,
-            7 => order.close_block + response + matching + 1,
+            7..=8 => order.close_block + response + matching + 1,
             _ => order.close_block + 1,
         };
         let blocks = block.checked_sub(market.block).filter(|blocks| *blocks > 0)?;
@@ -242,6 +240,15 @@ impl Generator {
                 .map(|token| token.feed.updated_at + token.feed.heartbeat)
                 .take(1),
         );
+        // Mostly what comes next: who waits long finds only leases that are over.
+        times.retain(|time| *time >= market.now);
+        times.sort_unstable();
+        if self.source.chance(75) {
+            times.truncate(4);
+        }
+        if times.is_empty() {
+            return None;
+        }
         let target = self.source.pick(&times) + self.source.pick(&[0, 0, 1, 1, 2]);
         let seconds = target.checked_sub(market.now + 1).filter(|seconds| *seconds > 0)?;
         if market.now + seconds > LATEST_TIME {

@@ -165,7 +165,7 @@ impl Generator {
             token,
             limit,
             expiry,
-            may_close: self.source.chance(60),
+            may_close: self.source.chance(80),
         })
     }
 
@@ -198,7 +198,8 @@ impl Generator {
     }
 
     pub(super) fn withdraw_credit(&mut self, market: &Market) -> Option<Step> {
-        let credited: Vec<(Who, u8)> = market.credits.keys().copied().collect();
+        let credited = market.credits.iter().filter(|(_, credit)| **credit != BigUint::ZERO);
+        let credited: Vec<(Who, u8)> = credited.map(|(key, _)| *key).collect();
         let (caller, token) = if credited.is_empty() || self.source.chance(10) {
             (self.source.pick(&Who::SUPPLIERS), self.some_token())
         } else {

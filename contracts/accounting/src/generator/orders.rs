@@ -1,11 +1,9 @@
 //! Orders, bids and answers.
 
-use num_bigint::BigUint;
-
 use super::Generator;
 use crate::{
-    Answer, Rank, Signed, Step, Who,
-    model::{MAXIMUM_DURATION, MAXIMUM_RATE, Market, Order, State, Terms, brackets},
+    Answer, Rank, Signed, Status, Step, Who,
+    model::{Amount, MAXIMUM_DURATION, MAXIMUM_RATE, Market, Order, State, Supplier, Terms, brackets},
 };
 
 const MINUTE: u64 = 60;
@@ -17,17 +15,21 @@ impl Generator {
     pub(super) fn create_order(&mut self, market: &Market) -> Option<Step> {
         let (account, token) = self.some_funds(market);
         Some(Step::CreateOrder {
-            caller: self.some_spender(market, account),
+            caller: self.some_spender(market, account, token),
             account,
             token,
-            window: self.source.pick(&[0, 0, 0, 0, 1, 2, 20, 21]),
+            window: if self.source.chance(2) {
+                21
+            } else {
+                self.source.pick(&[0, 0, 0, 0, 1, 2, 20])
+            },
             terms: self.some_terms(market, account, token),
         })
     }
 
     pub(super) fn create_order_for(&mut self, market: &Market) -> Option<Step> {
         let (account, token) = self.some_funds(market);
-        let signer = self.some_spender(market, account);
+        let signer = self.some_spender(market, account, token);
         Some(Step::CreateOrderFor {
             signed: self.signed(market, signer)?,
             account,
@@ -63,10 +65,12 @@ impl Generator {
 
     /// Mostly an account that has money in the token.
     fn some_funds(&mut self, market: &Market) -> (u32, u8) {
-        for _ in 0..5 {
+        for _ in 0..8 {
             let (account, token) = (self.some_account(market), self.some_token());
             let funds = market.accounts.get(&account).map(|account| &account.funds[&token]);
-            if funds.is_some_and(|funds| funds.bracket > 0 && funds.unlocked > BigUint::ZERO) {
+            if funds.is_some_and(|funds| funds.bracket > 0 && funds.unlocked > Amount::ZERO)
+                && (market.tokens[usize::from(token)].status == Status::Enabled || self.source.chance(5))
+            {
                 return (account, token);
             }
         }
@@ -81,13 +85,13 @@ impl Generator {
             .map(|account| account.funds[&token].clone())
             .unwrap_or_default();
         let duration = self.some_duration();
-        let affordable = u128::try_from(&funds.unlocked).unwrap_or(u128::MAX) / u128::from(duration);
-        let affordable = affordable.saturating_mul(36_000).clamp(1, MAXIMUM_RATE);
-        let maximum_rate = match self.source.within(0, 19) {
+        let affordable = affordable_rate(market, &funds.unlocked, token, duration);
+        let maximum_rate = match self.source.within(0, 29) {
             0 => self.source.pick(&[0, MAXIMUM_RATE + 1, MAXIMUM_RATE]),
-            1..=2 => affordable,
-            3..=7 => self.source.of_any_size(1, affordable),
-            8 => self.source.of_any_size(1, 100_000).min(affordable),
+            1 => affordable + 1,
+            2 => affordable.max(1),
+            3..=8 => self.source.of_any_size(1, affordable.max(1)),
+            9..=10 => self.source.of_any_size(1, 100_000).min(affordable.max(1)),
             _ => affordable / u128::from(self.source.within(4, 60)) + 1,
         };
         let mut terms = Terms {
@@ -101,7 +105,7 @@ impl Generator {
             maximum_rate,
             duration,
         };
-        if self.source.chance(30) {
+        if self.source.chance(if funds.bracket > 2 { 30 } else { 4 }) {
             terms.gpus = self.source.pick(&[1, 1, 1, 2, 4]);
             terms.gpu_ids = match self.source.within(0, 3) {
                 0 => vec![9],
@@ -119,7 +123,7 @@ impl Generator {
     }
 
     fn some_duration(&mut self) -> u32 {
-        let edge = [
+        let edges = [
             1,
             2,
             3,
@@ -136,15 +140,14 @@ impl Generator {
             YEAR,
             10 * YEAR,
         ];
-        let seconds = match self.source.within(0, 19) {
+        let seconds = match self.source.within(0, 39) {
             0 => self
                 .source
-                .pick(&[0, MAXIMUM_DURATION.into(), u64::from(MAXIMUM_DURATION) + 1]),
-            1..=8 => self.source.pick(&edge),
-            _ => self.source.of_any_size(60, u128::from(60 * DAY)) as u64,
+                .pick(&[1, MAXIMUM_DURATION.into(), u64::from(MAXIMUM_DURATION) + 1]),
+            1..=7 => self.source.pick(&edges),
+            _ => self.source.of_any_size(u128::from(HOUR), u128::from(60 * DAY)) as u64,
         };
-        // Zero is refused as a duration, and divides nothing.
-        seconds.max(u64::from(!self.source.chance(30))).max(1) as u32
+        seconds as u32
     }
 
     /// Terms that nobody may order.
@@ -187,14 +190,23 @@ impl Generator {
     pub(super) fn cancel_order(&mut self, market: &Market) -> Option<Step> {
         let order = self.some_order(market, |order| order.state == State::Open)?;
         Some(Step::CancelOrder {
-            caller: self.some_spender(market, (order >> 32) as u32),
+            caller: self.some_spender(market, (order >> 32) as u32, (order >> 24) as u8),
             order,
         })
     }
 
     pub(super) fn expire_orders(&mut self, market: &Market) -> Option<Step> {
         let now = market.block;
-        let mut orders = vec![self.some_order(market, |order| order.state == State::Open && order.close_block <= now)?];
+        let windows = u64::from(market.windows.response) + u64::from(market.windows.matching);
+        let unanswered = |order: &Order| order.state == State::Open && now > order.close_block + windows;
+        let waits = |order: &Order| order.state == State::Open && order.close_block <= now;
+        let late = market.orders.values().any(unanswered);
+        let first = if late {
+            self.some_order(market, unanswered)?
+        } else {
+            self.some_order(market, waits)?
+        };
+        let mut orders = vec![first];
         if self.source.chance(30) {
             orders.extend(self.some_order(market, |order| order.close_block <= now));
         }
@@ -280,7 +292,11 @@ impl Generator {
             },
             close_block,
             answers,
-            responder: Who::Responder,
+            responder: if self.source.chance(80) {
+                Who::Responder
+            } else {
+                Who::Alice
+            },
         })
     }
 
@@ -311,7 +327,15 @@ impl Generator {
     }
 
     fn some_rank(&mut self, market: &Market, order: &Order) -> Rank {
-        let serving = self.source.pick(&[1, 1, 1, 2, 2, 900, 900, 901]);
+        let mut serving = self.source.pick(&[1, 1, 1, 2, 2, 900, 900, 901]);
+        let suppliers = market
+            .suppliers
+            .iter()
+            .filter(|(_, supplier)| fits(supplier, &order.terms));
+        let fitting: Vec<u32> = suppliers.map(|(id, _)| *id).collect();
+        if !fitting.is_empty() && self.source.chance(85) {
+            serving = self.source.pick(&fitting);
+        }
         let supplier = &market.suppliers[&serving];
         let accepted: Vec<u8> = (0..4)
             .filter(|entry| order.terms.gpu_ids.contains(&supplier.gpus[usize::from(*entry)].id))
@@ -332,4 +356,27 @@ impl Generator {
             gpu_entry,
         }
     }
+}
+
+/// The highest rate of an order of this duration that the money pays.
+fn affordable_rate(market: &Market, unlocked: &Amount, token: u8, duration: u32) -> u128 {
+    let Some(listed) = market.tokens.get(usize::from(token)) else {
+        return 1;
+    };
+    let schedule = &market.schedules[&listed.schedule];
+    let (mut low, mut high) = (0, MAXIMUM_RATE);
+    while low < high {
+        let middle = low + (high - low).div_ceil(2);
+        if schedule.order_lock(middle, duration) <= *unlocked {
+            low = middle;
+        } else {
+            high = middle - 1;
+        }
+    }
+    low
+}
+
+/// Whether the supplier has all of it in some entry.
+fn fits(supplier: &Supplier, terms: &Terms) -> bool {
+    (0..4).any(|entry| supplier.clone().reserve(terms, entry))
 }

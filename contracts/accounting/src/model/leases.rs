@@ -65,10 +65,8 @@ impl Market {
     // ----------------------------------------------------------------- paying
 
     pub(super) fn settle(&mut self, ids: &[u64]) -> Result {
-        require(!ids.is_empty(), "EmptyBatch")?;
         for id in ids {
-            let (supplier, owner) = self.lease_and_owner(*id)?;
-            let _ = supplier;
+            let owner = self.supplier_owner_of(*id)?;
             let paid = self.pay_what_is_due(*id);
             let token = self.orders[id].token;
             self.credit(owner, token, &paid);
@@ -83,20 +81,24 @@ impl Market {
         let mut paid = Amount::ZERO;
         for id in ids {
             require(token_of(*id) == token, "MixedTokens")?;
-            let (_, owner) = self.lease_and_owner(*id)?;
+            let owner = self.supplier_owner_of(*id)?;
             require(owner == caller, "NotSupplierOwner")?;
             paid += self.pay_what_is_due(*id);
         }
-        paid += self.credits.remove(&(caller, token)).unwrap_or_default();
+        let credit = self.credits.remove(&(caller, token)).unwrap_or_default();
+        if credit != Amount::ZERO && paid != Amount::ZERO {
+            self.note("credit sent along with a settlement");
+        }
+        paid += credit;
         require(paid != Amount::ZERO, "NothingDue")?;
         require(!to.receives_nothing(), "InvalidRecipient")?;
         self.move_tokens(Who::Escrow, to, token, &paid)
     }
 
-    fn lease_and_owner(&self, id: u64) -> Result<(u32, Who)> {
+    fn supplier_owner_of(&self, id: u64) -> Result<Who> {
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?;
         require(order.state == State::Leased || order.state.is_closed(), "WrongState")?;
-        Ok((order.supplier, self.suppliers[&order.supplier].owner))
+        Ok(self.suppliers[&order.supplier].owner)
     }
 
     /// What the supplier gets for a lease now. Its gateway is credited; of a closed lease the fees are too.
@@ -209,10 +211,16 @@ impl Market {
         self.take_signature(signed)?;
         let open = self.orders.get(&id).is_some_and(|order| order.state == State::Open);
         if open {
-            self.cancel_order(signed.signer, id)
+            self.cancel_order(signed.signer, id)?;
         } else {
-            self.close_lease(signed.signer, id, Reason::ByUser, terms)
+            self.close_lease(signed.signer, id, Reason::ByUser, terms)?;
         }
+        self.note(if open {
+            "cancelled by a signature"
+        } else {
+            "closed by a signature"
+        });
+        Ok(())
     }
 
     pub(super) fn slash_lease(&mut self, caller: Who, id: u64, billed: u32, terms: &Terms) -> Result {

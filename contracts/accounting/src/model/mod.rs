@@ -213,7 +213,10 @@ pub struct Market {
 }
 
 /// States and ways that traces must reach often enough to be worth anything.
-pub const OUTCOMES: [&str; 40] = [
+pub const OUTCOMES: [&str; 43] = [
+    "credit sent along with a settlement",
+    "cancelled by a signature",
+    "closed by a signature",
     "spender locked from a limit",
     "spender closed",
     "bracket raised",
