@@ -1,11 +1,12 @@
 //! The agent put together: what is bound, what runs beside what, and in which order it starts.
 
-use std::net::SocketAddr;
-use std::path::Path;
+mod listening;
+
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::listening::{bind_gateway, write_whole};
 use ::chain::network::Network;
 use ::chain::{Endpoints, Follow, Follower, RpcSettings, TransactionSettings, Transactions};
 use alloy::signers::local::PrivateKeySigner;
@@ -16,7 +17,6 @@ use eyre::{WrapErr as _, bail};
 use gateway::wire::{ProviderStatus, ResourceAmounts, VERSION};
 use gateway::{Identity, ServerMetrics};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use url::Url;
 use workload::{Docker, Engine};
@@ -500,35 +500,4 @@ pub fn rpc_settings(config: &Config, network: &Network) -> eyre::Result<RpcSetti
         chain_id: Some(network.chain_id),
         ..RpcSettings::new(urls)
     })
-}
-
-/// The gateway's URL is registered on chain: where any free port will do, the one of the last run is taken again.
-async fn bind_gateway(listen: SocketAddr, directory: &Path) -> eyre::Result<(TcpListener, SocketAddr)> {
-    const PURPOSE: &str = "the gateway";
-    let file = directory.join("gateway-port");
-    let last = std::fs::read_to_string(&file)
-        .ok()
-        .and_then(|text| text.trim().parse().ok());
-    let bound = match last.filter(|_| listen.port() == 0) {
-        Some(port) => match daemon::http::bind(SocketAddr::new(listen.ip(), port), PURPOSE).await {
-            Ok(bound) => bound,
-            Err(error) => {
-                tracing::warn!(
-                    error = in_words(&error),
-                    "the gateway gets another port; register its new URL"
-                );
-                daemon::http::bind(listen, PURPOSE).await?
-            }
-        },
-        None => daemon::http::bind(listen, PURPOSE).await?,
-    };
-    write_whole(&file, &bound.1.port().to_string()).wrap_err("cannot remember the gateway's port")?;
-    Ok(bound)
-}
-
-/// Whole or not at all: others read it while it is written.
-fn write_whole(path: &Path, text: &str) -> std::io::Result<()> {
-    let draft = path.with_extension("new");
-    std::fs::write(&draft, text)?;
-    std::fs::rename(&draft, path)
 }

@@ -178,8 +178,10 @@ async fn lease_status(
             .await
             .map_err(|error| engine_failed(&error))?,
     };
+    let proposed = shared.access.said_of_update(granted.lease).await?;
     Ok(Json(status::lease_status(
         &granted,
+        proposed,
         stored.as_ref(),
         last_good.map(|last_good| last_good.hash),
         workload.as_ref(),
@@ -239,9 +241,10 @@ async fn put_manifest(
     };
     check_terms(&shared, &salted, update.as_ref().unwrap_or(&on_chain.order)).await?;
     // What was ordered and what is proposed may both be waited for.
+    let proposed = shared.access.said_of_update(granted.lease).await?;
     let keep = [
         Some(on_chain.order.terms.manifest_hash),
-        on_chain.proposed.as_ref().map(|one| one.manifest_hash),
+        proposed.map(|proposed| proposed.manifest_hash),
     ];
     let keep: Vec<_> = keep.into_iter().flatten().collect();
     let already_stored = shared

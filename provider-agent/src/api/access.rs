@@ -34,6 +34,9 @@ pub trait LeaseAccess: Send + Sync + fmt::Debug + 'static {
     /// The update that stands for a lease, for which its manifest may come.
     async fn proposal(&self, lease: LeaseId) -> Result<Proposed, ChainUnavailable>;
 
+    /// What is to be said of the update that was proposed last for a lease.
+    async fn said_of_update(&self, lease: LeaseId) -> Result<Option<UpdateStatus>, ChainUnavailable>;
+
     /// The network's catalog, with the supplier ids of the addresses that the manifest names
     /// (`manifest::named_suppliers`).
     async fn catalog(&self, manifest: &Manifest) -> Result<Catalog, ChainUnavailable>;
@@ -52,8 +55,6 @@ pub struct OnChainLease {
     pub ends: Option<(u64, u64)>,
     /// Whether it is so near to its end that it should be extended.
     pub low_on_funds: bool,
-    /// What is to be said of the update that is proposed for it.
-    pub proposed: Option<UpdateStatus>,
     /// Of a lease that came from an update: why its manifest was taken back, where it was.
     pub setback: Option<String>,
     /// Who owns the lease's account now.
@@ -136,6 +137,11 @@ impl Access {
     /// The update that stands for a lease, as of now.
     pub async fn proposal(&self, lease: LeaseId) -> Result<Proposed, ErrorBody> {
         self.bounded(self.chain.proposal(lease)).await
+    }
+
+    /// What is to be said of the update that was proposed last for a lease, as of now.
+    pub async fn said_of_update(&self, lease: LeaseId) -> Result<Option<UpdateStatus>, ErrorBody> {
+        self.bounded(self.chain.said_of_update(lease)).await
     }
 
     /// The catalog with which a manifest becomes an order.

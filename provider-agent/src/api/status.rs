@@ -81,6 +81,7 @@ impl Workloads for EngineWorkloads {
 /// A lease's status, from the chain, the store and the engine.
 pub(super) fn lease_status(
     granted: &Granted,
+    proposed: Option<UpdateStatus>,
     stored: Option<&StoredManifest>,
     last_good: Option<B256>,
     workload: Option<&LeaseStatus>,
@@ -98,7 +99,7 @@ pub(super) fn lease_status(
         stops_at: on_chain.ends.map(|(_, stops_at)| stops_at),
         low_on_funds: on_chain.low_on_funds,
         replaced_by: on_chain.replaced_by.map(|lease| lease.0.into()),
-        update: on_chain.proposed.clone().or_else(|| update_behind(granted, last_good)),
+        update: proposed.or_else(|| update_behind(granted, last_good)),
         manifest_hash: stored.map(|stored| stored.hash),
         manifest_deadline: awaited.then(|| on_chain.started_at.saturating_add(settings.manifest_timeout.as_secs())),
         services: services(stored.map(|stored| &stored.salted.manifest), workload, settings),

@@ -155,7 +155,6 @@ impl LeaseAccess for ChainAccess {
             OrderState::ClosedUpdated => self.successor(own, lease, workload).await?,
             _ => None,
         };
-        let proposed = self.store.last_proposal(lease).await.map_err(away)?;
         Ok(Some(OnChainLease {
             order: OrderRequest {
                 token,
@@ -167,7 +166,6 @@ impl LeaseAccess for ChainAccess {
             replaced_by,
             ends,
             low_on_funds,
-            proposed: proposed.and_then(|proposal| in_the_gateways_words(&proposal, now)),
             setback: known.and_then(|known| known.setback),
             started_at: word.start.into(),
             closed: is_closed(word.state).then(|| why_closed(word.state)),
@@ -186,6 +184,14 @@ impl LeaseAccess for ChainAccess {
             }),
             None => Proposed::NotSeenYet,
         })
+    }
+
+    async fn said_of_update(&self, lease: LeaseId) -> Result<Option<UpdateStatus>, ChainUnavailable> {
+        let Some(proposal) = self.store.last_proposal(lease).await.map_err(away)? else {
+            return Ok(None);
+        };
+        let now = self.market.head().await.map_err(away)?.time;
+        Ok(in_the_gateways_words(&proposal, now))
     }
 
     async fn catalog(&self, manifest: &Manifest) -> Result<Catalog, ChainUnavailable> {

@@ -56,7 +56,6 @@ pub(crate) fn lease_of(owner: &Identity) -> OnChainLease {
         replaced_by: None,
         ends: Some((1_800_000_000, 1_800_000_060)),
         low_on_funds: false,
-        proposed: None,
         setback: None,
         started_at: 1_700_000_000,
         closed: None,
@@ -68,6 +67,7 @@ pub(crate) fn lease_of(owner: &Identity) -> OnChainLease {
 pub(crate) struct FakeChain {
     pub(crate) leases: Mutex<HashMap<LeaseId, OnChainLease>>,
     pub(crate) proposed: Mutex<Option<Proposed>>,
+    pub(crate) said: Mutex<Option<wire::UpdateStatus>>,
     pub(crate) away: Mutex<bool>,
 }
 
@@ -95,6 +95,11 @@ impl LeaseAccess for FakeChain {
     async fn proposal(&self, _lease: LeaseId) -> Result<Proposed, ChainUnavailable> {
         self.check()?;
         Ok(self.proposed.lock().expect("lock").clone().unwrap_or(Proposed::Nothing))
+    }
+
+    async fn said_of_update(&self, _lease: LeaseId) -> Result<Option<wire::UpdateStatus>, ChainUnavailable> {
+        self.check()?;
+        Ok(self.said.lock().expect("lock").clone())
     }
 
     async fn catalog(&self, _manifest: &Manifest) -> Result<Catalog, ChainUnavailable> {

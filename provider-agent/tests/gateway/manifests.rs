@@ -213,10 +213,8 @@ async fn a_leases_end_and_its_update_are_in_its_status() {
         expiry: Some(1),
         reason: Some("this provider takes no updates; order anew".to_owned()),
     };
-    let said = proposed.clone();
-    running
-        .chain
-        .change(|lease| (lease.proposed, lease.low_on_funds) = (Some(said), true));
+    *running.chain.said.lock().expect("lock") = Some(proposed.clone());
+    running.chain.change(|lease| lease.low_on_funds = true);
     let status = client.lease(on_wire(LEASE)).await.expect("status");
     assert_eq!((status.update, status.low_on_funds), (Some(proposed), true));
 
@@ -225,9 +223,8 @@ async fn a_leases_end_and_its_update_are_in_its_status() {
         let status = client.lease(on_wire(LEASE)).await.expect("status");
         status.update.map(|update| (update.phase, update.reason))
     };
-    running
-        .chain
-        .change(|lease| (lease.proposed, lease.workload) = (None, workload::LeaseId(1)));
+    *running.chain.said.lock().expect("lock") = None;
+    running.chain.change(|lease| lease.workload = workload::LeaseId(1));
     assert_eq!(phase().await, Some((UpdatePhase::Switching, None)));
     client
         .put_manifest(on_wire(LEASE), salted().encode())
