@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.30;
+
+import {SpendingRight} from "../../src/Types.sol";
+import {IToken, World} from "./World.sol";
+
+/// @notice What owners and anyone do with accounts: deposit, withdraw, hand over, grant.
+abstract contract AccountActions is World {
+    uint256 private constant MOST_ACCOUNTS = 5;
+
+    /// @notice Every run begins in the middle, with money in the accounts.
+    function fundAll() external onlyAdmin {
+        for (uint256 index = 0; index < _accounts.length; ++index) {
+            _fund(_accounts[index]);
+        }
+    }
+
+    function _fund(uint32 account) private {
+        for (uint256 which = 0; which < _tokens.length; ++which) {
+            _deposit(account, _tokens[which], _tokens[which] == hostileId ? 1_500e6 : 1_500e18);
+        }
+    }
+
+    function deposit(uint256 seed, uint256 amount) public {
+        ++steps;
+        (uint32 account, uint8 token) = (_pickAccount(seed), _pickToken(seed));
+        _deposit(account, token, bound(amount, 1, token == hostileId ? 2_000e6 : 2_000e18));
+    }
+
+    function _deposit(uint32 account, uint8 token, uint256 amount) internal {
+        IToken moved = IToken(_tokenAddress[token]);
+        moved.mint(address(this), amount);
+        moved.approve(address(escrow), amount);
+        bool expected = _moves(token, address(this), address(escrow)) && !_depositing
+            && moved.balanceOf(address(escrow)) + amount <= _caps[token];
+        // Whoever is called in the middle may take money out, and then too little arrives.
+        bool uncertain = _isArmed(token);
+        _depositing = true;
+        try escrow.deposit(account, token, amount) {
+            _require(expected || uncertain, 1, "a deposit that the cap or the token forbids");
+            Purse storage purse = _purses[_accountKey(account, token)];
+            purse.deposited += amount;
+            purse.unlocked += amount;
+            _owed[token] += amount;
+            _reach(Reached.Deposit);
+        } catch {
+            _require(!expected || uncertain, 11, "a deposit was refused");
+        }
+        _depositing = false;
+        _seePurse(account, token);
+    }
+
+    /// @dev Tokens that somebody sends to the escrow are nobody's.
+    function donate(uint256 seed) public {
+        ++steps;
+        uint8 token = _pickToken(seed);
+        if (!_moves(token, address(this), address(escrow)) || _isArmed(token) || _depositing) return;
+        uint256 amount = 1 + _draw(seed, 5, 1_000);
+        IToken(_tokenAddress[token]).mint(address(this), amount);
+        IToken(_tokenAddress[token]).transfer(address(escrow), amount);
+        _donated[token] += amount;
+        ++fruitful;
+    }
+
+    function withdraw(uint256 seed, uint256 amount) public {
+        ++steps;
+        (uint32 account, uint8 token) = (_pickAccount(seed), _pickToken(seed));
+        uint256 unlocked = _purses[_accountKey(account, token)].unlocked;
+        address owner = _ownerOf[account];
+        address caller = owner;
+        uint256 who = _draw(seed, 6, 12);
+        if (who == 0) caller = _stranger;
+        if (who == 1) caller = _pickSpender(seed);
+        // Now and then one unit more than there is.
+        amount = _draw(seed, 7, 8) == 0 ? unlocked + 1 : bound(amount, 0, unlocked);
+        _withdraw(account, token, caller, amount);
+    }
+
+    function _withdraw(uint32 account, uint8 token, address caller, uint256 amount) internal {
+        uint256 unlocked = _purses[_accountKey(account, token)].unlocked;
+        bool allowed = amount != 0 && caller == _ownerOf[account] && amount <= unlocked;
+        bool moves = _moves(token, address(escrow), caller);
+        uint256 balance = IToken(_tokenAddress[token]).balanceOf(caller);
+        bool armed = _isArmed(token);
+        if (!allowed) {
+            vm.prank(caller);
+            try escrow.withdraw(account, token, amount, caller) {
+                _break(4, "locked money, or another's, was withdrawn");
+            } catch {}
+        } else {
+            try this.withdrawing(account, token, caller, amount) {
+                _require(moves, 11, "a blocked withdrawal went through");
+                uint256 received = IToken(_tokenAddress[token]).balanceOf(caller) - balance;
+                _require(armed || received == amount, 2, "a withdrawal moved another amount");
+                _reach(Reached.Withdrawal);
+            } catch {
+                _require(!moves || _depositing, 11, "unlocked money could not be withdrawn");
+                if (!moves) _reach(Reached.TransferBlocked);
+            }
+        }
+        _seePurse(account, token);
+    }
+
+    /// @dev The ledger first, as in the escrow: whoever the token calls in between finds the withdrawal done.
+    function withdrawing(uint32 account, uint8 token, address owner, uint256 amount) external onlySelf {
+        Purse storage purse = _purses[_accountKey(account, token)];
+        purse.withdrawn += amount;
+        purse.unlocked -= amount;
+        _owed[token] -= amount;
+        vm.prank(owner);
+        escrow.withdraw(account, token, amount, owner);
+    }
+
+    /// @dev Sells the account, by itself or through an approval; spending rights end.
+    function handOver(uint256 seed) public {
+        ++steps;
+        uint32 account = _pickAccount(seed);
+        address owner = _ownerOf[account];
+        address buyer = _users[_draw(seed, 8, _users.length)];
+        address spender = _pickSpender(seed);
+        if (_draw(seed, 9, 2) == 0) {
+            vm.prank(owner);
+            escrow.approve(spender, account);
+            vm.prank(spender);
+        } else {
+            vm.prank(owner);
+        }
+        escrow.transferFrom(owner, buyer, account);
+        _ownerOf[account] = buyer;
+        ++_epochs[account];
+        _require(escrow.epochOf(account) == _epochs[account], 9, "an epoch did not end with the transfer");
+        for (uint256 index = 0; index < _spenders.length; ++index) {
+            _seeRight(account, _pickToken(seed), _spenders[index]);
+        }
+        _reach(Reached.HandOver);
+    }
+
+    function openAccount(uint256 seed) public {
+        ++steps;
+        if (_accounts.length >= MOST_ACCOUNTS) return;
+        _openAccount(_users[_draw(seed, 10, _users.length)]);
+        _fund(_accounts[_accounts.length - 1]);
+        ++fruitful;
+    }
+
+    function grant(uint256 seed, uint256 limit) public {
+        ++steps;
+        (uint32 account, uint8 token) = (_pickAccount(seed), _pickToken(seed));
+        address spender = _pickSpender(seed);
+        SpendingRight memory right = SpendingRight({
+            limit: uint112(bound(limit, 0, token == hostileId ? 1_000e6 : 1_000e18)),
+            expiry: uint40(block.timestamp + _draw(seed, 11, 30 days)),
+            mayClose: _draw(seed, 12, 3) != 0
+        });
+        if (_draw(seed, 13, 10) == 0) {
+            vm.prank(_stranger);
+            try escrow.setSpendingRight(account, spender, token, right) {
+                _break(4, "a stranger granted a right");
+            } catch {}
+            return;
+        }
+        _grant(account, spender, token, right);
+    }
+
+    function _grant(uint32 account, address spender, uint8 token, SpendingRight memory right) private {
+        vm.prank(_ownerOf[account]);
+        escrow.setSpendingRight(account, spender, token, right);
+        _rights[_rightKey(account, spender, token)] = right;
+        _seeRight(account, token, spender);
+        _reach(Reached.RightGranted);
+    }
+
+    /// @dev A spender, mostly one with a right that is worth something.
+    function _someSpender(uint32 account, uint8 token, uint256 seed) internal returns (address spender) {
+        spender = _pickSpender(seed);
+        if (_draw(seed, 14, 3) == 0) return spender;
+        SpendingRight memory right = SpendingRight({
+            limit: uint112(_purses[_accountKey(account, token)].unlocked),
+            expiry: uint40(block.timestamp + 1 + _draw(seed, 15, 1 hours)),
+            mayClose: true
+        });
+        _grant(account, spender, token, right);
+    }
+
+    /// @dev Brackets are no money: that they change nothing else is what the books show.
+    function updateBracket(uint256 seed) public {
+        ++steps;
+        try escrow.updateBracket(_pickAccount(seed), _pickToken(seed)) {
+            ++fruitful;
+        } catch {}
+    }
+}
