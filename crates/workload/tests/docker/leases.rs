@@ -226,6 +226,55 @@ async fn stopping_keeps_the_disk_and_a_full_one_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_update_is_staged_beside_what_runs_and_keeps_its_volumes_and_ports() {
+    with_provider(async |provider| {
+        let lease = LeaseId(15);
+        let with_volume = |script: &str| {
+            let mut manifest = provider.manifest(&[("web", script, &[80])]);
+            manifest.services.get_mut("web").unwrap().resources.volumes = vec![Volume {
+                name: "data".into(),
+                bytes: 8 << 20,
+                kind: VolumeKind::Beta2,
+                mount: Some(Mount {
+                    path: "/data".into(),
+                    read_only: false,
+                }),
+            }];
+            manifest
+        };
+        let first = with_volume("echo first >> /data/index.html; exec httpd -f -p 80 -h /data");
+        let mut second = with_volume("echo second >> /data/index.html; exec httpd -f -p 80 -h /data");
+        let applied = provider.run(lease, &first).await;
+        let before = provider.container_id(lease, "web").await;
+
+        // What cannot run is found out while what runs is left alone.
+        let mut missing = second.clone();
+        let service = missing.services.get_mut("web").unwrap();
+        service.image = format!("workload-test-missing-{:x}:1", unique());
+        service.pull_policy = PullPolicy::Never;
+        let staged = provider.engine.stage(lease, &missing).await.unwrap();
+        let (service, reason) = staged.failure.clone().expect("a failure");
+        assert!(service == "web" && reason.contains("pull_policy is Never"), "{reason}");
+        second.services.get_mut("web").unwrap().image = provider.image.clone();
+        let staged = provider.engine.stage(lease, &second).await.unwrap();
+        assert!(staged.is_ready() && staged.images.contains_key("web"), "{staged:?}");
+        let again = provider.engine.apply(lease, &first, &applied.assignment).await.unwrap();
+        assert_eq!(again.changes, 0);
+        assert_eq!(provider.container_id(lease, "web").await, before);
+
+        provider.engine.unstage(lease).await;
+        let mut assignment = applied.assignment.clone();
+        assignment.images = staged.images;
+        let updated = run_on(&provider.engine, lease, &second, &assignment).await;
+        assert_ne!(provider.container_id(lease, "web").await, before);
+        assert_eq!(updated.assignment.ports, applied.assignment.ports);
+        let address = format!("127.0.0.1:{}", updated.assignment.ports[0].host_port);
+        assert_eq!(http_get(&address).await, "first\nsecond");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn images_that_cannot_be_had_are_named() {
     with_provider(async |provider| {
         let lease = LeaseId(6);
