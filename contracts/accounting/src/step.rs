@@ -96,6 +96,16 @@ pub enum Step {
         nonce: u64,
         deadline: u64,
     },
+    /// Signed by the caller, or by somebody else.
+    DepositWithPermit2 {
+        caller: Who,
+        account: u32,
+        token: u8,
+        amount: u128,
+        nonce: u64,
+        deadline: u64,
+        forged: bool,
+    },
     UpdateBracket {
         account: u32,
         token: u8,
@@ -285,6 +295,10 @@ pub enum Step {
         updated_at: u64,
         broken: bool,
     },
+    /// By anyone.
+    KeepPrice {
+        token: u8,
+    },
     SetTopGpus {
         ids: Vec<u8>,
     },
@@ -295,7 +309,7 @@ pub enum Step {
 
 impl Step {
     /// The kinds, as they are counted.
-    pub const KINDS: [&'static str; 43] = [
+    pub const KINDS: [&'static str; 45] = [
         "wait",
         "open",
         "deposit",
@@ -339,6 +353,8 @@ impl Step {
         "set price",
         "set top gpus",
         "pause market",
+        "keep price",
+        "deposit with permit2",
     ];
 
     /// Index in [`Self::KINDS`].
@@ -387,6 +403,8 @@ impl Step {
             Self::SetPrice { .. } => 40,
             Self::SetTopGpus { .. } => 41,
             Self::PauseMarket { .. } => 42,
+            Self::KeepPrice { .. } => 43,
+            Self::DepositWithPermit2 { .. } => 44,
         }
     }
 }

@@ -91,6 +91,7 @@ impl Generator {
             (6, Self::deposit),
             (2, Self::permit),
             (4, Self::deposit_with_permit),
+            (3, Self::deposit_with_permit2),
             (2, Self::update_bracket),
             (9, Self::set_right),
             (5, Self::withdraw),
@@ -111,6 +112,7 @@ impl Generator {
             (1, Self::set_token_cap),
             (1, Self::set_foundation),
             (5, Self::set_price),
+            (1, Self::keep_price),
             (1, Self::set_top_gpus),
             (when(market.paused, 25, 1), Self::pause_market),
         ]

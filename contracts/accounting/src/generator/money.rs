@@ -123,6 +123,22 @@ impl Generator {
         })
     }
 
+    pub(super) fn deposit_with_permit2(&mut self, market: &Market) -> Option<Step> {
+        let caller = self
+            .source
+            .pick(&[Who::Alice, Who::Bob, Who::Sam, Who::Sam, Who::Stranger]);
+        let token = self.some_token();
+        Some(Step::DepositWithPermit2 {
+            caller,
+            account: self.some_account(market),
+            token,
+            amount: self.deposited(market, caller, token),
+            nonce: self.source.within(0, 7),
+            deadline: (market.now + self.source.within(0, 1_000)) - self.source.within(0, 100),
+            forged: self.source.chance(5),
+        })
+    }
+
     fn permit_nonce(&mut self, market: &Market, owner: Who, token: u8) -> u64 {
         let next = market.permit_nonces.get(&(owner, token)).copied().unwrap_or(0);
         if self.source.chance(90) { next } else { next + 1 }

@@ -151,6 +151,12 @@ impl Generator {
         })
     }
 
+    pub(super) fn keep_price(&mut self, _: &Market) -> Option<Step> {
+        Some(Step::KeepPrice {
+            token: self.some_token(),
+        })
+    }
+
     pub(super) fn set_top_gpus(&mut self, _: &Market) -> Option<Step> {
         let ids = match self.source.within(0, 3) {
             0 => vec![],

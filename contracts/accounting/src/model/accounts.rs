@@ -30,14 +30,19 @@ impl Market {
 
     pub(super) fn deposit(&mut self, caller: Who, account: u32, token: u8, amount: u128) -> Result {
         let amount = Amount::from(amount);
-        require(amount != Amount::ZERO, "ZeroAmount")?;
-        require(self.accounts.contains_key(&account), "UnknownAccount")?;
-        require(usize::from(token) < self.tokens.len(), "UnknownToken")?;
         if !self.trusting.contains(&caller) {
             let allowance = self.allowances.entry((caller, token)).or_default();
             require(*allowance >= amount, "ERC20InsufficientAllowance")?;
             *allowance -= &amount;
         }
+        self.take_deposit(caller, account, token, amount)
+    }
+
+    /// Of who has let the money be taken.
+    pub(super) fn take_deposit(&mut self, caller: Who, account: u32, token: u8, amount: Amount) -> Result {
+        require(amount != Amount::ZERO, "ZeroAmount")?;
+        require(self.accounts.contains_key(&account), "UnknownAccount")?;
+        require(usize::from(token) < self.tokens.len(), "UnknownToken")?;
         require(
             self.funds(account, token)?.held() + &amount <= most_held(),
             "BalanceTooLarge",

@@ -69,6 +69,12 @@ impl Market {
                 let feed = &mut self.token_mut(token)?.feed;
                 (feed.answer, feed.updated_at, feed.broken) = (answer, updated_at, broken);
             }
+            Step::KeepPrice { token } => {
+                let now = self.now;
+                let listed = self.token_mut(token)?;
+                let price = listed.feed.price(now).ok_or(Refusal("NoUsablePrice"))?;
+                listed.kept_price = Some((price, listed.feed.updated_at));
+            }
             Step::SetTopGpus { ids } => self.top_gpus = ids.into_iter().collect(),
             Step::PauseMarket { paused } => self.paused = paused,
             other => unreachable!("{other:?} is done elsewhere"),

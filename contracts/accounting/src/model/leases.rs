@@ -341,7 +341,25 @@ impl Market {
             order.settled_for == order.duration && order.duration != 0,
             "NotPaidInFull",
         )?;
+        let (supplier, token) = (order.supplier, order.token);
+        let fees = self.split(order, order.duration).fees;
+        let provider = self.suppliers[&supplier].gateway.unwrap_or(supplier);
+        let weight = self.weight_of(token, &fees);
+        let (sum, count) = self.feedback.entry(provider).or_default();
+        *sum += u64::from(rating) * weight;
+        *count += weight;
         self.order_mut(id).noted = true;
         Ok(())
+    }
+
+    /// One and the whole dollars of the fees, at today's price, else at the last one kept; at most a thousand.
+    fn weight_of(&self, token: u8, fees: &Amount) -> u64 {
+        let listed = &self.tokens[usize::from(token)];
+        let kept = listed.kept_price.as_ref().map(|(price, _)| price.clone());
+        let Some(price) = listed.feed.price(self.now).or(kept) else {
+            return 1;
+        };
+        let dollars = fees * price / Amount::from(10_u8).pow(18 + u32::from(listed.decimals));
+        u64::try_from(dollars).unwrap_or(u64::MAX).saturating_add(1).min(1_000)
     }
 }

@@ -180,6 +180,8 @@ pub struct Token {
     pub status: Status,
     pub schedule: u16,
     pub feed: brackets::Feed,
+    /// The last usable price that somebody had kept, and when the feed had it.
+    pub kept_price: Option<(Amount, u64)>,
     pub cap: Amount,
 }
 
@@ -198,6 +200,8 @@ pub struct Market {
     pub suppliers: BTreeMap<u32, Supplier>,
     pub accounts: BTreeMap<u32, Account>,
     pub orders: BTreeMap<u64, Order>,
+    /// By provider: ratings times their weights, and the weights.
+    pub feedback: BTreeMap<u32, (u64, u64)>,
     pub credits: BTreeMap<(Who, u8), Amount>,
     pub holdings: BTreeMap<(Who, u8), Amount>,
     /// Who lets the escrow take any amount of what they hold.
@@ -205,6 +209,8 @@ pub struct Market {
     /// Of everybody else.
     pub allowances: BTreeMap<(Who, u8), Amount>,
     pub permit_nonces: BTreeMap<(Who, u8), u64>,
+    /// Nonces of Permit2, in no order. Everybody but the stranger lets it take any amount.
+    pub used_permits: BTreeSet<(Who, u64)>,
     pub nonces: BTreeMap<Who, u64>,
     /// Sent to the escrow past everything.
     pub donated: BTreeMap<u8, Amount>,
@@ -301,6 +307,20 @@ impl Market {
                 nonce,
                 deadline,
             } => self.deposit_with_permit(caller, account, token, amount, nonce, deadline),
+            Step::DepositWithPermit2 {
+                caller,
+                account,
+                token,
+                amount,
+                nonce,
+                deadline,
+                forged,
+            } => {
+                require(self.now <= deadline && !forged, "permit2 refuses")?;
+                require(self.used_permits.insert((caller, nonce)), "permit2 refuses")?;
+                require(caller != Who::Stranger, "nothing approved to permit2")?;
+                self.take_deposit(caller, account, token, amount.into())
+            }
             Step::UpdateBracket { account, token } => self.update_bracket(account, token),
             Step::SetRight {
                 caller,

@@ -35,6 +35,18 @@ alloy_sol_types::sol! {
         function initialize(address authority, uint128 minimumStake, uint64 thawPeriod) external;
     }
 
+    struct TokenPermissions {
+        address token;
+        uint256 amount;
+    }
+
+    struct PermitTransferFrom {
+        TokenPermissions permitted;
+        address spender;
+        uint256 nonce;
+        uint256 deadline;
+    }
+
     struct Permit {
         address owner;
         address spender;

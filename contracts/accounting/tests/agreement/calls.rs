@@ -14,11 +14,12 @@ use alloy_sol_types::{Eip712Domain, SolCall, SolStruct, eip712_domain};
 use crate::{
     abi::{
         CloseRequest, IAccountToken, IEscrow, ILeases, IOrderBook, IPaymentTokens, IProviderRegistry, IToken,
-        LeaseResources, OrderRequest, OrderState, OrderTerms, Permit, SpendingRight,
+        LeaseResources, OrderRequest, OrderState, OrderTerms, Permit, PermitTransferFrom, SpendingRight,
+        TokenPermissions,
     },
     cast::sign,
     chain::{CHAIN_ID, Chain, Refused},
-    market::{Addresses, PROVIDER_1, PROVIDER_2, capacity_word, fee_schedule, put_answer, set_fee_class},
+    market::{Addresses, PERMIT2, PROVIDER_1, PROVIDER_2, capacity_word, fee_schedule, put_answer, set_fee_class},
 };
 
 /// A step on its way to the chain. `model` is the market before it.
@@ -78,6 +79,7 @@ impl Calls<'_> {
             Step::SetTokenSchedule { .. }
             | Step::SetTokenStatus { .. }
             | Step::PauseToken { .. }
+            | Step::KeepPrice { .. }
             | Step::SetTokenCap { .. } => (governor, self.addresses.payment_tokens, listing_call(step)),
             step if is_of_accounts(step) => self.account_call(step),
             step if is_of_orders(step) => self.order_call(step),
@@ -161,6 +163,35 @@ impl Calls<'_> {
                     v,
                     r,
                     s,
+                };
+                (caller, call.abi_encode())
+            }
+            Step::DepositWithPermit2 {
+                caller,
+                account,
+                token,
+                amount,
+                nonce,
+                deadline,
+                forged,
+            } => {
+                let permit = PermitTransferFrom {
+                    permitted: TokenPermissions {
+                        token: self.token(*token),
+                        amount: U256::from(*amount),
+                    },
+                    spender: escrow,
+                    nonce: U256::from(*nonce),
+                    deadline: U256::from(*deadline),
+                };
+                let domain = eip712_domain! { name: "Permit2", chain_id: CHAIN_ID, verifying_contract: PERMIT2, };
+                let call = IEscrow::depositWithPermit2Call {
+                    account: *account,
+                    token: *token,
+                    amount: U256::from(*amount),
+                    nonce: U256::from(*nonce),
+                    deadline: U256::from(*deadline),
+                    signature: signature(signer_of(*caller, *forged), permit.eip712_signing_hash(&domain)),
                 };
                 (caller, call.abi_encode())
             }
@@ -356,13 +387,7 @@ impl Calls<'_> {
 
     fn signature(&self, signed: &Signed, request: &impl SolStruct) -> Bytes {
         let digest = request.eip712_signing_hash(&domain("Spheron Market", self.addresses.book));
-        let signer = match (signed.forged, signed.signer) {
-            (false, signer) => signer,
-            (true, Who::Stranger) => Who::Sam,
-            (true, _) => Who::Stranger,
-        };
-        let (r, s, v) = sign(signer, digest);
-        [r.as_slice(), s.as_slice(), &[v]].concat().into()
+        signature(signer_of(signed.signer, signed.forged), digest)
     }
 
     // ----------------------------------------------------------------- leases
@@ -490,7 +515,7 @@ impl Calls<'_> {
 
 fn is_of_accounts(step: &Step) -> bool {
     // From "open" to "donate".
-    (1..=11).contains(&step.kind())
+    (1..=11).contains(&step.kind()) || matches!(step, Step::DepositWithPermit2 { .. })
 }
 
 fn is_of_orders(step: &Step) -> bool {
@@ -512,6 +537,7 @@ fn listing_call(step: &Step) -> Vec<u8> {
             IPaymentTokens::setStatusCall { id: *token, status }.abi_encode()
         }
         Step::PauseToken { token } => IPaymentTokens::pauseTokenCall { id: *token }.abi_encode(),
+        Step::KeepPrice { token } => IPaymentTokens::keepPriceCall { id: *token }.abi_encode(),
         Step::SetTokenCap { token, cap } => IPaymentTokens::setCapCall { id: *token, cap: *cap }.abi_encode(),
         other => unreachable!("{other:?} is no step of listings"),
     }
@@ -526,6 +552,21 @@ fn domain(name: &'static str, verifying_contract: Address) -> Eip712Domain {
         chain_id: CHAIN_ID,
         verifying_contract: verifying_contract,
     }
+}
+
+/// Somebody else, if it is forged.
+fn signer_of(who: Who, forged: bool) -> Who {
+    match (forged, who) {
+        (false, who) => who,
+        (true, Who::Stranger) => Who::Sam,
+        (true, _) => Who::Stranger,
+    }
+}
+
+/// As contracts take it in one piece.
+fn signature(signer: Who, digest: B256) -> Bytes {
+    let (r, s, v) = sign(signer, digest);
+    [r.as_slice(), s.as_slice(), &[v]].concat().into()
 }
 
 fn order_state(reason: Reason) -> OrderState {

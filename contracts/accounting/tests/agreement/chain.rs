@@ -35,6 +35,12 @@ pub(crate) enum ChainError {
         #[source]
         source: io::Error,
     },
+    #[error("{}: Permit2 is missing; run script/setup", .path.display())]
+    NoPermit2 {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{}: not an artifact; run `forge build --force` in contracts", .path.display())]
     NotAnArtifact { path: PathBuf },
 }
@@ -164,6 +170,21 @@ fn outcome(result: ExecutionResult) -> Result<Bytes, Refused> {
         }
         other => Err(Refused::Fault(format!("{other:?}"))),
     }
+}
+
+/// Uniswap's Permit2, as it is after its deployment.
+pub(crate) fn permit2_code() -> Result<Vec<u8>, ChainError> {
+    let path = PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../.local/permit2/Permit2.json"
+    ));
+    let text = fs::read_to_string(&path).map_err(|source| ChainError::NoPermit2 {
+        path: path.clone(),
+        source,
+    })?;
+    let artifact: Option<serde_json::Value> = serde_json::from_str(&text).ok();
+    let code = artifact.and_then(|artifact| hex::decode(artifact["bytecode"].as_str()?).ok());
+    code.ok_or(ChainError::NotAnArtifact { path })
 }
 
 /// `ACCOUNTING_ARTIFACTS` names another folder than `contracts/out`: of contracts that somebody broke on purpose, say.

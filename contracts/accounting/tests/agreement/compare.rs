@@ -7,7 +7,7 @@ use accounting::{
 use alloy_primitives::U256;
 
 use crate::{
-    abi::{IEscrow, ILeases, IOrderBook, IToken},
+    abi::{IEscrow, ILeases, IOrderBook, IPaymentTokens, IProviderRegistry, IToken},
     calls::{proposal_hash, terms_hash},
     chain::Chain,
     market::{Addresses, capacity_word},
@@ -224,6 +224,16 @@ impl Comparison<'_> {
                 supplier.gateway.unwrap_or(0),
                 terms.gateway,
             );
+            if supplier.gateway.is_none() {
+                let card = self
+                    .chain
+                    .ask(self.addresses.registry, IProviderRegistry::scoreCardCall { id: *id });
+                let (sum, count) = self.model.feedback.get(id).copied().unwrap_or_default();
+                let sum_on_card = (card >> 96_usize).wrapping_to::<u64>() & 0xff_ffff_ffff;
+                self.same(|| format!("ratings of provider {id}"), sum, sum_on_card);
+                let count_on_card = (card >> 64_usize).wrapping_to::<u32>();
+                self.same(|| format!("weights of provider {id}"), count, count_on_card.into());
+            }
         }
     }
 
@@ -265,6 +275,16 @@ impl Comparison<'_> {
                 actual.enabled,
             );
             self.same(|| format!("schedule of token {id}"), token.schedule, actual.schedule);
+            let kept = self
+                .chain
+                .ask(self.addresses.payment_tokens, IPaymentTokens::lastPriceCall { id });
+            let (price, updated_at) = token.kept_price.clone().unwrap_or_default();
+            self.same(|| format!("kept price of token {id}"), word(&price), kept.price);
+            self.same(
+                || format!("time of the kept price of token {id}"),
+                updated_at,
+                kept.updatedAt,
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use accounting::{
     model::{Amount, GpuPool, Market, Pool, Schedule, Supplier, Token, Windows, brackets::Feed},
 };
 use alloy_primitives::{
-    Address, I256, U256,
+    Address, I256, U256, address,
     aliases::{U40, U96},
 };
 use alloy_sol_types::{SolCall, SolValue};
@@ -19,7 +19,7 @@ use crate::{
         IProviderRegistry, IStakeManager, IToken,
     },
     cast::address_of_key,
-    chain::{Chain, ChainError, Refused, State},
+    chain::{Chain, ChainError, Refused, State, permit2_code},
 };
 
 pub(crate) const FIRST_BLOCK: u64 = 1_000;
@@ -30,6 +30,9 @@ pub(crate) const PROVIDER_1: u32 = 1;
 pub(crate) const PROVIDER_2: u32 = 2;
 pub(crate) const FIZZ_1: u32 = 900;
 pub(crate) const FIZZ_2: u32 = 901;
+
+/// Where Permit2 is on every chain.
+pub(crate) const PERMIT2: Address = address!("000000000022D473030F116dDEE9F6B43aC78BA3");
 
 const MINIMUM_STAKE: u128 = 1_000 * WHOLE;
 const THAW_PERIOD: u64 = 7 * 86_400;
@@ -163,6 +166,7 @@ pub(crate) fn begin(windows: &Windows) -> Result<Beginning, ChainError> {
         status: Status::Enabled,
         schedule: listing.schedule,
         feed: listing.feed,
+        kept_price: None,
         cap: listing.cap.into(),
     });
     let model = Market {
@@ -182,6 +186,8 @@ pub(crate) fn begin(windows: &Windows) -> Result<Beginning, ChainError> {
         trusting,
         allowances: BTreeMap::new(),
         permit_nonces: BTreeMap::new(),
+        used_permits: BTreeSet::new(),
+        feedback: BTreeMap::new(),
         nonces: BTreeMap::new(),
         donated: BTreeMap::new(),
         outcomes: Vec::new(),
@@ -235,13 +241,9 @@ fn deploy(chain: &mut Chain, windows: &Windows, governor: Address) -> Result<Add
         feeds.push(feed);
     }
 
+    chain.put_code(PERMIT2, permit2_code()?);
     let book_to_come = chain.next_address(governor, 1);
-    let escrow_arguments = (
-        manager,
-        book_to_come,
-        people[&Who::Foundation1],
-        Address::repeat_byte(0x99),
-    );
+    let escrow_arguments = (manager, book_to_come, people[&Who::Foundation1], PERMIT2);
     let escrow = chain.deploy(governor, "Escrow", &escrow_arguments.abi_encode_params())?;
     let given = IOrderBook::Parameters {
         bidWindow: windows.bid,
@@ -487,7 +489,8 @@ pub(crate) fn capacity_word(supplier: &Supplier) -> U256 {
     word | U256::from(!supplier.suspended) << 252
 }
 
-/// Users hold every token and let the escrow take it; Sam and the stranger hold some and let nobody.
+/// Users hold every token and let the escrow take it; Sam and the stranger hold some and do not. All but the stranger let
+/// Permit2 take it.
 fn hand_out(
     chain: &mut Chain,
     addresses: &Addresses,
@@ -505,12 +508,15 @@ fn hand_out(
             };
             chain.must(governor, token, call);
             holdings.insert((who, id), Amount::from(amount));
+            let mut approve = |spender| {
+                let amount = U256::MAX;
+                chain.must(to, token, IToken::approveCall { spender, amount });
+            };
             if Who::USERS.contains(&who) {
-                let call = IToken::approveCall {
-                    spender: addresses.escrow,
-                    amount: U256::MAX,
-                };
-                chain.must(to, token, call);
+                approve(addresses.escrow);
+            }
+            if who != Who::Stranger {
+                approve(PERMIT2);
             }
         }
     }
