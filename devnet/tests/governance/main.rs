@@ -29,7 +29,7 @@ struct Deployed {
     _spawner: Spawner,
     anvil: Anvil,
     network: Network,
-    repository: PathBuf,
+    options: Options,
 }
 
 impl Deployed {
@@ -54,7 +54,7 @@ impl Deployed {
             _spawner: spawner,
             anvil,
             network,
-            repository: options.repository,
+            options,
         };
         for name in plan::ROLE_HOLDERS.into_iter().chain([STRANGER]) {
             deployed.traffic()?.unlock(name).await?;
