@@ -83,3 +83,43 @@ pub fn allows(bracket: u8, terms: &Terms, top_gpus: &BTreeSet<u8>) -> bool {
         && u64::from(terms.storage) <= storage * gib_of_storage * times
         && u64::from(terms.gpus) * weight <= times
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The whitepaper's example is 15 dollars.
+    #[test]
+    fn the_ladder() {
+        let (dollar, cent) = (Amount::from(10_u8).pow(18), 10_000_u64);
+        let bracket = |cents: u64| of(&Amount::from(cents * cent), 6, &dollar);
+        assert_eq!(
+            [1_499, 1_500, 2_999, 3_000, 5_999, 6_000].map(bracket),
+            [0, 1, 1, 2, 2, 3]
+        );
+        assert_eq!(of(&Amount::from(10_u8).pow(40), 6, &dollar), HIGHEST);
+    }
+
+    #[test]
+    fn withdrawing_goes_down_the_ladder() {
+        let after = |left: u32| lowered(5, &Amount::from(64_u8), &Amount::from(left));
+        assert_eq!([64, 63, 32, 31, 16, 15, 1, 0].map(after), [5, 4, 4, 3, 3, 2, 0, 0]);
+    }
+
+    #[test]
+    fn a_price_is_fresh_to_its_last_second() {
+        let feed = Feed {
+            decimals: 8,
+            heartbeat: 60,
+            minimum: 1,
+            maximum: 100,
+            answer: 100,
+            updated_at: 1_000,
+            broken: false,
+        };
+        assert_eq!(feed.price(1_060), Some(Amount::from(10_u8).pow(12)));
+        assert_eq!(feed.price(1_061), None);
+        assert_eq!(feed.price(999), None);
+        assert_eq!(Feed { answer: 101, ..feed }.price(1_000), None);
+    }
+}

@@ -79,3 +79,50 @@ impl Schedule {
 fn rounded_up(amount: Amount, divisor: u32) -> Amount {
     (amount + (divisor - 1)) / divisor
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEDULE: Schedule = Schedule {
+        commission: 2_000,
+        user_fee: 200,
+        provider_fee: 200,
+        gateway_share: 2_500,
+        match_fee: 7,
+    };
+
+    /// Numbers worked out by hand: 90 units an hour for 400 seconds stream 10.
+    #[test]
+    fn an_hour_of_pennies() {
+        let whole = SCHEDULE.split(900_000, 36_000, true);
+        assert_eq!(whole.gateway, Amount::from(175_500_u32), "a quarter of 78 %");
+        assert_eq!(whole.supplier, Amount::from(526_500_u32), "the rest of it");
+        assert_eq!(whole.fees, Amount::from(216_000_u32), "22 % and 2 % on top");
+        // Ten units: 22 % are 2.2, so 2; a quarter of eight is two; 2 % are nothing.
+        let ten = SCHEDULE.split(900, 400, true);
+        assert_eq!(
+            (ten.supplier, ten.gateway, ten.fees),
+            (6_u8.into(), 2_u8.into(), 2_u8.into())
+        );
+    }
+
+    /// The smallest lease locks a unit for the stream and one for the fee on it, and pays nothing.
+    #[test]
+    fn the_smallest_lease() {
+        assert_eq!(SCHEDULE.lease_lock(1, 1), Amount::from(2_u8));
+        assert_eq!(SCHEDULE.order_lock(1, 1), Amount::from(9_u8));
+        assert_eq!(SCHEDULE.split(1, 1, false).total(), Amount::ZERO);
+    }
+
+    #[test]
+    fn match_fees_are_round() {
+        let with = |match_fee| Schedule { match_fee, ..SCHEDULE };
+        assert!(with(1_048_575 * 10_u128.pow(20)).is_allowed(2_000));
+        assert!(!with(1_048_577).is_allowed(2_000));
+        assert!(
+            !with(0).is_allowed(2_001),
+            "the rebated commission is not above the commission"
+        );
+    }
+}

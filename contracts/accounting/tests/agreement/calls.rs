@@ -1,25 +1,25 @@
 //! A step as it is done on chain.
 
-use accounting::{
-    Answer, Reason, Signed, Step, Who,
-    model::{Market, Terms},
-};
+use accounting::{Signed, Step, Who, model::Market};
 use alloy_primitives::{
     Address, B256, Bytes, U256,
     aliases::{U40, U96, U112},
-    keccak256,
 };
-use alloy_sol_types::{Eip712Domain, SolCall, SolStruct, eip712_domain};
+use alloy_sol_types::{SolCall, SolStruct, eip712_domain};
 
 use crate::{
     abi::{
         CloseRequest, IAccountToken, IEscrow, ILeases, IOrderBook, IPaymentTokens, IProviderRegistry, IToken,
-        LeaseResources, OrderRequest, OrderState, OrderTerms, Permit, PermitTransferFrom, SpendingRight,
-        TokenPermissions,
+        OrderRequest, Permit, PermitTransferFrom, SpendingRight, TokenPermissions,
     },
     cast::sign,
     chain::{CHAIN_ID, Chain, Refused},
-    market::{Addresses, PERMIT2, PROVIDER_1, PROVIDER_2, capacity_word, fee_schedule, put_answer, set_fee_class},
+    feed::put_answer,
+    market::{Addresses, PERMIT2, PROVIDER_1, PROVIDER_2, set_fee_class},
+    words::{
+        answer_words, capacity_word, domain, fee_schedule, lease_resources, order_state, order_terms, signature,
+        signer_of,
+    },
 };
 
 /// A step on its way to the chain. `model` is the market before it.
@@ -541,106 +541,4 @@ fn listing_call(step: &Step) -> Vec<u8> {
         Step::SetTokenCap { token, cap } => IPaymentTokens::setCapCall { id: *token, cap: *cap }.abi_encode(),
         other => unreachable!("{other:?} is no step of listings"),
     }
-}
-
-// ----------------------------------------------------------------------- words
-
-fn domain(name: &'static str, verifying_contract: Address) -> Eip712Domain {
-    eip712_domain! {
-        name: name,
-        version: "1",
-        chain_id: CHAIN_ID,
-        verifying_contract: verifying_contract,
-    }
-}
-
-/// Somebody else, if it is forged.
-fn signer_of(who: Who, forged: bool) -> Who {
-    match (forged, who) {
-        (false, who) => who,
-        (true, Who::Stranger) => Who::Sam,
-        (true, _) => Who::Stranger,
-    }
-}
-
-/// As contracts take it in one piece.
-fn signature(signer: Who, digest: B256) -> Bytes {
-    let (r, s, v) = sign(signer, digest);
-    [r.as_slice(), s.as_slice(), &[v]].concat().into()
-}
-
-fn order_state(reason: Reason) -> OrderState {
-    OrderState::try_from(reason as u8).expect("a state of the interface")
-}
-
-/// Provider mode, every tier, any region.
-pub(crate) fn order_terms(terms: &Terms) -> OrderTerms {
-    OrderTerms {
-        resources: resource_word(terms),
-        requirements: U256::from(0xfe_u16) << 8 | U256::from(terms.params_version) << 88,
-        regions: U256::MAX,
-        manifestHash: if terms.manifest == 0 {
-            B256::ZERO
-        } else {
-            keccak256(terms.manifest.to_be_bytes())
-        },
-        maximumRate: U96::from(terms.maximum_rate),
-        duration: terms.duration,
-        wantedSuppliers: Vec::new(),
-        excludedSuppliers: Vec::new(),
-    }
-}
-
-fn resource_word(terms: &Terms) -> U256 {
-    let pools = U256::from(terms.storage) | U256::from(terms.memory) << 22 | U256::from(terms.cpu) << 42;
-    let ids = terms
-        .gpu_ids
-        .iter()
-        .fold(U256::ZERO, |bits, id| bits | U256::ONE << (96 + usize::from(*id)));
-    pools | U256::from(terms.gpus) << 62 | ids
-}
-
-fn lease_resources(terms: &Terms) -> LeaseResources {
-    let whole = order_terms(terms);
-    let words = [
-        whole.requirements,
-        whole.regions,
-        whole.manifestHash.into(),
-        U256::from(whole.maximumRate),
-        U256::from(whole.duration),
-        U256::ZERO,
-        U256::ZERO,
-    ];
-    LeaseResources {
-        resources: whole.resources,
-        restHash: keccak256(words.map(|word| word.to_be_bytes::<32>()).concat()),
-    }
-}
-
-/// What a terms hash is taken of, and the hash.
-pub(crate) fn terms_hash(terms: &Terms) -> B256 {
-    let LeaseResources { resources, restHash } = lease_resources(terms);
-    keccak256([resources.to_be_bytes::<32>(), restHash.0].concat())
-}
-
-/// What the chain keeps of a proposal.
-pub(crate) fn proposal_hash(terms: &Terms) -> B256 {
-    let words = [U256::from(terms.maximum_rate), U256::from(terms.duration)];
-    let tail = words.map(|word| word.to_be_bytes::<32>()).concat();
-    keccak256([terms_hash(terms).as_slice(), &tail].concat())
-}
-
-fn answer_words(answer: &Answer) -> Vec<U256> {
-    let header = U256::from(answer.order) << 8 | U256::from(answer.ranks.len());
-    if answer.ranks.is_empty() {
-        return vec![header];
-    }
-    let LeaseResources { resources, restHash } = lease_resources(&answer.terms);
-    let ranks = answer.ranks.iter().map(|rank| {
-        U256::from(rank.provider) << 118
-            | U256::from(rank.fizz) << 86
-            | U256::from(rank.rate) << 2
-            | U256::from(rank.gpu_entry)
-    });
-    [header, resources, restHash.into()].into_iter().chain(ranks).collect()
 }

@@ -8,9 +8,12 @@ mod calls;
 mod cast;
 mod chain;
 mod compare;
+mod deployment;
+mod feed;
 mod market;
 mod minimise;
 mod trace;
+mod words;
 
 use std::{
     env, fmt,

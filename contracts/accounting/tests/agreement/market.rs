@@ -7,19 +7,15 @@ use accounting::{
     Status, Who,
     model::{Amount, GpuPool, Market, Pool, Schedule, Supplier, Token, Windows, brackets::Feed},
 };
-use alloy_primitives::{
-    Address, I256, U256, address,
-    aliases::{U40, U96},
-};
-use alloy_sol_types::{SolCall, SolValue};
+use alloy_primitives::{Address, U256, address, aliases::U40};
+use alloy_sol_types::SolCall;
 
 use crate::{
-    abi::{
-        FeeSchedule, IConstructors, IEscrow, IManaged, IManagedRegistry, IManagedStakes, IOrderBook, IPaymentTokens,
-        IProviderRegistry, IStakeManager, IToken,
-    },
+    abi::{IOrderBook, IProviderRegistry, IStakeManager, IToken},
     cast::address_of_key,
-    chain::{Chain, ChainError, Refused, State, permit2_code},
+    chain::{Chain, ChainError, Refused, State},
+    deployment::{configure, deploy},
+    words::capacity_word,
 };
 
 pub(crate) const FIRST_BLOCK: u64 = 1_000;
@@ -34,18 +30,18 @@ pub(crate) const FIZZ_2: u32 = 901;
 /// Where Permit2 is on every chain.
 pub(crate) const PERMIT2: Address = address!("000000000022D473030F116dDEE9F6B43aC78BA3");
 
-const MINIMUM_STAKE: u128 = 1_000 * WHOLE;
-const THAW_PERIOD: u64 = 7 * 86_400;
-const WHOLE: u128 = 10_u128.pow(18);
+pub(crate) const MINIMUM_STAKE: u128 = 1_000 * WHOLE;
+pub(crate) const THAW_PERIOD: u64 = 7 * 86_400;
+pub(crate) const WHOLE: u128 = 10_u128.pow(18);
 
 /// Where everything is.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
-    people: BTreeMap<Who, Address>,
+    pub(crate) people: BTreeMap<Who, Address>,
     pub(crate) book: Address,
     pub(crate) escrow: Address,
     pub(crate) registry: Address,
-    stakes: Address,
+    pub(crate) stakes: Address,
     pub(crate) payment_tokens: Address,
     /// By token id.
     pub(crate) tokens: Vec<Address>,
@@ -83,17 +79,17 @@ pub(crate) fn all_windows() -> [Windows; 3] {
 }
 
 /// A token and its feed. The first is SPON, whose supply is fixed.
-struct Listing {
-    symbol: &'static str,
-    decimals: u8,
-    whole_supply: u128,
-    whole_each: u128,
-    schedule: u16,
-    feed: Feed,
-    cap: u128,
+pub(crate) struct Listing {
+    pub(crate) symbol: &'static str,
+    pub(crate) decimals: u8,
+    pub(crate) whole_supply: u128,
+    pub(crate) whole_each: u128,
+    pub(crate) schedule: u16,
+    pub(crate) feed: Feed,
+    pub(crate) cap: u128,
 }
 
-fn listings() -> [Listing; 3] {
+pub(crate) fn listings() -> [Listing; 3] {
     let feed = |decimals, answer: i128, heartbeat| Feed {
         decimals,
         heartbeat,
@@ -136,7 +132,7 @@ fn listings() -> [Listing; 3] {
 }
 
 /// Schedules that tokens begin with, each with the commission of the rebated class.
-fn schedules() -> [(Schedule, u32); 3] {
+pub(crate) fn schedules() -> [(Schedule, u32); 3] {
     let schedule = |commission, user_fee, provider_fee, gateway_share, match_fee| Schedule {
         commission,
         user_fee,
@@ -212,158 +208,7 @@ fn paired_schedules() -> BTreeMap<u16, Schedule> {
     pairs.collect()
 }
 
-// -------------------------------------------------------------------- deploying
-
-fn deploy(chain: &mut Chain, windows: &Windows, governor: Address) -> Result<Addresses, ChainError> {
-    let mut people: BTreeMap<Who, Address> = Who::ALL.into_iter().map(|who| (who, address_of_key(who))).collect();
-    people.insert(Who::Nobody, Address::ZERO);
-    let manager = chain.deploy(governor, "AccessManager", &governor.abi_encode())?;
-
-    let mut tokens = Vec::new();
-    let mut feeds = Vec::new();
-    for (id, listing) in listings().into_iter().enumerate() {
-        let token = if listing.symbol == "SPON" {
-            let supply = U256::from(listing.whole_supply) * U256::from(WHOLE);
-            chain.deploy(governor, "Spon", &(governor, supply).abi_encode_params())?
-        } else {
-            let call = IConstructors::developmentTokenCall {
-                name: listing.symbol.to_owned(),
-                symbol: listing.symbol.to_owned(),
-                decimals: listing.decimals,
-                wholeSupply: U256::from(listing.whole_supply),
-            };
-            chain.deploy(governor, "DevelopmentToken", &call.abi_encode()[4..])?
-        };
-        tokens.push(token);
-        let feed = Address::repeat_byte(0xf0 + id as u8);
-        chain.put_code(feed, feed_code());
-        put_answer(chain, feed, &listing.feed);
-        feeds.push(feed);
-    }
-
-    chain.put_code(PERMIT2, permit2_code()?);
-    let book_to_come = chain.next_address(governor, 1);
-    let escrow_arguments = (manager, book_to_come, people[&Who::Foundation1], PERMIT2);
-    let escrow = chain.deploy(governor, "Escrow", &escrow_arguments.abi_encode_params())?;
-    let given = IOrderBook::Parameters {
-        bidWindow: windows.bid,
-        maximumBidWindow: windows.longest_bid,
-        responseWindow: windows.response,
-        matchWindow: windows.matching,
-        challengeWindow: windows.hold,
-        graceWindow: windows.grace,
-        lowFundsWindow: windows.low_funds,
-        bidLimit: windows.bid_limit as u16,
-        paramsVersion: windows.params_version,
-    };
-    let book = chain.deploy(governor, "OrderBook", &(manager, escrow, given).abi_encode_params())?;
-    assert_eq!(book, book_to_come, "the order book's address was predicted wrong");
-
-    let stakes_to_come = chain.next_address(governor, 3);
-    let initialize = IManagedRegistry::initializeCall {
-        authority: manager,
-        stakeManager: stakes_to_come,
-    };
-    let registry = deploy_proxied(
-        chain,
-        governor,
-        "ProviderRegistry",
-        &book.abi_encode(),
-        initialize.abi_encode(),
-    )?;
-    let initialize = IManagedStakes::initializeCall {
-        authority: manager,
-        minimumStake: MINIMUM_STAKE,
-        thawPeriod: THAW_PERIOD,
-    };
-    let arguments = (tokens[0], registry).abi_encode_params();
-    let stakes = deploy_proxied(chain, governor, "StakeManager", &arguments, initialize.abi_encode())?;
-    assert_eq!(
-        stakes, stakes_to_come,
-        "the stake manager's address was predicted wrong"
-    );
-    let initialize = IManaged::initializeCall { authority: manager };
-    let payment_tokens = deploy_proxied(
-        chain,
-        governor,
-        "PaymentTokens",
-        &escrow.abi_encode(),
-        initialize.abi_encode(),
-    )?;
-
-    people.insert(Who::Escrow, escrow);
-    let addresses = Addresses {
-        people,
-        book,
-        escrow,
-        registry,
-        stakes,
-        payment_tokens,
-        tokens,
-        feeds,
-    };
-    Ok(addresses)
-}
-
-/// Everything as governance does it before the market opens.
-fn configure(chain: &mut Chain, addresses: &Addresses, governor: Address) {
-    let collaborators = [
-        (IOrderBook::Collaborator::TaskManager, addresses.of(Who::TaskManager)),
-        (IOrderBook::Collaborator::ProviderRegistry, addresses.registry),
-        (IOrderBook::Collaborator::PaymentTokens, addresses.payment_tokens),
-        (IOrderBook::Collaborator::Disputes, addresses.of(Who::Disputes)),
-        (IOrderBook::Collaborator::Slasher, addresses.of(Who::Slasher)),
-    ];
-    for (role, proposed) in collaborators {
-        chain.must(
-            governor,
-            addresses.book,
-            IOrderBook::proposeCollaboratorCall { role, proposed },
-        );
-    }
-    for (schedule, rebated_commission) in schedules() {
-        let call = IEscrow::addFeeScheduleCall {
-            schedule: fee_schedule(&schedule),
-            rebatedCommission: rebated_commission as u16,
-        };
-        chain.must(governor, addresses.escrow, call);
-    }
-    for (id, listing) in listings().into_iter().enumerate() {
-        let call = IPaymentTokens::listCall {
-            token: addresses.tokens[id],
-            symbol: listing.symbol.to_owned(),
-            feeSchedule: listing.schedule,
-            feed: IPaymentTokens::PriceFeed {
-                feed: addresses.feeds[id],
-                heartbeat: listing.feed.heartbeat as u32,
-                minimumPrice: listing.feed.minimum.unsigned_abs(),
-                maximumPrice: listing.feed.maximum.unsigned_abs(),
-            },
-            cap: listing.cap,
-        };
-        chain.must(governor, addresses.payment_tokens, call);
-    }
-    chain.must(
-        governor,
-        addresses.registry,
-        IProviderRegistry::addRegionCall {
-            name: "eu-west".to_owned(),
-        },
-    );
-    let ids = U256::ONE << 9;
-    chain.must(governor, addresses.book, IOrderBook::setTopGpusCall { ids });
-}
-
-/// As the contracts take it.
-pub(crate) fn fee_schedule(schedule: &Schedule) -> FeeSchedule {
-    FeeSchedule {
-        commission: schedule.commission as u16,
-        userFee: schedule.user_fee as u16,
-        providerFee: schedule.provider_fee as u16,
-        gatewayShare: schedule.gateway_share as u16,
-        matchFee: U96::from(schedule.match_fee),
-    }
-}
+// --------------------------------------------------------- suppliers and money
 
 /// Two staked providers, the first in the rebated class, and a fizz node behind each.
 fn add_suppliers(chain: &mut Chain, addresses: &Addresses, governor: Address) -> BTreeMap<u32, Supplier> {
@@ -477,18 +322,6 @@ pub(crate) fn set_fee_class(
     }
 }
 
-/// A supplier's capacity as the contracts show it: see `Capacity.sol`.
-pub(crate) fn capacity_word(supplier: &Supplier) -> U256 {
-    let pair = |pool: Pool, offset: usize, width: usize| {
-        U256::from(pool.free) << offset | U256::from(pool.total) << (offset + width)
-    };
-    let mut word = pair(supplier.storage, 0, 22) | pair(supplier.memory, 44, 20) | pair(supplier.cpu, 84, 20);
-    for (entry, gpu) in supplier.gpus.iter().enumerate() {
-        word |= pair(gpu.pool, 124 + 32 * entry, 12) | U256::from(gpu.id) << (148 + 32 * entry);
-    }
-    word | U256::from(!supplier.suspended) << 252
-}
-
 /// Users hold every token and let the escrow take it; Sam and the stranger hold some and do not. All but the stranger let
 /// Permit2 take it.
 fn hand_out(
@@ -521,60 +354,4 @@ fn hand_out(
         }
     }
     (holdings, BTreeSet::from(Who::USERS))
-}
-
-fn deploy_proxied(
-    chain: &mut Chain,
-    governor: Address,
-    name: &str,
-    arguments: &[u8],
-    initialize: Vec<u8>,
-) -> Result<Address, ChainError> {
-    let implementation = chain.deploy(governor, name, arguments)?;
-    let call = IConstructors::proxyCall {
-        implementation,
-        data: initialize.into(),
-    };
-    chain.deploy(governor, "ERC1967Proxy", &call.abi_encode()[4..])
-}
-
-/// A feed that answers from its storage: round, answer, start, time, round answered in; decimals at 5; reverts if 6 is set.
-fn feed_code() -> Vec<u8> {
-    const LATEST_ROUND_DATA: [u8; 4] = [0xfe, 0xaf, 0x96, 0x8c];
-    // sload(6) -> revert at the end
-    let mut code = vec![0x60, 6, 0x54, 0x60, 0, 0x57];
-    // shr(224, calldataload(0)) == latestRoundData -> jump
-    code.extend([0x5f, 0x35, 0x60, 224, 0x1c, 0x63]);
-    code.extend(LATEST_ROUND_DATA);
-    code.extend([0x14, 0x60, 0, 0x57]);
-    let round_jump = code.len() - 2;
-    // return(sload(5))
-    code.extend([0x60, 5, 0x54, 0x5f, 0x52, 0x60, 32, 0x5f, 0xf3]);
-    code[round_jump] = code.len() as u8;
-    code.push(0x5b);
-    for word in 0..5 {
-        code.extend([0x60, word, 0x54, 0x60, 32 * word, 0x52]);
-    }
-    code.extend([0x60, 160, 0x5f, 0xf3]);
-    code[4] = code.len() as u8;
-    code.extend([0x5b, 0x5f, 0x5f, 0xfd]);
-    code
-}
-
-/// Makes a feed answer as the model's does.
-pub(crate) fn put_answer(chain: &mut Chain, address: Address, feed: &Feed) {
-    let answer = I256::try_from(feed.answer).expect("128 bits fit").into_raw();
-    let time = U256::from(feed.updated_at);
-    let words = [
-        U256::ONE,
-        answer,
-        time,
-        time,
-        U256::ONE,
-        U256::from(feed.decimals),
-        U256::from(feed.broken),
-    ];
-    for (slot, word) in (0..).zip(words) {
-        chain.put_storage(address, slot, word);
-    }
 }
