@@ -154,7 +154,7 @@ impl Session<'_> {
             }))
         }))
         .await?;
-        Ok(json!({"account": account.to_string(), "owner": owner, "tokens": tokens}))
+        Ok(json!({"account": account.to_string(), "owner": owner.to_string(), "tokens": tokens}))
     }
 
     /// The block in which an account was opened.

@@ -287,6 +287,61 @@ mod tests {
         assert_eq!(bill.paid + bill.gateway + bill.fees(), bill.spent());
     }
 
+    /// The cases of `contracts/test/market/Words.t.sol`, and its bounds on many leases.
+    #[test]
+    fn fees_are_the_contracts_to_the_unit() {
+        let one = U256::from(1);
+        let schedule = FeeSchedule {
+            matchFee: U96::from(7),
+            ..schedule()
+        };
+        assert_eq!(lease_lock(1, one, &schedule), U256::from(2));
+        assert_eq!(order_lock(1, one, &schedule), U256::from(9));
+        let after = |seconds, rate: u64| Bill::after(seconds, U256::from(rate), &schedule, Origin::default());
+        assert_eq!(after(1, 1).gross, U256::ZERO);
+        assert_eq!(after(36_000, 1).gross, one);
+        assert_eq!(after(36_000, 10_000).paid, U256::from(7_800));
+        assert_eq!(after(36_000, 10_049).user_fee, U256::from(200));
+
+        // Numbers without a pattern; the same ones every time.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        for _ in 0..2_000 {
+            let (wide, narrower) = (U256::from(next()) << 20, usize::try_from(next() % 84).expect("small"));
+            let rate: U256 = std::cmp::max(wide >> narrower, one);
+            let duration = u32::try_from(next() % ((1 << 29) - 1)).expect("29 bits") + 1;
+            let commission = u16::try_from(next() % 2_501).expect("small");
+            let user_fee = u16::try_from(next() % (2_501 - u64::from(commission))).expect("small");
+            let left = 2_501 - u64::from(commission) - u64::from(user_fee);
+            let schedule = FeeSchedule {
+                commission,
+                userFee: user_fee,
+                providerFee: u16::try_from(next() % left).expect("small"),
+                gatewayShare: u16::try_from(next() % 5_001).expect("small"),
+                matchFee: U96::from(7),
+            };
+            let origin = Origin {
+                updated: false,
+                shared: true,
+            };
+            let bill = Bill::after(duration, rate, &schedule, origin);
+            assert_eq!(bill.paid + bill.gateway + bill.fees(), bill.spent());
+            let lock = lease_lock(duration, rate, &schedule);
+            assert!(bill.streamed() <= lock, "the lock covers stream and user fee");
+            let exact = rate * U256::from(duration) * U256::from(10_000 + u32::from(user_fee));
+            let scale = U256::from(RATE_SECONDS * BASIS_POINTS);
+            assert!(lock * scale >= exact && lock * scale < exact + scale * U256::from(3));
+            // What is paid never falls as the lease goes on.
+            let later = Bill::after(duration + 1, rate, &schedule, origin);
+            assert!(later.paid + later.gateway >= bill.paid + bill.gateway);
+        }
+    }
+
     #[test]
     fn money_buys_the_longest_extension_that_it_covers() {
         let rate = U256::from(9_999_999);

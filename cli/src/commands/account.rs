@@ -131,8 +131,7 @@ async fn deposit(session: &Session<'_>, arguments: &Deposit) -> eyre::Result<()>
     let after = read(session.escrow().bracketOf(account, token.id)).await?;
     if after != before {
         session.output.note(format!(
-            "bracket {after}: {} in {} entitles to {}",
-            account,
+            "account {account} now has bracket {after} in {}, which entitles to {}",
             token.symbol,
             brackets::entitlement(after)
         ));

@@ -151,7 +151,7 @@ async fn bracket_of(session: &Session<'_>, account: u32, request: &OrderRequest)
 }
 
 /// Providers talk to whoever holds a certificate of the account's owner: whoever spends for another needs one of those.
-async fn require_access(session: &Session<'_>, account: u32) -> eyre::Result<()> {
+pub(super) async fn require_access(session: &Session<'_>, account: u32) -> eyre::Result<()> {
     let owner = session.owner_of(account).await?;
     let certificates = ICertificateRegistry::new(
         session.chain.network.contracts.certificate_registry,

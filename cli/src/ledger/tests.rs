@@ -1,5 +1,6 @@
 //! Histories with the sums worked out by hand or by the contracts' formulas.
 
+use alloy::primitives::Address;
 use alloy::primitives::aliases::U96;
 
 use super::*;

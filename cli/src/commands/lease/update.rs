@@ -1,27 +1,28 @@
 //! `spheron lease update`: another deployment file for a live lease. Each step looks at the chain first, so it does not matter
 //! at which an earlier run stopped: the proposal is on chain, its manifest in this home.
 
+mod proposal;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ::chain::network::Token;
+use alloy::primitives::U256;
 use alloy::primitives::aliases::U40;
-use alloy::primitives::{B256, U256};
 use alloy::signers::local::PrivateKeySigner;
-use avs::words::OrderId;
 use bindings::{ILeases, OrderState, OrderTerms};
 use eyre::{WrapErr as _, bail, ensure};
 use gateway::GatewayClient;
 use gateway::wire::{LeaseId, LeasePhase, LeaseStatus, UpdatePhase};
-use manifest::{FieldDifference, OrderRequest, SaltedManifest, differences};
-use serde_json::{Value, json};
+use manifest::SaltedManifest;
+use serde_json::json;
 
+use self::proposal::{Proposal, prepare};
 use super::{OnChain, on_chain, services_text};
-use crate::amounts::{self, lease_lock};
+use crate::amounts;
 use crate::arguments::UpdateLease;
 use crate::chain::{Call, read};
-use crate::commands::deploy::{derive, note_warnings, read_file, require_bracket};
-use crate::dates::{Date, Moment};
+use crate::commands::deploy::require_access;
+use crate::dates::Date;
 use crate::failure::Failure;
 use crate::log_pages::decoded;
 use crate::market::{filter, state_phrase, topic};
@@ -66,21 +67,6 @@ pub(super) async fn run(session: &Session<'_>, arguments: &UpdateLease) -> eyre:
     }
 }
 
-/// What is proposed, and what it costs at most.
-struct Proposal {
-    salted: SaltedManifest,
-    request: OrderRequest,
-    token: Token,
-    account: u32,
-    /// Locked when the provider accepts, at most.
-    lock: U256,
-    /// What the old lease gives back then.
-    returned: U256,
-    unlocked: U256,
-    changes: Vec<FieldDifference>,
-    expiry: u64,
-}
-
 /// Proposes what a file asks for. False for a dry run.
 async fn propose(session: &Session<'_>, arguments: &UpdateLease, file: &Path) -> eyre::Result<bool> {
     let lease = arguments.lease;
@@ -111,6 +97,7 @@ async fn propose(session: &Session<'_>, arguments: &UpdateLease, file: &Path) ->
     session
         .require_spender(proposal.account, &proposal.token, signer.address(), proposal.lock)
         .await?;
+    require_access(session, proposal.account).await?;
     send(session, &signer, lease, &proposal, file).await?;
     Ok(true)
 }
@@ -132,70 +119,6 @@ fn require_live(lease: u64, found: &OnChain) -> eyre::Result<()> {
         bail!("the end of lease {lease} and its grace are over; order anew with `spheron deploy`");
     }
     Ok(())
-}
-
-async fn prepare(
-    session: &Session<'_>,
-    arguments: &UpdateLease,
-    file: &Path,
-    found: &OnChain,
-) -> eyre::Result<Proposal> {
-    let name = file.display().to_string();
-    let deployment = read_file(file)?;
-    note_warnings(session.output, &name, &deployment.warnings);
-    let salted = SaltedManifest {
-        salt: B256::from(rand::random::<[u8; 32]>()),
-        manifest: deployment.manifest,
-    };
-    let request = derive(session, &salted, &name).await?;
-    let OrderId { account, token: id, .. } = OrderId::unpack(arguments.lease);
-    let token = session.token_by_id(id)?.clone();
-    if request.token != id {
-        bail!(Failure::bad_input(format!(
-            "{name}: it pays in another token than lease {}, which is in {}; order anew for that",
-            arguments.lease, token.symbol
-        )));
-    }
-    require_bracket(session, account, &request).await?;
-    let listed = read(session.escrow().tokenOf(id)).await?;
-    let (schedule, held, before) = tokio::try_join!(
-        session.fee_schedule(listed.schedule),
-        session.balance(account, id),
-        session.created(arguments.lease)
-    )?;
-    let rate = U256::from(found.word.rate);
-    let streamed = found
-        .account
-        .as_ref()
-        .map_or(U256::ZERO, |account| account.bill.streamed());
-    let old = OrderRequest {
-        token: id,
-        terms: before.terms,
-    };
-    let expiry = expiry(arguments.expires, found.now)?;
-    Ok(Proposal {
-        lock: lease_lock(
-            request.terms.duration,
-            U256::from(request.terms.maximum_rate),
-            &schedule,
-        ),
-        returned: lease_lock(found.word.duration, rate, &found.schedule).saturating_sub(streamed),
-        unlocked: held.unlocked,
-        changes: differences(&request, &old),
-        salted,
-        request,
-        token,
-        account,
-        expiry,
-    })
-}
-
-fn expiry(expires: Moment, now: u64) -> Result<u64, Failure> {
-    let expiry = expires.after(now);
-    if expiry <= now || expiry >= 1 << 40 {
-        return Err(Failure::bad_input(format!("{} is no time to come", Date(expiry))));
-    }
-    Ok(expiry)
 }
 
 /// Stores the manifest, and proposes: without the manifest a proposal is worth nothing.
@@ -233,56 +156,6 @@ async fn send(
         Date(proposal.expiry)
     ));
     Ok(())
-}
-
-impl Proposal {
-    fn json(&self, lease: u64) -> Value {
-        let amount = |units: U256| amounts::whole(units, self.token.decimals);
-        json!({
-            "lease": lease.to_string(),
-            "account": self.account.to_string(),
-            "symbol": self.token.symbol,
-            "maximum_rate": amounts::rate(U256::from(self.request.terms.maximum_rate), &self.token),
-            "duration_seconds": self.request.terms.duration,
-            "lock": amount(self.lock), "lock_units": self.lock.to_string(),
-            "returned": amount(self.returned), "returned_units": self.returned.to_string(),
-            "unlocked": amount(self.unlocked),
-            "enough": self.unlocked + self.returned >= self.lock,
-            "changes": self.changes.iter().map(|change| json!({
-                "field": change.field, "from": change.on_chain, "to": change.derived,
-            })).collect::<Vec<_>>(),
-            "sent": false,
-        })
-    }
-
-    fn text(&self, lease: u64) -> String {
-        let rate = U256::from(self.request.terms.maximum_rate);
-        let mut text = facts(&[
-            ("lease", lease.to_string()),
-            (
-                "maximum rate",
-                format!("{} {}/h", amounts::hourly(rate, &self.token), self.token.symbol),
-            ),
-            ("duration", amounts::time(self.request.terms.duration.into())),
-            ("locks at most", amounts::shown(self.lock, &self.token)),
-            (
-                "comes back",
-                format!(
-                    "{} of the lease that is replaced",
-                    amounts::shown(self.returned, &self.token)
-                ),
-            ),
-            ("unlocked", amounts::shown(self.unlocked, &self.token)),
-        ]);
-        text.push_str("\nwhat changes\n");
-        for change in &self.changes {
-            text.push_str(&format!(
-                "  {}: {} -> {}\n",
-                change.field, change.on_chain, change.derived
-            ));
-        }
-        text
-    }
 }
 
 /// From a proposal, wherever it stands, to the workload that it asks for.
@@ -504,6 +377,8 @@ async fn withdraw(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::B256;
+
     use super::*;
 
     #[test]
@@ -522,12 +397,5 @@ mod tests {
         );
         let newer = format!(r#","update":{{"phase":"levitating","manifest_hash":"{hash}"}}"#);
         assert!(told(&status(&newer)).contains("at work"));
-    }
-
-    #[test]
-    fn an_expiry_lies_ahead() {
-        assert_eq!(expiry(Moment::Distance(60), 100).ok(), Some(160));
-        assert!(expiry(Moment::At(100), 100).is_err());
-        assert!(expiry(Moment::At(1 << 40), 100).is_err());
     }
 }

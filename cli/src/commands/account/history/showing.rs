@@ -106,6 +106,15 @@ fn entry_json(session: &Session<'_>, entry: &Entry) -> eyre::Result<Value> {
     if let Some(order) = entry.event.order() {
         value["order"] = order.to_string().into();
     }
+    match &entry.event {
+        Event::Updated { updated, .. } => value["updated"] = updated.to_string().into(),
+        Event::Closed { reason, billed, .. } => {
+            value["reason"] = state(*reason).1.into();
+            value["billed_seconds"] = (*billed).into();
+        }
+        Event::Settled { until, .. } => value["settled_for_seconds"] = (*until).into(),
+        _ => {}
+    }
     if let Some(amount) = amount(&entry.event) {
         value["amount_units"] = amount.to_string().into();
     }
@@ -166,10 +175,13 @@ fn describe(session: &Session<'_>, entry: &Entry) -> String {
         Event::Expired { .. } => "order expired".to_owned(),
         Event::Requeued { .. } => "no supplier had room: the order takes bids again".to_owned(),
         Event::Leased { supplier, rate, .. } => {
-            format!(
-                "lease with supplier {supplier} at {}; the match fee is paid",
-                hourly(rate)
-            )
+            // A lease that came from an update was not matched.
+            let fee = if entry.locked == 0 {
+                ""
+            } else {
+                "; the match fee is paid"
+            };
+            format!("lease with supplier {supplier} at {}{fee}", hourly(rate))
         }
         Event::Extended { duration, locked, .. } => format!(
             "lease extended to {}: {} more locked",
