@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -23,6 +24,18 @@ ENVIRONMENT = {
     "FOUNDRY_INVARIANT_SHRINK_RUN_LIMIT": "0",
     "FOUNDRY_LINT_LINT_ON_BUILD": "false",
 }
+
+
+def arguments(signature, words):
+    """Calldata after the selector, in hexadecimal: for a function with parameters of fixed size, one for each set of words."""
+    types = [part for part in signature[signature.index("(") + 1 : -1].split(",") if part]
+    if not types:
+        return [""]
+    if any(not re.fullmatch(r"uint\d+|bool|address|bytes32", kind) for kind in types):
+        return []
+    widths = {"bool": 1, "address": 160, "bytes32": 256}
+    bits = [widths.get(kind) or int(kind[4:]) for kind in types]
+    return ["".join(f"{word % (1 << width):064x}" for word, width in zip(row, bits)) for row in words]
 
 
 class Uncompilable(Exception):
@@ -51,7 +64,11 @@ class Project:
         vectors = self.root.parent / "avs" / "vectors"
         shutil.rmtree(vectors.parent, ignore_errors=True)
         shutil.copytree(CONTRACTS.parent / "avs" / "vectors", vectors)
-        shutil.copy(CONTRACTS / "foundry.toml", self.root)
+        (self.root / "runner").mkdir()
+        settings = (CONTRACTS / "foundry.toml").read_text()
+        allowed = 'fs_permissions = [{ access = "read-write", path = "runner" }, { access = "read", path = "out" },'
+        self._write("foundry.toml", settings.replace("fs_permissions = [", allowed, 1))
+        self._write("test/MutantRunner.t.sol", Path(__file__).with_name("MutantRunner.sol").read_text())
         for library in LIBRARIES:
             shutil.copytree(CONTRACTS / "node_modules" / library, self.root / "node_modules" / library)
         roots = sorted(path for pattern in self.tests for path in CONTRACTS.glob(pattern))
@@ -185,6 +202,40 @@ class Project:
             # Mutants bring warnings by the hundred.
             errors = [part for part in re.split(r"\n(?=Error|Warning|Note)", built.stdout + built.stderr) if part.startswith("Error")]
             raise SystemExit("\n".join(errors) + f"\nthe contracts with their mutants do not compile in {self.root}")
+
+    def cases(self, excluded, words):
+        """The tests as the runner reads them; parameters get `words`, one set of them per line."""
+        lines = []
+        for artifact in sorted((self.root / "out").glob("*.t.sol/*.json")):
+            compiled = json.loads(artifact.read_text())
+            methods = compiled.get("methodIdentifiers", {})
+            if artifact.stem == "MutantRunner" or len(compiled["bytecode"]["object"]) < 4 or re.search(excluded, artifact.stem):
+                continue
+            tests = [(name, selector) for name, selector in methods.items() if name.startswith("test")]
+            if not tests:
+                continue
+            name = f"{artifact.parent.name}:{artifact.stem}"
+            lines.append(f"{name},{artifact.stem}.setUp,0x{methods.get('setUp()', '')}")
+            for signature, selector in tests:
+                if re.search(excluded, signature):
+                    continue
+                for data in arguments(signature, words):
+                    lines.append(f"{name},{artifact.stem}.{signature.split('(')[0]},0x{selector}{data}")
+        return lines
+
+    def run_together(self, function, cases, limit, mutants=(), killers=()):
+        """Runs a function of the runner; returns what it wrote: ids, and the test that killed each of them."""
+        with tempfile.TemporaryDirectory(dir=self.root / "runner") as folder:
+            for name, lines in (("cases", cases), ("mutants", mutants), ("killers", killers), ("results", [])):
+                (Path(folder) / name).write_text("".join(f"{line}\n" for line in lines))
+            command = ["forge", "test", "--threads", "1", "--match-contract", "MutantRunner", "--match-test", function]
+            settings = {"FOUNDRY_ISOLATE": "false", "FOUNDRY_GAS_LIMIT": str(2**64 - 1), "RUNNER": f"runner/{Path(folder).name}"}
+            environment = self._environment(settings)
+            try:
+                subprocess.run(command, cwd=self.root, env=environment, capture_output=True, timeout=limit)
+            except subprocess.TimeoutExpired:
+                pass
+            return [line.partition(" ")[::2] for line in (Path(folder) / "results").read_text().splitlines()]
 
     def run(self, mutant, arguments, settings, limit):
         """True if the tests pass, False if one fails, None if they do not end in `limit` seconds; with what was printed."""
