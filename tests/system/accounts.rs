@@ -390,3 +390,69 @@ async fn an_order_is_signed_by_one_key_and_brought_in_by_another() -> eyre::Resu
     )
     .await
 }
+
+/// Too cheap an update is refused and one that fits is taken; the books follow the workload from lease to lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_updated_lease_is_in_the_history_to_the_unit() -> eyre::Result<()> {
+    let soon = |options: &mut devnet::Options| {
+        for provider in ["provider-1", "provider-2"] {
+            let updates = "\n[updates]\nsteady_for = \"2s\"\ngive_up_after = \"15s\"\n";
+            options.extra_config.insert(provider.into(), updates.into());
+        }
+    };
+    on_devnet(Sharing::Shared, soon, async |network| {
+        let user = network.user("user-1").await?;
+        let account = first_account(&user).await?;
+        let text = deployment("image: spheron/hello:1");
+        let deployed = network.deployed(&user, &file(network, "app.yaml", &text)?).await?;
+        let lease = deployed.order.to_string();
+
+        let cheap = file(network, "cheap.yaml", &text.replacen("amount: 1", "amount: 0.00001", 1))?;
+        let said = refused(&user, &["lease", "update", &lease, &cheap.display().to_string()]).await?;
+        expect_in(&said, "was refused by provider")?;
+
+        let larger = file(network, "larger.yaml", &text.replacen("units: 0.1", "units: 0.2", 1))?;
+        let larger = larger.display().to_string();
+        let dry = user.json(&["lease", "update", &lease, &larger, "--dry-run"]).await?;
+        let changes = dry["changes"].as_array().into_iter().flatten();
+        ensure!(
+            dry["sent"] == false && changes.filter(|change| change["field"] == "cpu").count() == 1,
+            "{dry}"
+        );
+        expect_in(
+            &refused(&user, &["lease", "update", &lease, "--withdraw"]).await?,
+            "is proposed",
+        )?;
+        let updated = user.json(&["lease", "update", &lease, &larger]).await?;
+        let next = updated["lease"]
+            .as_str()
+            .ok_or_eyre("the lease that runs now")?
+            .to_owned();
+        ensure!(updated["replaced"] == lease.as_str(), "{updated}");
+        // Asked again, it finds the update done.
+        let again = user.json(&["lease", "update", &lease, "--resume"]).await?;
+        ensure!(again["lease"] == next.as_str(), "{again}");
+        let shown = user.json(&["lease", "show", &next]).await?;
+        ensure!(
+            shown["workload"] == lease.as_str() && shown["manifest"] == "stored",
+            "{shown}"
+        );
+
+        user.json(&["lease", "close", &next]).await?;
+        let history = balanced(&user, &account).await?;
+        for (event, count) in [
+            ("order", 1),
+            ("update_rejected", 1),
+            ("updated", 1),
+            ("lease", 2),
+            ("close", 2),
+        ] {
+            ensure!(
+                entries(&history, event) == count,
+                "{event} is not told {count} times: {history}"
+            );
+        }
+        network.running(0).await.map(drop)
+    })
+    .await
+}
