@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {BidRequest, OrderTerms} from "../../src/Types.sol";
+import {BidRequest, OrderRequest, OrderState, OrderTerms} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
+import {PermitToken} from "./Tokens.sol";
 
 /// @notice Whole transactions, cold, in the steady state of a market that runs: the account has made orders, the provider has
 /// bid and been paid before. The real registry answers behind its proxy.
@@ -50,6 +51,10 @@ contract MarketGasTest is MarketTest {
     }
 
     function test_settleAndWithdraw() public {
+        _settleAndWithdraw("settleAndWithdraw");
+    }
+
+    function _settleAndWithdraw(string memory name) private {
         uint64 orderId = _lease(_owner, _provider, 90e18);
         vm.warp(block.timestamp + CHALLENGE_WINDOW + 1);
         vm.prank(_owner);
@@ -57,8 +62,92 @@ contract MarketGasTest is MarketTest {
         vm.warp(block.timestamp + 600);
         vm.prank(_owner);
         book.settleAndWithdraw(_ids(orderId), _owner);
-        uint256 gas = vm.snapshotGasLastCall("Market", "settleAndWithdraw");
+        uint256 gas = vm.snapshotGasLastCall("Market", name);
         assertLe(gas, 57_000, "settle and withdraw");
+    }
+
+    /// @dev A supplier of the rebated class pays no more for its money.
+    function test_settleAndWithdraw_rebated() public {
+        registry.setVerified(_provider, 1, type(uint16).max, 0);
+        _settleAndWithdraw("settleAndWithdraw.rebated");
+    }
+
+    function test_extendLease() public {
+        uint64 orderId = _lease(_owner, _provider, 90e18);
+        vm.prank(user);
+        leases.extendLease(orderId, 3_600);
+        uint256 gas = vm.snapshotGasLastCall("Market", "extendLease");
+        assertLe(gas, 54_000, "extend");
+    }
+
+    function test_update() public {
+        uint64 orderId = _lease(_owner, _provider, 90e18);
+        vm.warp(block.timestamp + CHALLENGE_WINDOW + 1);
+        book.settle(_ids(orderId));
+        vm.warp(block.timestamp + 600);
+        vm.prank(user);
+        leases.proposeUpdate(orderId, _terms(), type(uint40).max);
+        uint256 proposed = vm.snapshotGasLastCall("Market", "update.propose");
+        vm.prank(_owner);
+        leases.acceptUpdate(orderId, _leaseResources(_terms()), _terms(), 90e18);
+        uint256 accepted = vm.snapshotGasLastCall("Market", "update.accept");
+        assertLe(proposed, 105_000, "propose");
+        assertLe(accepted, 180_000, "accept");
+    }
+
+    /// @dev In the steady state: supplier and foundation have been credited in the token before.
+    function test_closeLease() public {
+        uint64 orderId = _lease(_owner, _provider, 90e18);
+        uint64 earlier = _lease(_owner, _provider, 90e18);
+        vm.warp(block.timestamp + CHALLENGE_WINDOW + 1);
+        _close(user, earlier, OrderState.ClosedByUser);
+        vm.warp(block.timestamp + 600);
+        _close(user, orderId, OrderState.ClosedByUser);
+        uint256 gas = vm.snapshotGasLastCall("Market", "closeLease");
+        assertLe(gas, 80_000, "close");
+    }
+
+    function test_createOrderFor() public {
+        uint256 key = vm.createWallet("signer").privateKey;
+        address signer = vm.addr(key);
+        uint32 opened = escrow.open(signer);
+        _deposit(opened, PLAIN_TOKEN, 1_000e18);
+        vm.prank(signer);
+        leases.skipNonce();
+        vm.prank(signer);
+        book.createOrder(opened, PLAIN_TOKEN, 0, _terms());
+        OrderRequest memory request = OrderRequest(signer, opened, PLAIN_TOKEN, 0, _terms(), 1, type(uint256).max);
+        bytes memory signature = _sign(key, request);
+        vm.prank(responder);
+        leases.createOrderFor(request, signature);
+        uint256 gas = vm.snapshotGasLastCall("Market", "createOrderFor");
+        assertLe(gas, 120_000, "signed order");
+    }
+
+    /// @dev A top-up of an account that holds the token, with the price looked up for its bracket.
+    function test_deposit() public {
+        plain.mint(user, 2e18);
+        vm.startPrank(user);
+        plain.approve(address(escrow), type(uint256).max);
+        escrow.deposit(account, PLAIN_TOKEN, 1e18);
+        uint256 gas = vm.snapshotGasLastCall("Market", "deposit");
+        vm.stopPrank();
+        assertLe(gas, 110_000, "top-up");
+    }
+
+    function test_depositWithPermit() public {
+        PermitToken permitted = new PermitToken();
+        uint8 id = _list(address(permitted), "PERMIT", PLAIN_SCHEDULE);
+        uint256 key = vm.createWallet("depositor").privateKey;
+        address depositor = vm.addr(key);
+        permitted.mint(depositor, 3e18);
+        for (uint256 index = 0; index < 2; ++index) {
+            (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, _permit(permitted, depositor, 1e18, index));
+            vm.prank(depositor);
+            escrow.depositWithPermit(account, id, 1e18, type(uint256).max, v, r, s);
+        }
+        uint256 gas = vm.snapshotGasLastCall("Market", "deposit.permit");
+        assertLe(gas, 150_000, "top-up with a permit");
     }
 
     /// @dev Accounts and suppliers differ for every order: nothing is warm but the contracts.
@@ -72,6 +161,7 @@ contract MarketGasTest is MarketTest {
 
     function test_sizes() public {
         _size("OrderBook", address(book));
+        _size("Leases", book.leases());
         _size("Escrow", address(escrow));
         _size("Spon", address(spon));
         _size("ProviderRegistry", _implementation(address(registry)));
@@ -81,7 +171,65 @@ contract MarketGasTest is MarketTest {
 
     function _size(string memory name, address deployed) private {
         vm.snapshotValue("Market", string.concat("size.", name), deployed.code.length);
-        assertLe(deployed.code.length, 22_000, name);
+        assertLe(deployed.code.length, 24_000, name);
+    }
+
+    function _permit(PermitToken token, address owner, uint256 amount, uint256 nonce) private view returns (bytes32) {
+        bytes32 permit = keccak256(
+            abi.encode(
+                keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"),
+                owner,
+                address(escrow),
+                amount,
+                nonce,
+                type(uint256).max
+            )
+        );
+        return keccak256(abi.encodePacked("\x19\x01", token.DOMAIN_SEPARATOR(), permit));
+    }
+
+    /// @dev For orders without supplier lists.
+    function _sign(uint256 key, OrderRequest memory request) private view returns (bytes memory) {
+        string memory terms =
+            "OrderTerms(uint256 resources,uint256 requirements,uint256 regions,bytes32 manifestHash,uint96 maximumRate,uint32 duration,uint32[] wantedSuppliers,uint32[] excludedSuppliers)";
+        bytes memory named = abi.encode(
+            keccak256(
+                abi.encodePacked(
+                    "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,OrderTerms terms,uint256 nonce,uint256 deadline)",
+                    terms
+                )
+            ),
+            request.signer,
+            request.account,
+            request.token,
+            request.bidWindow
+        );
+        bytes32 ofTerms = keccak256(
+            abi.encode(
+                keccak256(bytes(terms)),
+                request.terms.resources,
+                request.terms.requirements,
+                request.terms.regions,
+                request.terms.manifestHash,
+                request.terms.maximumRate,
+                request.terms.duration,
+                keccak256(""),
+                keccak256("")
+            )
+        );
+        bytes32 structHash =
+            keccak256(abi.encodePacked(named, ofTerms, request.nonce, request.deadline));
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("Spheron Market"),
+                keccak256("1"),
+                block.chainid,
+                address(book)
+            )
+        );
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, keccak256(abi.encodePacked("\x19\x01", domain, structHash)));
+        return abi.encodePacked(r, s, v);
     }
 
     function _implementation(address proxy) private view returns (address) {

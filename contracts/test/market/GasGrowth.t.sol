@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.30;
+
+import {BidRequest, OrderState, OrderTerms} from "../../src/Types.sol";
+import {MarketTest} from "./MarketTest.sol";
+
+/// @notice No call costs more because the market is bigger: every call, measured alone and among two hundred others, to the
+/// unit.
+contract GasGrowthTest is MarketTest {
+    uint96 private constant RATE = 90e18;
+    uint256 private constant OTHERS = 200;
+
+    address private _owner;
+    uint32 private _provider;
+    uint64[6] private _leases;
+    uint64 private _order;
+    uint256 private _block;
+    uint256 private _time;
+
+    uint256[] private _gas;
+    string[] private _names;
+
+    function setUp() public override {
+        super.setUp();
+        (_owner, _provider) = _addProvider("provider", _capacity(1_000_000, 1_000_000, 1_000_000));
+        for (uint256 index = 0; index < _leases.length; ++index) {
+            _leases[index] = _lease(_owner, _provider, RATE);
+        }
+        vm.warp(block.timestamp + CHALLENGE_WINDOW + 1);
+        plain.mint(address(this), 1e24);
+        (_block, _time) = (block.number + 1, block.timestamp);
+        vm.roll(_block);
+        _order = _createOrder();
+    }
+
+    function test_gas_isTheSameAmongOtherAccountsLeasesAndProviders() public {
+        uint256[] memory alone = _measured();
+        for (uint256 index = 0; index < OTHERS; ++index) {
+            string memory name = string.concat("other", vm.toString(index));
+            (address owner, uint32 provider) = _addProvider(name);
+            uint32 opened = escrow.open(makeAddress(name));
+            _deposit(opened, PLAIN_TOKEN, 1_000e18);
+            vm.prank(owner);
+            uint64 orderId = book.createOrder(opened, PLAIN_TOKEN, 0, _terms());
+            _bid(owner, orderId, RATE);
+            _open(orderId, provider);
+        }
+        _assertSame(alone, _measured());
+    }
+
+    function test_gas_isTheSameAmongOnesOwnOrdersAndLeases() public {
+        uint256[] memory alone = _measured();
+        for (uint256 index = 0; index < OTHERS; ++index) {
+            _open(_createOrder(), _provider);
+        }
+        _assertSame(alone, _measured());
+    }
+
+    /// @dev Bids fold into one word, however many there are.
+    function test_gas_isTheSameAmongOtherBids() public {
+        (address owner,) = _addProvider("bidder");
+        (address other,) = _addProvider("other bidder");
+        // The first one opens the order's digest.
+        _bid(other, _order, RATE);
+        uint256 state = vm.snapshotState();
+        _bid(owner, _order, RATE);
+        uint256 alone = vm.lastCallGas().gasTotalUsed;
+        vm.revertToState(state);
+        for (uint256 index = 0; index < OTHERS; ++index) {
+            (address another,) = _addProvider(string.concat("bidder", vm.toString(index)));
+            _bid(another, _order, RATE);
+        }
+        _bid(owner, _order, RATE);
+        assertEq(vm.lastCallGas().gasTotalUsed, alone, "placeBid");
+    }
+
+    // ----------------------------------------------------------------- private
+
+    function _open(uint64 orderId, uint32 provider) private {
+        uint256 closeBlock = book.order(orderId).closeBlock;
+        vm.roll(closeBlock + 1);
+        _openLeases(closeBlock, _matches(orderId, _terms(), _rank(provider, RATE)));
+        vm.roll(_block);
+    }
+
+    /// @dev Every call once, in the same second and block, and nothing of it left.
+    function _measured() private returns (uint256[] memory gas) {
+        uint256 state = vm.snapshotState();
+        delete _gas;
+        delete _names;
+        vm.roll(_block);
+        vm.warp(_time);
+        plain.approve(address(escrow), type(uint256).max);
+        _measureAccounts();
+        _measureLeases();
+        _measureUpdates();
+        _measureOrders();
+        gas = _gas;
+        // Kept across the revert, which ends everything that was written.
+        string[] memory names = _names;
+        vm.revertToState(state);
+        _names = names;
+    }
+
+    function _measureAccounts() private {
+        escrow.deposit(account, PLAIN_TOKEN, 1e18);
+        _note("deposit");
+        escrow.updateBracket(account, PLAIN_TOKEN);
+        _note("updateBracket");
+        vm.prank(user);
+        escrow.withdraw(account, PLAIN_TOKEN, 1e18, user);
+        _note("withdraw");
+        vm.prank(responder);
+        escrow.withdrawCredit(PLAIN_TOKEN, responder);
+        _note("withdrawCredit");
+    }
+
+    function _measureLeases() private {
+        book.settle(_ids(_leases[0]));
+        _note("settle");
+        vm.prank(_owner);
+        book.settleAndWithdraw(_ids(_leases[1]), _owner);
+        _note("settleAndWithdraw");
+        vm.prank(user);
+        leases.extendLease(_leases[2], 60);
+        _note("extendLease");
+        _close(user, _leases[2], OrderState.ClosedByUser);
+        _note("closeLease");
+        vm.prank(user);
+        leases.rateLease(_leases[2], 10);
+        _note("rateLease");
+        vm.prank(leaseSlasher);
+        leases.slashLease(_leases[3], 0, _leaseResources(_terms()));
+        _note("slashLease");
+    }
+
+    function _measureUpdates() private {
+        vm.prank(user);
+        leases.proposeUpdate(_leases[4], _terms(), type(uint40).max);
+        _note("proposeUpdate");
+        vm.prank(_owner);
+        uint64 updated = leases.acceptUpdate(_leases[4], _leaseResources(_terms()), _terms(), RATE);
+        _note("acceptUpdate");
+        vm.prank(disputes);
+        leases.undoLease(updated, _leaseResources(_terms()));
+        _note("undoLease");
+    }
+
+    function _measureOrders() private {
+        uint64 created = _createOrder();
+        _note("createOrder");
+        vm.prank(user);
+        book.cancelOrder(created);
+        _note("cancelOrder");
+        _bid(_owner, _order, RATE);
+        _note("placeBid");
+        BidRequest[] memory bids = new BidRequest[](1);
+        bids[0] = BidRequest(_createOrder(), 0, RATE);
+        vm.prank(_owner);
+        book.placeBids(bids);
+        _note("placeBids");
+        vm.prank(_owner);
+        book.setCapacity(_capacity(1_000_001, 1_000_001, 1_000_001));
+        _note("setCapacity");
+        uint256 closeBlock = book.order(_order).closeBlock;
+        vm.roll(closeBlock + 1);
+        OrderTerms memory terms = _terms();
+        _openLeases(closeBlock, _matches(_order, terms, _rank(_provider, RATE)));
+        _note("openLeases");
+    }
+
+    function _note(string memory name) private {
+        _gas.push(vm.lastCallGas().gasTotalUsed);
+        _names.push(name);
+    }
+
+    function _assertSame(uint256[] memory alone, uint256[] memory among) private view {
+        assertGe(alone.length, 18, "calls");
+        assertEq(alone.length, among.length, "calls");
+        for (uint256 index = 0; index < alone.length; ++index) {
+            assertEq(among[index], alone[index], _names[index]);
+        }
+    }
+}
