@@ -27,7 +27,7 @@ use accounting::{Source, generator::Generator};
 
 use crate::{
     market::{Beginning, all_windows, begin},
-    trace::{STEPS, Tally, Trace},
+    trace::{STEPS, Tally, Trace, report_steps_that_break_off_once},
 };
 
 const DEFAULT_TRACES: u64 = 500;
@@ -132,6 +132,7 @@ fn chain_of(error: &dyn std::error::Error) -> String {
 fn contracts_and_model_agree() {
     let run = Run::from_environment();
     println!("{run}");
+    report_steps_that_break_off_once();
     let started = Instant::now();
     let beginnings = beginnings();
     let workers = thread::available_parallelism().map_or(1, NonZero::get);

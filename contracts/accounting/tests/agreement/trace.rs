@@ -1,6 +1,11 @@
 //! Model and chain side by side.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    cell::Cell,
+    collections::BTreeMap,
+    fmt,
+    panic::{self, AssertUnwindSafe},
+};
 
 use accounting::{
     Step,
@@ -13,6 +18,20 @@ use crate::{
     compare::differences,
     market::{Addresses, Beginning},
 };
+
+thread_local! {
+    static IN_A_STEP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What breaks off in a step is told with the step, not where it happens: a minimisation tries many that do.
+pub(crate) fn report_steps_that_break_off_once() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if !IN_A_STEP.get() {
+            report(panic);
+        }
+    }));
+}
 
 /// Of a trace.
 pub(crate) const STEPS: usize = 50;
@@ -55,6 +74,18 @@ impl<'a> Trace<'a> {
     /// # Errors
     /// How they differ, or what the model's own numbers violate.
     pub(crate) fn step(&mut self, step: &Step) -> Result<(), String> {
+        // A view that reverts, or numbers of the model that fall below zero, are differences like any other.
+        IN_A_STEP.set(true);
+        let compared = panic::catch_unwind(AssertUnwindSafe(|| self.step_in_both(step)));
+        IN_A_STEP.set(false);
+        compared.unwrap_or_else(|reason| {
+            let text = reason.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| reason.downcast_ref::<&str>().copied());
+            Err(format!("breaks off: {}", text.unwrap_or("without a reason")))
+        })
+    }
+
+    fn step_in_both(&mut self, step: &Step) -> Result<(), String> {
         let before = self.model.clone();
         self.last = self.model.apply(step);
         self.chain.set_block(self.model.block, self.model.now);
