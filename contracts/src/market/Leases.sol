@@ -88,9 +88,8 @@ contract Leases is MarketState, ILeases, EIP712 {
         _liveWord(orderId);
         Terms.check(terms, _paramsVersionOf(bidding));
         uint32 account = OrderId.account(orderId);
-        uint256 bracket = _escrow.authoriseUpdate(
-            account, OrderId.token(orderId), msg.sender, terms.maximumRate, terms.duration
-        );
+        uint256 bracket =
+            _escrow.authoriseUpdate(account, OrderId.token(orderId), msg.sender, terms.maximumRate, terms.duration);
         _checkBracket(terms.resources, bracket);
         bytes32 hash = Terms.hash(terms.resources, Terms.restHash(terms));
         hash = Terms.updateHash(hash, terms.maximumRate, terms.duration);
@@ -198,9 +197,8 @@ contract Leases is MarketState, ILeases, EIP712 {
         override
         onOrderBook
     {
-        bytes32 digest = keccak256(
-            abi.encode(CLOSE_REQUEST, request.signer, request.orderId, request.nonce, request.deadline)
-        );
+        bytes32 digest =
+            keccak256(abi.encode(CLOSE_REQUEST, request.signer, request.orderId, request.nonce, request.deadline));
         _checkSigned(request.signer, digest, request.nonce, request.deadline, signature);
         if (_orders[request.orderId].word.state() == OrderState.Open) {
             _cancelOrder(request.orderId, request.signer);
@@ -400,10 +398,7 @@ contract Leases is MarketState, ILeases, EIP712 {
     }
 
     /// @dev What the user agreed to, once. Terms that hash to the proposal have passed {Terms-check} then.
-    function _takeProposal(uint64 orderId, OrderTerms calldata terms, uint96 rate)
-        private
-        returns (bytes32 termsHash)
-    {
+    function _takeProposal(uint64 orderId, OrderTerms calldata terms, uint96 rate) private returns (bytes32 termsHash) {
         UpdateProposal memory proposal = _proposalOf(orderId);
         if (block.timestamp >= proposal.expiry) revert UpdateExpired(orderId, proposal.expiry, block.timestamp);
         termsHash = Terms.hash(terms.resources, Terms.restHash(terms));
@@ -446,13 +441,9 @@ contract Leases is MarketState, ILeases, EIP712 {
     // ----------------------------------------------------- private: signatures
 
     /// @dev Uses the nonce up: what the signer's own code answers cannot bring the request in a second time.
-    function _checkSigned(
-        address signer,
-        bytes32 structHash,
-        uint256 nonce,
-        uint256 deadline,
-        bytes calldata signature
-    ) private {
+    function _checkSigned(address signer, bytes32 structHash, uint256 nonce, uint256 deadline, bytes calldata signature)
+        private
+    {
         if (block.timestamp > deadline) revert SignatureExpired(deadline, block.timestamp);
         uint256 expected = _nonces[signer]++;
         if (nonce != expected) revert WrongNonce(signer, nonce, expected);

@@ -22,7 +22,9 @@ abstract contract MarketGovernance is MarketState, IOrderBook, AccessManaged {
         MarketState(escrow_, given)
         AccessManaged(authority)
     {
-        if (escrow_.orderBook() != address(this)) revert WrongEscrow(address(escrow_), escrow_.orderBook());
+        if (escrow_.orderBook() != address(this)) {
+            revert WrongEscrow(address(escrow_), escrow_.orderBook());
+        }
         bool windowsFit = given.maximumBidWindow != 0 && given.bidWindow <= given.maximumBidWindow
             && given.responseWindow != 0 && given.responseWindow <= LONGEST_RESPONSE_WINDOW && given.matchWindow != 0
             && uint256(given.responseWindow) + given.matchWindow <= BLOCK_HASHES_KEPT;

@@ -159,8 +159,7 @@ library ScoreCardWord {
         returns (uint256)
     {
         uint256 mask = (uint256(7) << 152) | (uint256(type(uint40).max) << 155) | (uint256(type(uint16).max) << 227);
-        return
-            (word & ~mask) | (uint256(tier) << 152) | (uint256(attributes) << 155) | (uint256(compliance) << 227);
+        return (word & ~mask) | (uint256(tier) << 152) | (uint256(attributes) << 155) | (uint256(compliance) << 227);
     }
 }
 

@@ -47,7 +47,8 @@ contract ClosingTest is MarketTest {
         for (uint256 caller = 0; caller < callers.length; ++caller) {
             for (uint256 reason = 0; reason <= uint256(OrderState.ClosedUpdated); ++reason) {
                 bool allowed = (caller == 0 && reason == uint256(OrderState.ClosedByUser))
-                    || (caller == 1 && reason >= uint256(OrderState.ClosedNoManifest)
+                    || (caller == 1
+                        && reason >= uint256(OrderState.ClosedNoManifest)
                         && reason <= uint256(OrderState.ClosedCannotStart));
                 uint256 state = vm.snapshotState();
                 if (!allowed) vm.expectRevert();
@@ -115,7 +116,11 @@ contract ClosingTest is MarketTest {
         address[3] memory callers = [user, _owner, makeAddress("stranger")];
         uint256 state = vm.snapshotState();
         for (uint256 caller = 0; caller < callers.length; ++caller) {
-            for (uint256 reason = uint256(OrderState.ClosedByUser); reason <= uint256(OrderState.ClosedCannotStart); ++reason) {
+            for (
+                uint256 reason = uint256(OrderState.ClosedByUser);
+                reason <= uint256(OrderState.ClosedCannotStart);
+                ++reason
+            ) {
                 vm.expectEmit(address(book));
                 emit ILeases.LeaseClosed(_orderId, OrderState.ClosedAtEnd, 3_600);
                 _close(callers[caller], _orderId, OrderState(reason));
@@ -142,9 +147,8 @@ contract ClosingTest is MarketTest {
     /// verifier's task manager. Closing calls none of them.
     function test_closeLease_cannotBeBlocked() public {
         bytes memory obstinate = type(Obstinate).runtimeCode;
-        address[8] memory hostile = [
-            _owner, foundation, user, address(plain), address(registry), address(tokens), address(feed), taskManager
-        ];
+        address[8] memory hostile =
+            [_owner, foundation, user, address(plain), address(registry), address(tokens), address(feed), taskManager];
         for (uint256 index = 0; index < hostile.length; ++index) {
             vm.etch(hostile[index], obstinate);
         }

@@ -152,8 +152,7 @@ contract ExtensionTest is MarketTest {
 
         _grant(spender, uint112(needed), expiry);
         vm.warp(expiry);
-        reason =
-            abi.encodeWithSelector(IEscrow.SpendingRightExpired.selector, account, PLAIN_TOKEN, spender, expiry);
+        reason = abi.encodeWithSelector(IEscrow.SpendingRightExpired.selector, account, PLAIN_TOKEN, spender, expiry);
         _refused(spender, 60, reason, address(escrow));
 
         vm.warp(expiry - 1);
@@ -169,9 +168,8 @@ contract ExtensionTest is MarketTest {
         vm.startPrank(user);
         escrow.withdraw(account, PLAIN_TOKEN, unlocked - more + 1, user);
         vm.stopPrank();
-        bytes memory reason = abi.encodeWithSelector(
-            IEscrow.InsufficientBalance.selector, account, PLAIN_TOKEN, more - 1, more
-        );
+        bytes memory reason =
+            abi.encodeWithSelector(IEscrow.InsufficientBalance.selector, account, PLAIN_TOKEN, more - 1, more);
         _refused(user, 100, reason, address(escrow));
         _deposit(account, PLAIN_TOKEN, 1);
         _extend(user, 100);
@@ -223,9 +221,7 @@ contract ExtensionTest is MarketTest {
         uint256 gross = uint256(RATE) * duration / 36_000;
         assertEq(before - unlocked, gross + gross * 200 / 10_000, "the user paid for every second");
         assertEq(escrow.creditOf(_owner, PLAIN_TOKEN), _net(duration), "supplier");
-        assertEq(
-            escrow.creditOf(foundation, PLAIN_TOKEN), gross + gross * 200 / 10_000 - _net(duration), "foundation"
-        );
+        assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), gross + gross * 200 / 10_000 - _net(duration), "foundation");
     }
 
     // ----------------------------------------------------------------- private

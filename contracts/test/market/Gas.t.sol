@@ -217,8 +217,7 @@ contract MarketGasTest is MarketTest {
                 keccak256("")
             )
         );
-        bytes32 structHash =
-            keccak256(abi.encodePacked(named, ofTerms, request.nonce, request.deadline));
+        bytes32 structHash = keccak256(abi.encodePacked(named, ofTerms, request.nonce, request.deadline));
         bytes32 domain = keccak256(
             abi.encode(
                 keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),

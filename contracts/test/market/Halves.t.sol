@@ -94,8 +94,7 @@ contract HalvesTest is MarketTest {
 
     /// @dev Views of the other half are views.
     function test_views_areStatic() public view {
-        (bool success, bytes memory answer) =
-            address(book).staticcall(abi.encodeCall(ILeases.workloadOf, (uint64(77))));
+        (bool success, bytes memory answer) = address(book).staticcall(abi.encodeCall(ILeases.workloadOf, (uint64(77))));
         assertTrue(success, "static");
         assertEq(abi.decode(answer, (uint64)), 77, "its own workload");
         (success,) = address(book).staticcall{gas: 200_000}(abi.encodeCall(ILeases.skipNonce, ()));

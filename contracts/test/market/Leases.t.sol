@@ -446,16 +446,12 @@ contract LeasesTest is MarketTest {
             if (reason >= uint256(OrderState.ClosedByUser) && reason <= uint256(OrderState.ClosedCannotStart)) {
                 continue;
             }
-            _expectBookError(
-                abi.encodeWithSelector(ILeases.InvalidCloseReason.selector, orderId, OrderState(reason))
-            );
+            _expectBookError(abi.encodeWithSelector(ILeases.InvalidCloseReason.selector, orderId, OrderState(reason)));
             vm.prank(user);
             leases.closeLease(orderId, OrderState(reason), _leaseResources(_terms()));
         }
         vm.warp(block.timestamp + 5_000);
-        _expectBookError(
-            abi.encodeWithSelector(ILeases.InvalidCloseReason.selector, orderId, OrderState.ClosedSlashed)
-        );
+        _expectBookError(abi.encodeWithSelector(ILeases.InvalidCloseReason.selector, orderId, OrderState.ClosedSlashed));
         leases.closeLease(orderId, OrderState.ClosedSlashed, _leaseResources(_terms()));
     }
 

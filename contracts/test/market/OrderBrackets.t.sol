@@ -134,9 +134,7 @@ contract OrderBracketsTest is MarketTest {
         uint256 bracket = this.needed(resources, topGpus);
         for (uint256 tried = 0; tried < 34; ++tried) {
             if (tried < bracket) {
-                vm.expectRevert(
-                    abi.encodeWithSelector(IOrderBook.AboveBracket.selector, resources, tried, bracket)
-                );
+                vm.expectRevert(abi.encodeWithSelector(IOrderBook.AboveBracket.selector, resources, tried, bracket));
             }
             this.check(resources, tried, topGpus);
         }

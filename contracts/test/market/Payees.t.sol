@@ -135,9 +135,7 @@ contract PayeesTest is MarketTest {
         uint256 net = gross - gross * 2_200 / 10_000;
         assertEq(escrow.creditOf(_gatewayOwner, PLAIN_TOKEN), net * GATEWAY_SHARE / 10_000, "gateway");
         assertEq(escrow.creditOf(_fizzOwner, PLAIN_TOKEN), net - net * GATEWAY_SHARE / 10_000, "node");
-        assertEq(
-            escrow.creditOf(foundation, PLAIN_TOKEN), gross - net + gross * 200 / 10_000, "foundation"
-        );
+        assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), gross - net + gross * 200 / 10_000, "foundation");
     }
 
     // ------------------------------------------------------------ rebated class

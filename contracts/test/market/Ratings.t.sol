@@ -84,13 +84,13 @@ contract RatingsTest is MarketTest {
         _run(1_000);
         address spender = makeAddress("spender");
         vm.prank(user);
-        escrow.setSpendingRight(
-            account, spender, PLAIN_TOKEN, SpendingRight(type(uint112).max, type(uint40).max, true)
-        );
+        escrow.setSpendingRight(account, spender, PLAIN_TOKEN, SpendingRight(type(uint112).max, type(uint40).max, true));
         address[4] memory others = [spender, _owner, foundation, address(this)];
         for (uint256 index = 0; index < others.length; ++index) {
             _refused(
-                others[index], 10, abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, _orderId, others[index], user)
+                others[index],
+                10,
+                abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, _orderId, others[index], user)
             );
         }
     }
@@ -137,7 +137,11 @@ contract RatingsTest is MarketTest {
     function test_rateLease_forEveryReason() public {
         vm.warp(block.timestamp + 1_000);
         uint256 state = vm.snapshotState();
-        for (uint256 reason = uint256(OrderState.ClosedByUser); reason <= uint256(OrderState.ClosedCannotStart); ++reason) {
+        for (
+            uint256 reason = uint256(OrderState.ClosedByUser);
+            reason <= uint256(OrderState.ClosedCannotStart);
+            ++reason
+        ) {
             if (OrderState(reason) == OrderState.ClosedAtEnd) vm.warp(block.timestamp + 3_600);
             _close(reason == uint256(OrderState.ClosedByUser) ? user : _owner, _orderId, OrderState(reason));
             _rate(user, 3);

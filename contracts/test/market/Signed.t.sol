@@ -4,14 +4,7 @@ pragma solidity ^0.8.30;
 import {IEscrow} from "../../src/market/IEscrow.sol";
 import {ILeases} from "../../src/market/ILeases.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
-import {
-    CloseRequest,
-    LeaseResources,
-    OrderRequest,
-    OrderState,
-    OrderTerms,
-    SpendingRight
-} from "../../src/Types.sol";
+import {CloseRequest, LeaseResources, OrderRequest, OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
 
 /// @notice A wallet that is a contract: it signs what its key has signed, and can change its mind.
@@ -27,8 +20,7 @@ contract ContractWallet {
     }
 
     function isValidSignature(bytes32 digest, bytes calldata signature) external view returns (bytes4) {
-        (bytes32 r, bytes32 s, uint8 v) =
-            (bytes32(signature[:32]), bytes32(signature[32:64]), uint8(signature[64]));
+        (bytes32 r, bytes32 s, uint8 v) = (bytes32(signature[:32]), bytes32(signature[32:64]), uint8(signature[64]));
         return ecrecover(digest, v, r, s) == key ? bytes4(0x1626ba7e) : bytes4(0xffffffff);
     }
 }
@@ -192,9 +184,7 @@ contract SignedTest is MarketTest {
     function test_createOrderFor_bySpenders() public {
         uint256 lock = escrow.lockFor(100e18, 3_600, PLAIN_SCHEDULE);
         vm.prank(user);
-        escrow.setSpendingRight(
-            account, _signer, PLAIN_TOKEN, SpendingRight(uint112(lock), uint40(_deadline), false)
-        );
+        escrow.setSpendingRight(account, _signer, PLAIN_TOKEN, SpendingRight(uint112(lock), uint40(_deadline), false));
         OrderRequest memory request = _request();
         request.account = account;
         leases.createOrderFor(request, _sign(_key, _digest(request)));
@@ -202,9 +192,7 @@ contract SignedTest is MarketTest {
         request.nonce = 1;
         bytes memory signature = _sign(_key, _digest(request));
         vm.expectRevert(
-            abi.encodeWithSelector(
-                IEscrow.SpendingLimitExceeded.selector, account, PLAIN_TOKEN, _signer, 0, lock
-            )
+            abi.encodeWithSelector(IEscrow.SpendingLimitExceeded.selector, account, PLAIN_TOKEN, _signer, 0, lock)
         );
         leases.createOrderFor(request, signature);
     }
@@ -374,9 +362,8 @@ contract SignedTest is MarketTest {
     }
 
     function _termsHash(OrderTerms memory terms) private pure returns (bytes32) {
-        bytes memory head = abi.encode(
-            keccak256(bytes(TERMS)), terms.resources, terms.requirements, terms.regions, terms.manifestHash
-        );
+        bytes memory head =
+            abi.encode(keccak256(bytes(TERMS)), terms.resources, terms.requirements, terms.regions, terms.manifestHash);
         bytes memory tail = abi.encode(
             terms.maximumRate, terms.duration, _listHash(terms.wantedSuppliers), _listHash(terms.excludedSuppliers)
         );

@@ -121,13 +121,9 @@ contract SlashingTest is MarketTest {
         vm.startPrank(leaseSlasher);
         vm.expectRevert(abi.encodeWithSelector(ILeases.NotDisputes.selector, leaseSlasher));
         leases.undoLease(_orderId, resources);
-        vm.expectRevert(
-            abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, _orderId, leaseSlasher, user)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, _orderId, leaseSlasher, user));
         leases.closeLease(_orderId, OrderState.ClosedByUser, resources);
-        vm.expectRevert(
-            abi.encodeWithSelector(IOrderBook.NotSupplierOwner.selector, _orderId, _provider, leaseSlasher)
-        );
+        vm.expectRevert(abi.encodeWithSelector(IOrderBook.NotSupplierOwner.selector, _orderId, _provider, leaseSlasher));
         leases.closeLease(_orderId, OrderState.ClosedMaintenance, resources);
         vm.expectRevert(abi.encodeWithSelector(IOrderBook.NotTaskManager.selector, leaseSlasher));
         book.openLeases(0, new uint256[](0), leaseSlasher);

@@ -15,9 +15,7 @@ contract UpdateRefusalsTest is UpdateTest {
     function test_proposeUpdate_byStrangers() public {
         address[3] memory strangers = [_owner, address(this), makeAddress("stranger")];
         for (uint256 index = 0; index < strangers.length; ++index) {
-            vm.expectRevert(
-                abi.encodeWithSelector(IEscrow.NotAccountOwner.selector, account, strangers[index], user)
-            );
+            vm.expectRevert(abi.encodeWithSelector(IEscrow.NotAccountOwner.selector, account, strangers[index], user));
             vm.prank(strangers[index]);
             leases.proposeUpdate(_orderId, _newTerms(), _expiry);
         }
@@ -45,7 +43,9 @@ contract UpdateRefusalsTest is UpdateTest {
         OrderTerms memory terms = _newTerms();
         vm.warp(_start + 500);
         _proposalRefused(
-            terms, uint40(_start + 500), abi.encodeWithSelector(ILeases.ExpiryPassed.selector, _start + 500, _start + 500)
+            terms,
+            uint40(_start + 500),
+            abi.encodeWithSelector(ILeases.ExpiryPassed.selector, _start + 500, _start + 500)
         );
         terms.resources = _resources(0, 1, 1, 0, 0);
         _proposalRefused(terms, _expiry, abi.encodeWithSelector(IOrderBook.InvalidResources.selector, terms.resources));
@@ -182,9 +182,7 @@ contract UpdateRefusalsTest is UpdateTest {
     }
 
     function test_acceptUpdate_withoutAProposal() public {
-        _acceptRefused(
-            _newTerms(), NEW_RATE, abi.encodeWithSelector(ILeases.NoUpdateProposed.selector, _orderId)
-        );
+        _acceptRefused(_newTerms(), NEW_RATE, abi.encodeWithSelector(ILeases.NoUpdateProposed.selector, _orderId));
     }
 
     /// @dev No room even in the place of the old lease: it runs on, the proposal stands, and later there may be room.
@@ -215,9 +213,7 @@ contract UpdateRefusalsTest is UpdateTest {
     function test_acceptUpdate_whileSuspended() public {
         _propose(_newTerms());
         registry.suspend(_provider, true);
-        _acceptRefused(
-            _newTerms(), NEW_RATE, abi.encodeWithSelector(ILeases.NoCapacity.selector, _orderId, _provider)
-        );
+        _acceptRefused(_newTerms(), NEW_RATE, abi.encodeWithSelector(ILeases.NoCapacity.selector, _orderId, _provider));
         registry.suspend(_provider, false);
         assertState(_accept(_newTerms(), NEW_RATE), OrderState.Leased);
     }
@@ -231,9 +227,7 @@ contract UpdateRefusalsTest is UpdateTest {
         _acceptRefused(
             _newTerms(),
             NEW_RATE,
-            abi.encodeWithSelector(
-                IEscrow.InsufficientBalance.selector, account, PLAIN_TOKEN, needed - 1, needed
-            )
+            abi.encodeWithSelector(IEscrow.InsufficientBalance.selector, account, PLAIN_TOKEN, needed - 1, needed)
         );
         _deposit(account, PLAIN_TOKEN, 1);
         _accept(_newTerms(), NEW_RATE);
@@ -251,9 +245,7 @@ contract UpdateRefusalsTest is UpdateTest {
         _propose(_newTerms());
         uint256 over = _start + 3_600 + GRACE_WINDOW;
         vm.warp(over);
-        _acceptRefused(
-            _newTerms(), NEW_RATE, abi.encodeWithSelector(ILeases.LeaseOver.selector, _orderId, over, over)
-        );
+        _acceptRefused(_newTerms(), NEW_RATE, abi.encodeWithSelector(ILeases.LeaseOver.selector, _orderId, over, over));
     }
 
     // ------------------------------------------------------------------- reject
@@ -267,9 +259,7 @@ contract UpdateRefusalsTest is UpdateTest {
         _grant(spender, 1e18, _expiry);
         address[2] memory others = [spender, address(this)];
         for (uint256 index = 0; index < others.length; ++index) {
-            vm.expectRevert(
-                abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, _orderId, others[index], user)
-            );
+            vm.expectRevert(abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, _orderId, others[index], user));
             vm.prank(others[index]);
             leases.rejectUpdate(_orderId);
         }
@@ -298,9 +288,7 @@ contract UpdateRefusalsTest is UpdateTest {
         (uint256 capacity,,) = book.capacityOf(_provider);
         (uint256 unlocked, uint256 locked, uint32 nonce) = escrow.balances(account, PLAIN_TOKEN);
         uint256 credits = escrow.creditOf(_owner, PLAIN_TOKEN) + escrow.creditOf(foundation, PLAIN_TOKEN);
-        return keccak256(
-            abi.encode(word, capacity, unlocked, locked, nonce, credits, leases.updateProposal(_orderId))
-        );
+        return keccak256(abi.encode(word, capacity, unlocked, locked, nonce, credits, leases.updateProposal(_orderId)));
     }
 
     function _grant(address spender, uint256 limit, uint40 expiry) private {

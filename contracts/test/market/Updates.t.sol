@@ -288,7 +288,9 @@ contract UpdatesTest is UpdateTest {
     }
 
     /// @dev E2: through any update, every unit goes somewhere.
-    function testFuzz_update_conservesEveryUnit(uint256 acceptAt, uint96 rate, uint32 duration, uint256 closeAt) public {
+    function testFuzz_update_conservesEveryUnit(uint256 acceptAt, uint96 rate, uint32 duration, uint256 closeAt)
+        public
+    {
         OrderTerms memory terms = _newTerms();
         terms.duration = uint32(bound(duration, 1, 30 days));
         rate = uint96(bound(rate, 1, terms.maximumRate));

@@ -135,14 +135,25 @@ contract WordsTest is Test {
         _assertOrder(
             word,
             Order(
-                uint96(rate), 0, uint32(duration), 0, uint32(closeBlock), 0, uint16(schedule), false, false, 0, OrderState.Open
+                uint96(rate),
+                0,
+                uint32(duration),
+                0,
+                uint32(closeBlock),
+                0,
+                uint16(schedule),
+                false,
+                false,
+                0,
+                OrderState.Open
             )
         );
 
         word = OrderWord.requeue(word, uint32(leaseSeed));
         uint256 taken = bound(leaseSeed >> 32, 1, rate);
         uint256 gpuEntry = leaseSeed & 3;
-        word = OrderWord.leased(word, taken, uint32(leaseSeed >> 64), uint32(leaseSeed >> 96), gpuEntry, leaseSeed >> 255);
+        word =
+            OrderWord.leased(word, taken, uint32(leaseSeed >> 64), uint32(leaseSeed >> 96), gpuEntry, leaseSeed >> 255);
         uint256 settled = bound(leaseSeed >> 128, 0, duration);
         word = OrderWord.withSettledFor(word, settled);
         Order memory expected = Order(
@@ -235,8 +246,7 @@ contract WordsTest is Test {
         uint256 commission = bound(ratios & 0xffff, 0, 2_500);
         uint256 userFee = bound((ratios >> 16) & 0xffff, 0, 2_500 - commission);
         uint256 providerFee = bound((ratios >> 32) & 0xffff, 0, 2_500 - commission - userFee);
-        (uint256 packed,) =
-            Fees.pack(FeeSchedule(uint16(commission), uint16(userFee), uint16(providerFee), 0, 1e18), 0);
+        (uint256 packed,) = Fees.pack(FeeSchedule(uint16(commission), uint16(userFee), uint16(providerFee), 0, 1e18), 0);
 
         uint256 paid = 0;
         uint256 settled = 0;
