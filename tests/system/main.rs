@@ -13,4 +13,5 @@ mod images;
 mod isolation;
 mod life;
 mod modes;
+mod money;
 mod operators;

@@ -57,6 +57,12 @@ struct Look {
     steadily: Option<Steadily>,
 }
 
+/// What is remembered of a manifest that took the place of another.
+struct Watch {
+    switched_at: Option<u64>,
+    steadily: Option<Steadily>,
+}
+
 /// The manifest that is to run.
 struct Target {
     stored: StoredManifest,
@@ -101,11 +107,26 @@ impl Work {
             return Ok(Look::default());
         };
         let hash = target.stored.hash;
-        let before = self.assignment(lease, &target).await?;
-        let applied = engine
-            .apply(self.id, &target.stored.salted.manifest, &before)
-            .await
-            .map_err(|error| in_words(&error))?;
+        let (before, is_switch) = self.assignment(lease, &target).await?;
+        let mut watch = Watch {
+            switched_at: match is_switch {
+                true => None,
+                false => lease.switched_at,
+            },
+            steadily: None,
+        };
+        let applied = match engine.apply(self.id, &target.stored.salted.manifest, &before).await {
+            Ok(applied) => applied,
+            Err(error) => {
+                let problem = in_words(&error);
+                self.settle(lease, &target, Err(&problem), &watch).await?;
+                return Err(problem);
+            }
+        };
+        if is_switch && lease.is_update() && !target.is_fallback {
+            // What was there before took its time to end: the new containers are watched from now on.
+            watch.switched_at = Some(self.switched(lease).await?);
+        }
         if applied.assignment != before {
             store
                 .set_assignment(self.id, hash, &applied.assignment)
@@ -119,8 +140,8 @@ impl Work {
             store.set_ready(self.id).await.map_err(|error| in_words(&error))?;
             tracing::info!(lease = %lease.id, "workload runs");
         }
-        let steadily = self.steadily(&applied.status);
-        let is_settled = self.settle(lease, &target, &applied.status, steadily.as_ref()).await?;
+        watch.steadily = self.steadily(&applied.status);
+        let is_settled = self.settle(lease, &target, Ok(&applied.status), &watch).await?;
         let failure = applied.status.failure();
         if let Some((service, reason)) = failure {
             tracing::debug!(lease = %lease.id, service, reason, "workload cannot start");
@@ -128,7 +149,7 @@ impl Work {
         Ok(Look {
             is_failing: Some(failure.is_some()),
             is_ready: applied.status.is_ready() && is_settled,
-            steadily,
+            steadily: watch.steadily,
         })
     }
 
@@ -165,19 +186,27 @@ impl Work {
         }
     }
 
-    /// What was decided for the manifest that is to run. Where another one ran until now, everything is written down first that
-    /// the one before needs to come back.
-    async fn assignment(&self, lease: &Lease, target: &Target) -> Result<Assignment, String> {
-        let Caretaker {
-            store, engine, seen, ..
-        } = &self.caretaker;
+    async fn switched(&self, lease: &Lease) -> Result<u64, String> {
+        let Caretaker { store, seen, .. } = &self.caretaker;
+        let time = seen.borrow().time;
+        store
+            .set_switched(lease.id, time)
+            .await
+            .map_err(|error| in_words(&error))?;
+        Ok(time)
+    }
+
+    /// What was decided for the manifest that is to run, and whether another one ran until now: then everything is written down
+    /// first that the one before needs to come back.
+    async fn assignment(&self, lease: &Lease, target: &Target) -> Result<(Assignment, bool), String> {
+        let Caretaker { store, engine, .. } = &self.caretaker;
         let hash = target.stored.hash;
         let known = store
             .assignments(self.id, hash)
             .await
             .map_err(|error| in_words(&error))?;
         let in_force = match known.in_force {
-            Some((of, assignment)) if of == hash => return Ok(assignment),
+            Some((of, assignment)) if of == hash => return Ok((assignment, false)),
             Some((_, assignment)) => Some(assignment),
             None => None,
         };
@@ -195,11 +224,7 @@ impl Work {
             assignment
                 .images
                 .extend(update.map(|update| update.images).unwrap_or_default());
-            let time = seen.borrow().time;
-            store
-                .set_switched(lease.id, time)
-                .await
-                .map_err(|error| in_words(&error))?;
+            self.switched(lease).await?;
         }
         // From here on something may exist: a manifest that is lost later was here once.
         store
@@ -211,7 +236,7 @@ impl Work {
             engine.unstage(self.id).await;
             engine.forget_failures(self.id).await;
         }
-        Ok(assignment)
+        Ok((assignment, is_switch))
     }
 
     /// Since when all of it has run without a restart.
@@ -226,13 +251,14 @@ impl Work {
         }
     }
 
-    /// Whether the manifest that runs is the one to go on with, which is written down.
+    /// Whether the manifest that runs is the one to go on with, which is written down. `status` is what the engine said, or why
+    /// it could not do what it was asked.
     async fn settle(
         &self,
         lease: &Lease,
         target: &Target,
-        status: &LeaseStatus,
-        steadily: Option<&Steadily>,
+        status: Result<&LeaseStatus, &str>,
+        watch: &Watch,
     ) -> Result<bool, String> {
         let Caretaker {
             store,
@@ -260,20 +286,24 @@ impl Work {
         };
         let Some(fallback) = fallback else {
             // There is nothing to go back to: it is what it is.
-            if status.is_ready() {
+            let is_ready = status.is_ok_and(LeaseStatus::is_ready);
+            if is_ready {
                 manifests
                     .mark_applied(self.id, hash)
                     .await
                     .map_err(|error| in_words(&error))?;
             }
-            return Ok(status.is_ready());
+            return Ok(is_ready);
         };
-        let failure = status.failure().map(|(service, reason)| format!("{service}: {reason}"));
-        let state = in_short(status);
+        let failure = status
+            .ok()
+            .and_then(LeaseStatus::failure)
+            .map(|(service, reason)| format!("{service}: {reason}"));
+        let state = status.map_or_else(str::to_owned, in_short);
         let time = seen.borrow().time;
         let watched = Watched {
-            switched_at: lease.switched_at.unwrap_or(time),
-            steady_since: steadily.map(|steadily| steadily.since),
+            switched_at: watch.switched_at.unwrap_or(time),
+            steady_since: watch.steadily.as_ref().map(|steadily| steadily.since),
             failure: failure.as_deref(),
             state: &state,
         };
