@@ -84,7 +84,8 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
         (uint256 place, uint256[] calldata entry) = _entryOf(orderId, answer.matches);
         (uint256[] memory right, uint256 orderWord, bytes32 restHash) = _replay(orderId, inputs, answer.task);
         if (_isRight(entry, right, inputs.terms.resources, restHash)) revert AnswerIsRight(orderId);
-        bool undone = _isUndoable(orderId, orderWord, answer.task.closeBlock) && _isWrongLease(orderWord, entry, right);
+        bool undone = _isUndoable(orderId, orderWord, answer.task.closeBlock) && _isWrongLease(orderWord, entry, right)
+            && _wasOrdered(orderId, inputs.bids.length);
 
         // Effect
         bool first = _prove(verdict, orderId, place, answer.task.closeBlock);
@@ -290,11 +291,17 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
         return true;
     }
 
+    /// @dev A lease that came from an update has a close block as well, but no answer opened it, whatever one says. Nobody bid
+    /// on it: the order book need not be asked about others.
+    function _wasOrdered(uint64 orderId, uint256 bids) private view returns (bool) {
+        return bids != 0 || ILeases(address(_orderBook)).workloadOf(orderId) == orderId;
+    }
+
     /// @dev Whether an answer to this close block opened a lease that has not been paid from.
     function _isUndoable(uint64 orderId, uint256 orderWord, uint32 closeBlock) private view returns (bool) {
         OrderState state = orderWord.state();
         bool opened =
-            state == OrderState.Leased || (state >= OrderState.ClosedByUser && state <= OrderState.ClosedCannotStart);
+            state == OrderState.Leased || (state >= OrderState.ClosedByUser && state != OrderState.ClosedUndone);
         // A verdict stands, and costs its signers, even when the order book listens to another disputes contract by now.
         return opened && orderWord.closeBlock() == closeBlock && block.timestamp < orderWord.start() + _payoutHold
             && !_taskManager.matchedByRule(orderId)
