@@ -227,6 +227,7 @@ mod tests {
             account: 1,
             token: 2,
             bidWindow: 3,
+            feeSchedule: 2,
             terms: OrderTerms {
                 resources: U256::from(4),
                 requirements: U256::from(5),
@@ -253,8 +254,8 @@ mod tests {
         assert_eq!(
             order.eip712_type_hash(),
             keccak256(
-                "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,OrderTerms terms,uint256 nonce,\
-                 uint256 deadline)OrderTerms(uint256 resources,uint256 requirements,uint256 regions,bytes32 manifestHash,\
+                "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,uint16 feeSchedule,OrderTerms terms,\
+                 uint256 nonce,uint256 deadline)OrderTerms(uint256 resources,uint256 requirements,uint256 regions,bytes32 manifestHash,\
                  uint96 maximumRate,uint32 duration,uint32[] wantedSuppliers,uint32[] excludedSuppliers)"
             )
         );
@@ -278,12 +279,13 @@ mod tests {
         assert_eq!(again, signed);
         assert!(again.is_by_key());
         type Change = fn(&mut Signed<OrderRequest>);
-        let changes: [Change; 14] = [
+        let changes: [Change; 15] = [
             |signed| signed.chain_id += 1,
             |signed| signed.market = Address::repeat_byte(1),
             |signed| signed.request.account += 1,
             |signed| signed.request.token += 1,
             |signed| signed.request.bidWindow += 1,
+            |signed| signed.request.feeSchedule += 2,
             |signed| signed.request.nonce += U256::ONE,
             |signed| signed.request.deadline += U256::ONE,
             |signed| signed.request.terms.resources += U256::ONE,

@@ -153,7 +153,7 @@ Examples:
         /// Until when: a time from now (30d) or a date in UTC (2027-01-31, 2027-01-31T12:00:00Z)
         #[arg(long, value_name = "WHEN", default_value = "30d")]
         expires: Moment,
-        /// It may also cancel orders and close leases in that token
+        /// It may also cancel orders, and close and update leases, in that token
         #[arg(long)]
         may_close: bool,
         /// Also publish this fingerprint as the next of the key's certificates, so that the spender can send manifests and read

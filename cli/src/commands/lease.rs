@@ -288,6 +288,11 @@ async fn rate(session: &Session<'_>, lease: u64, rating: u8) -> eyre::Result<()>
             bail!("lease {lease} is not over; rate it once it is closed and paid")
         }
         OrderState::Cancelled | OrderState::Expired => bail!("order {lease} never became a lease"),
+        OrderState::ClosedUpdated => {
+            bail!(
+                "lease {lease} was replaced by an update; its workload is rated once, by its last lease (`spheron ps -a`)"
+            )
+        }
         _ if word.duration == 0 => bail!("nothing was billed for lease {lease}, so it is not rated"),
         _ if word.noted => bail!("lease {lease} is rated already; that is done once"),
         _ => {}

@@ -167,6 +167,10 @@ const FIXES: &[(&str, &str)] = &[
         "NotPaidInFull",
         "settle the lease first; one that was never paid is not rated",
     ),
+    (
+        "OtherFeeSchedule",
+        "have it signed again: the token's fees have changed since",
+    ),
     ("SignatureExpired", "have it signed again, with a later deadline"),
     (
         "WrongNonce",

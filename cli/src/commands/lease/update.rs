@@ -97,6 +97,8 @@ async fn propose(session: &Session<'_>, arguments: &UpdateLease, file: &Path) ->
     session
         .require_spender(proposal.account, &proposal.token, signer.address(), proposal.lock)
         .await?;
+    // What is proposed ends the lease that runs.
+    session.require_closer(lease, signer.address()).await?;
     require_access(session, proposal.account).await?;
     send(session, &signer, lease, &proposal, file).await?;
     Ok(true)

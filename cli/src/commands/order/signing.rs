@@ -37,6 +37,7 @@ pub(super) async fn sign(session: &Session<'_>, arguments: &SignOrder) -> eyre::
         .require_spender(account, token, key.address(), priced.lock())
         .await?;
     let (nonce, now) = session.signing_nonce(key.address()).await?;
+    let listed = read(session.escrow().tokenOf(derived.token)).await?;
     let deadline = arguments.valid.after(now);
     if deadline <= now {
         bail!(Failure::bad_input(format!("{} is no time to come", Date(deadline))));
@@ -48,6 +49,7 @@ pub(super) async fn sign(session: &Session<'_>, arguments: &SignOrder) -> eyre::
         account,
         token: derived.token,
         bidWindow: 0,
+        feeSchedule: listed.schedule,
         terms: OrderTerms::try_from(&derived.terms)?,
         nonce,
         deadline: U256::from(deadline),
@@ -81,6 +83,12 @@ pub(super) async fn submit(session: &Session<'_>, file: &Path) -> eyre::Result<(
     let request = &signed.request;
     let token = session.token_by_id(request.token)?;
     let listed = read(session.escrow().tokenOf(request.token)).await?;
+    if listed.schedule != request.feeSchedule {
+        bail!(Failure::bad_input(format!(
+            "the fees of {} have changed since the order was signed (schedule {}, now {}); have {} sign it again",
+            token.symbol, request.feeSchedule, listed.schedule, request.signer
+        )));
+    }
     let (schedule, held) = tokio::try_join!(
         session.fee_schedule(listed.schedule),
         session.balance(request.account, request.token)

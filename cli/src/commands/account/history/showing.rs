@@ -8,7 +8,7 @@ use super::Held;
 use crate::amounts;
 use crate::arguments::History;
 use crate::dates::Date;
-use crate::ledger::{Entry, Event, Ledger, Sums};
+use crate::ledger::{Entry, Event, Lease, Ledger, Sums};
 use crate::market::state;
 use crate::output::table;
 use crate::session::Session;
@@ -62,7 +62,10 @@ pub(super) fn show(
     });
     let mut text = format!("account {account} of {owner}, as of block {}\n\n", held.block);
     text.push_str(&table(&rows(session, &shown)?));
-    text.push_str(&sums_text(session, &tokens)?);
+    text.push_str(&match arguments.lease {
+        Some(lease) => lease_text(session, ledger, lease)?,
+        None => sums_text(session, &tokens)?,
+    });
     session.output.result(&value, &text);
     if ledger.problems.is_empty() {
         session
@@ -282,22 +285,35 @@ fn sums_text(session: &Session<'_>, tokens: &[(u8, Sums)]) -> eyre::Result<Strin
     })
 }
 
+/// Names and amounts of what a lease cost, in the order in which they add up.
+fn lease_parts(lease: &Lease) -> [(&'static str, U256); 9] {
+    [
+        ("supplier", lease.suppliers),
+        ("gateway", lease.gateway),
+        ("commission", lease.commission),
+        ("provider_fee", lease.provider_fee),
+        ("user_fee", lease.user_fee),
+        ("match_fee", lease.match_fee),
+        ("spent", lease.spent()),
+        ("locked", lease.locked),
+        ("refunded", lease.refunded),
+    ]
+}
+
+fn lease_text(session: &Session<'_>, ledger: &Ledger, id: u64) -> eyre::Result<String> {
+    let (token, lease) = (session.token_of(id)?, ledger.leases.get(&id));
+    let Some(lease) = lease else {
+        return Ok(String::new());
+    };
+    let rows = lease_parts(lease).map(|(name, units)| vec![name.replace('_', " "), amounts::shown(units, token)]);
+    Ok(format!("\n{}", table(&rows)))
+}
+
 fn lease_json(session: &Session<'_>, ledger: &Ledger, id: u64) -> eyre::Result<Value> {
     let token = session.token_of(id)?;
     let mut value = json!({"order": id.to_string(), "symbol": token.symbol});
     if let Some(lease) = ledger.leases.get(&id) {
-        let parts = [
-            ("supplier", lease.suppliers),
-            ("gateway", lease.gateway),
-            ("commission", lease.commission),
-            ("provider_fee", lease.provider_fee),
-            ("user_fee", lease.user_fee),
-            ("match_fee", lease.match_fee),
-            ("spent", lease.spent()),
-            ("locked", lease.locked),
-            ("refunded", lease.refunded),
-        ];
-        for (name, units) in parts {
+        for (name, units) in lease_parts(lease) {
             value[name] = amounts::whole(units, token.decimals).into();
             value[format!("{name}_units")] = units.to_string().into();
         }
