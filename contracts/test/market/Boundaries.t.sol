@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+pragma solidity ^0.8.30;
+
+import {IEscrow} from "../../src/market/IEscrow.sol";
+import {IOrderBook} from "../../src/market/IOrderBook.sol";
+import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
+import {BidRequest, FeeSchedule, OrderState, OrderTerms} from "../../src/Types.sol";
+import {Vm} from "../Vm.sol";
+import {MarketTest} from "./MarketTest.sol";
+import {FeeTakingToken, PlainToken, RebasingToken} from "./Tokens.sol";
+
+/// @notice Halves everybody's balance in the middle of a transfer.
+contract ShrinkingToken is RebasingToken {
+    function transferFrom(address from, address to, uint256 amount) external override returns (bool) {
+        _move(from, to, amount);
+        index = index / 2;
+        return true;
+    }
+}
+
+/// @notice What stands exactly on a boundary, and what is written when nothing else shows it: mutation testing found these
+/// places without a test (`script/mutation`).
+contract BoundariesTest is MarketTest {
+    uint96 private constant HIGHEST_RATE = (1 << 84) - 1;
+
+    // ------------------------------------------------------------------- bids
+
+    /// @dev A batch moves the bidder's position as single bids do.
+    function test_placeBids_isRemembered() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        _addFizz("node", 70, provider);
+        uint64 orderId = _createOrder();
+        BidRequest[] memory bids = new BidRequest[](2);
+        bids[0] = BidRequest(orderId, 0, 90e18);
+        bids[1] = BidRequest(orderId, 70, 80e18);
+        vm.startPrank(owner);
+        book.placeBids(bids);
+        vm.expectRevert(abi.encodeWithSelector(IOrderBook.BidsNotAscending.selector, orderId, 70, orderId, 70));
+        book.placeBid(orderId, 70, 70e18);
+        vm.stopPrank();
+    }
+
+    function test_placeBid_onACancelledOrder() public {
+        (address owner,) = _addProvider("provider");
+        uint64 orderId = _createOrder();
+        vm.prank(user);
+        book.cancelOrder(orderId);
+        vm.expectRevert(abi.encodeWithSelector(IOrderBook.WrongState.selector, orderId, OrderState.Cancelled));
+        _bid(owner, orderId, 90e18);
+        BidRequest[] memory bids = new BidRequest[](1);
+        bids[0] = BidRequest(orderId, 0, 90e18);
+        vm.prank(owner);
+        book.placeBids(bids);
+        (, uint16 count) = book.bidsDigest(orderId);
+        assertEq(count, 0, "passed over");
+    }
+
+    function test_placeBid_atTheOrdersRateAndAtTheHighest() public {
+        (address owner,) = _addProvider("provider");
+        uint64 orderId = _createOrder();
+        _bid(owner, orderId, _terms().maximumRate);
+        OrderTerms memory terms = _terms();
+        terms.maximumRate = HIGHEST_RATE;
+        _deposit(account, PLAIN_TOKEN, 1e28);
+        orderId = _createOrder(terms);
+        _bid(owner, orderId, HIGHEST_RATE);
+        (, uint16 count) = book.bidsDigest(orderId);
+        assertEq(count, 1, "bid");
+    }
+
+    // --------------------------------------------------------------- brackets
+
+    /// @dev Locked money counts, the new bracket is kept, and what does not change is not announced.
+    function test_updateBracket_isKept() public {
+        uint32 opened = escrow.open(user);
+        _deposit(opened, PLAIN_TOKEN, 240e18);
+        assertEq(escrow.bracketOf(opened, PLAIN_TOKEN), 5, "240 dollars");
+        vm.prank(user);
+        book.createOrder(opened, PLAIN_TOKEN, 0, _terms());
+        vm.recordLogs();
+        assertEq(escrow.updateBracket(opened, PLAIN_TOKEN), 5, "with the lock");
+        assertEq(vm.getRecordedLogs().length, 0, "nothing changed");
+        feed.setAnswer(2e8);
+        assertEq(escrow.updateBracket(opened, PLAIN_TOKEN), 6, "480 dollars");
+        assertEq(escrow.bracketOf(opened, PLAIN_TOKEN), 6, "kept");
+    }
+
+    function test_withdraw_announcesNoBracketThatStays() public {
+        uint32 opened = escrow.open(user);
+        _deposit(opened, PLAIN_TOKEN, 10e18);
+        vm.recordLogs();
+        vm.prank(user);
+        escrow.withdraw(opened, PLAIN_TOKEN, 1e18, user);
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 index = 0; index < logs.length; ++index) {
+            assertNotEq(logs[index].topics[0], IEscrow.BracketChanged.selector, "below the first bracket");
+        }
+        assertEq(logs.length, 2, "withdrawn and moved");
+    }
+
+    // --------------------------------------------------------------- deposits
+
+    function test_deposit_thatLeavesLessThanBefore() public {
+        ShrinkingToken token = new ShrinkingToken();
+        uint8 id = _list(address(token), "SHRINK", PLAIN_SCHEDULE);
+        token.mint(address(escrow), 100e18);
+        token.mint(address(this), 10e18);
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.TransferMismatch.selector, address(token), 10e18, 0));
+        escrow.deposit(account, id, 10e18);
+    }
+
+    function test_deposit_namesWhatArrived() public {
+        FeeTakingToken token = new FeeTakingToken();
+        uint8 id = _list(address(token), "FEE", PLAIN_SCHEDULE);
+        token.mint(address(escrow), 7e18);
+        token.mint(address(this), 100e18);
+        token.approve(address(escrow), 100e18);
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.TransferMismatch.selector, address(token), 100e18, 99e18));
+        escrow.deposit(account, id, 100e18);
+    }
+
+    function test_deposit_announcesNoBracketThatStays() public {
+        uint32 opened = escrow.open(user);
+        _deposit(opened, PLAIN_TOKEN, 16e18);
+        plain.mint(address(this), 1e18);
+        plain.approve(address(escrow), 1e18);
+        vm.recordLogs();
+        escrow.deposit(opened, PLAIN_TOKEN, 1e18);
+        assertEq(vm.getRecordedLogs().length, 2, "moved and deposited");
+        assertEq(escrow.bracketOf(opened, PLAIN_TOKEN), 1, "still");
+    }
+
+    // ----------------------------------------------------------------- tokens
+
+    /// @dev Whether a token is enabled stands in its slot beside its schedule, and is neither read from nor written to it.
+    function test_delisted_withAnOddCommission() public {
+        FeeSchedule memory schedule =
+            FeeSchedule({commission: 2_001, userFee: 0, providerFee: 0, gatewayShare: 0, matchFee: MATCH_FEE});
+        uint16 id = escrow.addFeeSchedule(schedule, 2_001);
+        uint8 token = _list(address(new PlainToken(18)), "ODD", id);
+        tokens.setStatus(token, IPaymentTokens.Status.Delisted);
+        (, bool enabled,) = escrow.tokenOf(token);
+        assertFalse(enabled, "delisted");
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.TokenNotEnabled.selector, token));
+        vm.prank(user);
+        book.createOrder(account, token, 0, _terms());
+    }
+
+    function test_delisted_paysAsBefore() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        uint64 orderId = _lease(owner, provider, 90e18);
+        vm.warp(block.timestamp + 1_000);
+        tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Delisted);
+        book.settle(_ids(orderId));
+        uint256 gross = uint256(90e18) * 1_000 / 36_000;
+        assertEq(escrow.creditOf(owner, PLAIN_TOKEN), gross - gross * 2_200 / 10_000, "to the unit");
+    }
+
+    // --------------------------------------------------------------- payments
+
+    /// @dev A single unit is paid like any other amount, to the supplier and to its gateway.
+    function test_oneUnit_isPaid() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        address node = _addFizz("node", 70, provider);
+        OrderTerms memory terms = _terms();
+        uint64 single = _lease(owner, provider, 36, terms);
+        uint64 shared = _createOrder(terms);
+        vm.prank(owner);
+        book.placeBid(shared, 70, 432);
+        uint256 closeBlock = book.order(shared).closeBlock;
+        vm.roll(closeBlock + 1);
+        _openLeases(closeBlock, _matches(shared, terms, (uint256(70) << 86) | _rank(provider, 432)));
+        vm.warp(block.timestamp + 1_000);
+        vm.prank(owner);
+        assertEq(book.settleAndWithdraw(_ids(single), owner), 1, "one unit");
+        assertEq(plain.balanceOf(owner), 1, "sent");
+        // Twelve units gross, ten net, of which a tenth is the gateway's.
+        vm.prank(node);
+        assertEq(book.settleAndWithdraw(_ids(shared), node), 9, "the node's");
+        assertEq(escrow.creditOf(owner, PLAIN_TOKEN), 1, "the gateway's");
+    }
+
+    /// @dev A lease that was closed inside its hold is paid once, whoever settles it and whoever collects.
+    function test_settledThenCollected_paysOnce() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        OrderTerms memory terms = _terms();
+        uint64 orderId = _lease(owner, provider, 90e18, terms);
+        // Another lock of the account, which a second payment would eat.
+        _createOrder(terms);
+        (, uint256 otherLock,) = escrow.balances(account, PLAIN_TOKEN);
+        uint256 start = block.timestamp;
+        vm.warp(start + 100);
+        vm.prank(user);
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
+        vm.warp(start + CHALLENGE_WINDOW);
+        book.settle(_ids(orderId));
+        uint256 fees = escrow.creditOf(foundation, PLAIN_TOKEN);
+        uint256 credit = escrow.creditOf(owner, PLAIN_TOKEN);
+        (, uint256 locked,) = escrow.balances(account, PLAIN_TOKEN);
+        assertLt(locked, otherLock, "its lock is gone");
+        vm.prank(owner);
+        assertEq(book.settleAndWithdraw(_ids(orderId), owner), credit, "the credit");
+        assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), fees, "fees");
+        (, uint256 lockedAfter,) = escrow.balances(account, PLAIN_TOKEN);
+        assertEq(lockedAfter, locked, "locked");
+    }
+
+    function test_openLeases_creditsNoOtherToken() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        _lease(owner, provider, 90e18);
+        assertEq(escrow.creditOf(responder, PLAIN_TOKEN), MATCH_FEE, "match fee");
+        assertEq(escrow.creditOf(responder, type(uint8).max), 0, "of no token");
+    }
+}
