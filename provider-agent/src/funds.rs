@@ -48,8 +48,8 @@ pub struct Live {
     pub duration: u32,
 }
 
-/// What was announced: the duration for which, and when (Unix seconds of a block). An extension makes it another one. May be
-/// forgotten: the contract remembers.
+/// What was announced: the duration for which, and when (Unix seconds of a block; [`u64::MAX`] once the contract says so). An
+/// extension makes it another one. May be forgotten: the contract remembers.
 pub type Announced = BTreeMap<LeaseId, (u32, u64)>;
 
 /// The leases to look at and announce now, at most [`BATCH`]: the nearest to their end first.
@@ -57,7 +57,7 @@ pub fn due(windows: &Windows, time: u64, live: &[Live], announced: &Announced) -
     let waits = |lease: &Live| {
         announced
             .get(&lease.lease)
-            .is_some_and(|(duration, at)| *duration == lease.duration && time < at + PAUSE_SECONDS)
+            .is_some_and(|(duration, at)| *duration == lease.duration && time < at.saturating_add(PAUSE_SECONDS))
     };
     let mut due: Vec<&Live> = live
         .iter()
@@ -101,6 +101,12 @@ mod tests {
         assert_eq!(due(&WINDOWS, 1_120, &[lease], &announced), [LeaseId(1)]);
         announced.insert(LeaseId(1), (160, 1_120));
         assert_eq!(due(&WINDOWS, 1_150, &[lease], &announced), []);
+        announced.insert(LeaseId(1), (160, u64::MAX));
+        assert_eq!(
+            due(&WINDOWS, 1_159, &[lease], &announced),
+            [],
+            "the contract has noted it"
+        );
         let extended = live(1, 1_000, 320);
         assert_eq!(due(&WINDOWS, 1_150, &[extended], &announced), []);
         assert_eq!(due(&WINDOWS, 1_240, &[extended], &announced), [LeaseId(1)]);

@@ -11,7 +11,8 @@ use ::chain::{SubmitError, Transactions};
 use avs::matching::Parameters;
 use daemon::StoreError;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use workload::{Engine, LeaseId};
 
@@ -70,6 +71,8 @@ pub struct Updater {
 #[derive(Debug, Default)]
 struct Memory {
     busy: BTreeSet<LeaseId>,
+    /// Leases for whose updates images are on the way.
+    staging: BTreeSet<LeaseId>,
     /// When a proposal for a lease was last refused, Unix seconds of a block.
     refused_at: HashMap<LeaseId, u64>,
 }
@@ -87,39 +90,51 @@ impl Updater {
         let mut memory = Memory::default();
         let mut tasks: JoinSet<Done> = JoinSet::new();
         let mut manifests = self.manifests.changes();
-        let mut staging = BTreeSet::new();
         loop {
             if let Err(reason) = self.round(&mut memory, &mut tasks).await {
                 tracing::warn!(reason, "proposed updates could not be looked at");
             }
-            let pause = if staging.is_empty() {
-                LONGEST_PAUSE
-            } else {
-                STAGING_PAUSE
-            };
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                changed = self.seen.changed() => if changed.is_err() { return Ok(()) },
-                changed = manifests.changed() => if changed.is_err() { return Ok(()) },
-                Some(done) = tasks.join_next() => match done {
-                    Ok(done) => {
-                        memory.busy.remove(&done.lease);
-                        if done.is_staging {
-                            staging.insert(done.lease);
-                        } else {
-                            staging.remove(&done.lease);
-                        }
-                        if done.was_refused {
-                            memory.refused_at.insert(done.lease, self.seen.borrow().time);
-                        }
-                    }
-                    Err(error) => {
-                        tracing::error!(%error, "work on an update was cut short");
-                        memory.busy.clear();
-                    }
-                },
-                () = tokio::time::sleep(pause) => {}
+            let looked_at = Instant::now();
+            loop {
+                let pause = match memory.staging.is_empty() {
+                    true => LONGEST_PAUSE,
+                    false => STAGING_PAUSE,
+                };
+                tokio::select! {
+                    () = stop.cancelled() => return Ok(()),
+                    changed = self.seen.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return Ok(()),
+                    },
+                    changed = manifests.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return Ok(()),
+                    },
+                    Some(done) = tasks.join_next() => self.note(done, &mut memory),
+                    () = tokio::time::sleep_until(looked_at + pause) => break,
+                }
             }
+        }
+    }
+
+    fn note(&self, done: Result<Done, JoinError>, memory: &mut Memory) {
+        let done = match done {
+            Ok(done) => done,
+            // Which lease it was is lost with it; the others are looked at again.
+            Err(error) => {
+                tracing::error!(%error, "work on an update was cut short");
+                memory.busy.clear();
+                return;
+            }
+        };
+        memory.busy.remove(&done.lease);
+        if done.is_staging {
+            memory.staging.insert(done.lease);
+        } else {
+            memory.staging.remove(&done.lease);
+        }
+        if done.was_refused {
+            memory.refused_at.insert(done.lease, self.seen.borrow().time);
         }
     }
 
@@ -141,6 +156,11 @@ impl Updater {
         memory
             .refused_at
             .retain(|_, at| now.time < *at + updates::REFUSAL_PAUSE_SECONDS);
+        memory.staging.retain(|lease| {
+            proposals
+                .iter()
+                .any(|proposal| proposal.key.lease == *lease && now.time < proposal.expiry)
+        });
         for proposal in proposals {
             let is_over = matches!(proposal.phase, Phase::Refused { .. }) || now.time >= proposal.expiry;
             if is_over || !now.may_act || !memory.busy.insert(proposal.key.lease) {
