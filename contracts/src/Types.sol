@@ -123,14 +123,17 @@ struct SpendingRight {
 /// accepts must be it.
 /// @param expiry Unix time from which it cannot be accepted.
 /// @param epoch Of the account when it was proposed: a new owner is not bound by it.
+/// @param by Who proposed it. It stands as long as that address may close the account's leases.
 struct UpdateProposal {
     bytes32 hash;
     uint40 expiry;
     uint32 epoch;
+    address by;
 }
 
 /// @notice An order that somebody else brings in (EIP-712 type `OrderRequest`, which covers `OrderTerms` whole).
 /// @param signer Owner of the account, or one of its spenders. A contract signs through ERC-1271.
+/// @param feeSchedule The token's current one: what the order freezes is signed too.
 /// @param nonce Next of the signer, see {IOrderBook-nonces}.
 /// @param deadline Unix time after which it is worth nothing.
 struct OrderRequest {
@@ -138,6 +141,7 @@ struct OrderRequest {
     uint32 account;
     uint8 token;
     uint16 bidWindow;
+    uint16 feeSchedule;
     OrderTerms terms;
     uint256 nonce;
     uint256 deadline;

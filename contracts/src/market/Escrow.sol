@@ -62,7 +62,7 @@ contract Escrow is SpendingRights, Deposits, EscrowGovernance {
         onlyOrderBook
         returns (uint256 bracket)
     {
-        _authorise(account, token, caller, Fees.leaseLock(rate, duration, _enabled(token)));
+        _authorise(account, token, caller, Fees.leaseLock(rate, duration, _tokens[token]));
         return _accounts[_accountKey(account, token)].bracket();
     }
 
@@ -73,7 +73,7 @@ contract Escrow is SpendingRights, Deposits, EscrowGovernance {
         onlyOrderBook
         returns (uint256 nonce, uint256 schedule)
     {
-        uint256 listed = _enabled(token);
+        uint256 listed = _tokens[token];
         uint256 word = _lockUnderNonce(account, token, Fees.leaseLock(rate, duration, listed));
         return (word.nonce(), _currentSchedule(listed));
     }

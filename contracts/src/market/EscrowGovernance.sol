@@ -88,7 +88,8 @@ abstract contract EscrowGovernance is EscrowState {
     // ---------------------------------------------------------------- private
 
     function _setFoundation(address newFoundation) internal {
-        if (newFoundation == address(0)) revert InvalidRecipient(newFoundation);
+        // Credits of this contract itself could never be withdrawn.
+        if (newFoundation == address(0) || newFoundation == address(this)) revert InvalidRecipient(newFoundation);
         foundation = newFoundation;
         emit FoundationChanged(newFoundation);
     }

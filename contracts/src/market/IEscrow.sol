@@ -10,7 +10,12 @@ interface IEscrow {
     event AccountOpened(uint32 indexed account, address indexed owner);
     event Deposited(uint32 indexed account, uint8 indexed token, address from, uint256 amount);
     event SpendingRightSet(
-        uint32 indexed account, address indexed spender, uint8 indexed token, uint112 limit, uint40 expiry, bool mayClose
+        uint32 indexed account,
+        address indexed spender,
+        uint8 indexed token,
+        uint112 limit,
+        uint40 expiry,
+        bool mayClose
     );
     /// @notice A spender locked `amount`, or proposed an update of that worst case; `left` remains.
     event Spent(uint32 indexed account, address indexed spender, uint8 indexed token, uint256 amount, uint256 left);
@@ -164,14 +169,9 @@ interface IEscrow {
     ) external returns (uint256 amount, uint256 gatewayAmount, uint256 paid);
     /// @notice Ends a lease after `billed` seconds. Inside the payout hold (`held`) only the unused part is returned, what
     /// accrued stays locked for {settleLease}; later everything is credited.
-    function closeLease(
-        uint64 orderId,
-        uint256 orderWord,
-        uint256 billed,
-        bool held,
-        address payee,
-        address gateway
-    ) external returns (uint256 amount, uint256 gatewayAmount);
+    function closeLease(uint64 orderId, uint256 orderWord, uint256 billed, bool held, address payee, address gateway)
+        external
+        returns (uint256 amount, uint256 gatewayAmount);
 
     /// @notice Returns everything that is still locked for a lease inside its payout hold, whether it lives or was closed:
     /// nothing was billed.

@@ -38,7 +38,7 @@ interface ILeases {
     /// @dev The slasher bills at least what is paid already and at most what has passed.
     error BilledOutOfRange(uint64 orderId, uint256 billed, uint256 least, uint256 most);
     error ExtensionIsZero(uint64 orderId);
-    /// @dev No proposal, or the account has changed hands since.
+    /// @dev No proposal, or the account has changed hands since, or the spender who proposed may not close any more.
     error NoUpdateProposed(uint64 orderId);
     /// @dev What is accepted is not what was proposed.
     error OtherUpdateProposed(uint64 orderId, bytes32 given, bytes32 proposed);
@@ -48,8 +48,10 @@ interface ILeases {
     error NoCapacity(uint64 orderId, uint32 supplier);
     error InvalidRating(uint8 rating, uint8 highest);
     error AlreadyRated(uint64 orderId);
-    /// @dev Nothing was paid yet, or not everything: settle first.
+    /// @dev Nothing was paid yet (neither to the supplier nor in fees), or not everything: settle first.
     error NotPaidInFull(uint64 orderId);
+    /// @dev The token's fees have changed since the request was signed.
+    error OtherFeeSchedule(uint16 signed, uint16 current);
     error SignatureExpired(uint256 deadline, uint256 timestamp);
     /// @dev Used already, or not yet its turn: `expected` is the signer's next.
     error WrongNonce(address signer, uint256 given, uint256 expected);
@@ -67,7 +69,7 @@ interface ILeases {
     /// from the old end on.
     function extendLease(uint64 orderId, uint32 added) external;
 
-    /// @notice Proposes terms in place of a live lease: the new lease starts when the supplier accepts and lasts
+    /// @notice The account's owner, or a spender who may close, proposes terms in place of a live lease: the new lease starts when the supplier accepts and lasts
     /// `terms.duration`, at `terms.maximumRate` or less. Nothing is locked before; the old lease is untouched until then.
     function proposeUpdate(uint64 orderId, OrderTerms calldata terms, uint40 expiry) external;
 
@@ -75,13 +77,13 @@ interface ILeases {
     function rejectUpdate(uint64 orderId) external;
 
     /// @notice Rates the supplier of a closed lease that was paid in full: 1 to 10, once, by the account's owner. A fizz node's
-    /// rating is its gateway's.
+    /// rating is its gateway's. A workload is rated once, by its last lease: an updated lease is not.
     function rateLease(uint64 orderId, uint8 rating) external;
 
     // -------------------------------------------------------------- providers
 
     /// @notice Takes an update as it was proposed, for `rate`: closes the lease, bills it until now, and opens the new one in
-    /// the same transaction, or changes nothing. The caller owns the supplier.
+    /// the same transaction, or changes nothing. The caller owns the supplier, which must be as active as for a bid.
     /// @param resources Of the old lease.
     function acceptUpdate(uint64 orderId, LeaseResources calldata resources, OrderTerms calldata terms, uint96 rate)
         external

@@ -229,7 +229,7 @@ interface IOrderBook {
     function unpause() external;
     /// @notice Bitmap of the GPU ids that count four times against a bracket.
     function setTopGpus(uint256 ids) external;
-    /// @notice Names a collaborator: at once if the role is empty, else as a proposal.
+    /// @notice Names a collaborator: at once if the role is empty and nobody has an account yet, else as a proposal.
     function proposeCollaborator(Collaborator role, address proposed) external;
     /// @notice Makes a proposal effective after its delay. Anyone may call.
     function acceptCollaborator(Collaborator role) external;

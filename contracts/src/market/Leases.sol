@@ -11,7 +11,7 @@ import {IEscrow} from "./IEscrow.sol";
 import {ILeases} from "./ILeases.sol";
 import {IOrderBook} from "./IOrderBook.sol";
 import {MarketState} from "./MarketState.sol";
-import {OrderId, OrderWord, PayeeWord, ResourceWord} from "./Resources.sol";
+import {OrderId, OrderWord, PayeeWord, ResourceWord, ScoreCardWord} from "./Resources.sol";
 import {Terms} from "./Terms.sol";
 
 /// @title Leases
@@ -33,7 +33,7 @@ contract Leases is MarketState, ILeases, EIP712 {
 
     bytes32 private constant ORDER_REQUEST = keccak256(
         abi.encodePacked(
-            "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,OrderTerms terms,uint256 nonce,uint256 deadline)",
+            "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,uint16 feeSchedule,OrderTerms terms,uint256 nonce,uint256 deadline)",
             Terms.TYPE
         )
     );
@@ -86,6 +86,8 @@ contract Leases is MarketState, ILeases, EIP712 {
         _checkNotPaused(bidding);
         if (expiry <= block.timestamp) revert ExpiryPassed(expiry, block.timestamp);
         _liveWord(orderId);
+        // An update ends the lease: who may not close it may not propose one.
+        _checkUser(orderId, msg.sender);
         Terms.check(terms, _paramsVersionOf(bidding));
         uint32 account = OrderId.account(orderId);
         uint256 bracket =
@@ -93,7 +95,7 @@ contract Leases is MarketState, ILeases, EIP712 {
         _checkBracket(terms.resources, bracket);
         bytes32 hash = Terms.hash(terms.resources, Terms.restHash(terms));
         hash = Terms.updateHash(hash, terms.maximumRate, terms.duration);
-        _updates[orderId] = UpdateProposal(hash, expiry, _escrow.epochOf(account));
+        _updates[orderId] = UpdateProposal(hash, expiry, _escrow.epochOf(account), msg.sender);
         emit UpdateProposed(orderId, msg.sender, expiry, terms);
     }
 
@@ -110,18 +112,21 @@ contract Leases is MarketState, ILeases, EIP712 {
         // Check
         if (rating == 0 || rating > HIGHEST_RATING) revert InvalidRating(rating, HIGHEST_RATING);
         uint256 word = _orders[orderId].word;
-        if (word.state() < OrderState.ClosedByUser) revert IOrderBook.WrongState(orderId, word.state());
+        // The workload of an updated lease goes on: its last lease is rated, so that updates make no ratings.
+        if (word.state() < OrderState.ClosedByUser || word.state() == OrderState.ClosedUpdated) {
+            revert IOrderBook.WrongState(orderId, word.state());
+        }
         address owner = _escrow.ownerOf(OrderId.account(orderId));
         if (owner != msg.sender) revert IOrderBook.NotAccountOwner(orderId, msg.sender, owner);
         uint256 billed = word.duration();
         if (billed == 0 || word.settledFor() != billed) revert NotPaidInFull(orderId);
         if (word.noted()) revert AlreadyRated(orderId);
+        uint256 fees = _escrow.feesOf(orderId, word, billed);
+        if (fees == 0) revert NotPaidInFull(orderId);
 
         // Effect
         _orders[orderId].word = word.withNoted(true);
-        uint32 provider = _suppliers[word.supplier()].payee.gateway();
-        if (provider == 0) provider = word.supplier();
-        uint256 fees = _escrow.feesOf(orderId, word, billed);
+        uint32 provider = _providerOf(word);
         emit LeaseRated(orderId, provider, rating, fees);
 
         // Interaction
@@ -137,11 +142,13 @@ contract Leases is MarketState, ILeases, EIP712 {
         onOrderBook
         returns (uint64 updatedId)
     {
-        _checkNotPaused(_bidding);
+        uint256 bidding = _bidding;
+        _checkNotPaused(bidding);
         uint256 word = _liveWord(orderId);
         if (_supplierOwner(word) != msg.sender) {
             revert IOrderBook.NotSupplierOwner(orderId, word.supplier(), msg.sender);
         }
+        _checkActive(bidding, _providerOf(word));
         _checkResources(orderId, resources);
         bytes32 termsHash = _takeProposal(orderId, terms, rate);
         // What the old lease frees, money and capacity, is there for the new one.
@@ -173,7 +180,7 @@ contract Leases is MarketState, ILeases, EIP712 {
         external
         override
         onOrderBook
-        returns (uint64)
+        returns (uint64 orderId)
     {
         bytes32 digest = keccak256(
             abi.encode(
@@ -182,13 +189,16 @@ contract Leases is MarketState, ILeases, EIP712 {
                 request.account,
                 request.token,
                 request.bidWindow,
+                request.feeSchedule,
                 Terms.typedHash(request.terms),
                 request.nonce,
                 request.deadline
             )
         );
         _checkSigned(request.signer, digest, request.nonce, request.deadline, signature);
-        return _openOrder(request.account, request.token, request.bidWindow, request.terms, request.signer);
+        orderId = _openOrder(request.account, request.token, request.bidWindow, request.terms, request.signer);
+        uint16 frozen = uint16(_orders[orderId].word.feeSchedule());
+        if (frozen != request.feeSchedule) revert OtherFeeSchedule(request.feeSchedule, frozen);
     }
 
     /// @inheritdoc ILeases
@@ -262,9 +272,7 @@ contract Leases is MarketState, ILeases, EIP712 {
         returns (UpdateProposal memory proposal)
     {
         proposal = _updates[orderId];
-        bool stands = proposal.hash != 0 && _orders[orderId].word.state() == OrderState.Leased
-            && proposal.epoch == _escrow.epochOf(OrderId.account(orderId));
-        if (!stands) delete proposal;
+        if (_orders[orderId].word.state() != OrderState.Leased || !_stands(orderId, proposal)) delete proposal;
     }
 
     /// @inheritdoc ILeases
@@ -387,14 +395,31 @@ contract Leases is MarketState, ILeases, EIP712 {
         record.capacity = _effectiveCapacity(record);
     }
 
+    /// @dev Whose score card stands for the lease: the supplier's, or its gateway's.
+    function _providerOf(uint256 word) private view returns (uint32 provider) {
+        provider = _suppliers[word.supplier()].payee.gateway();
+        if (provider == 0) provider = word.supplier();
+    }
+
+    /// @dev A lease that begins has stake behind it, however it begins.
+    function _checkActive(uint256 bidding, uint32 provider) private view {
+        uint256 card = IProviderRegistry(_registryOf(bidding)).scoreCard(provider);
+        if (!ScoreCardWord.isActive(card)) revert IOrderBook.SupplierInactive(provider);
+    }
+
     // -------------------------------------------------------- private: updates
 
     /// @dev The proposal that stands for a lease.
     function _proposalOf(uint64 orderId) private view returns (UpdateProposal memory proposal) {
         proposal = _updates[orderId];
-        if (proposal.hash == 0 || proposal.epoch != _escrow.epochOf(OrderId.account(orderId))) {
-            revert NoUpdateProposed(orderId);
-        }
+        if (!_stands(orderId, proposal)) revert NoUpdateProposed(orderId);
+    }
+
+    /// @dev What a spender proposed falls with its right.
+    function _stands(uint64 orderId, UpdateProposal memory proposal) private view returns (bool) {
+        uint32 account = OrderId.account(orderId);
+        return proposal.hash != 0 && proposal.epoch == _escrow.epochOf(account)
+            && _escrow.mayClose(account, OrderId.token(orderId), proposal.by);
     }
 
     /// @dev What the user agreed to, once. Terms that hash to the proposal have passed {Terms-check} then.

@@ -81,7 +81,8 @@ abstract contract MarketGovernance is MarketState, IOrderBook, AccessManaged {
     /// @inheritdoc IOrderBook
     function proposeCollaborator(Collaborator role, address proposed) external override restricted {
         if (proposed == address(0)) revert CollaboratorIsZero(role);
-        if (collaborator(role) == address(0)) return _setCollaborator(role, proposed);
+        // While nobody has an account, nothing can be live.
+        if (collaborator(role) == address(0) && _escrow.accountCount() == 0) return _setCollaborator(role, proposed);
         // An order of now may wait through two rounds (it is requeued once), its lease through the challenge window: all of
         // that passes under the collaborator it was made with.
         uint256 fromBlock = block.number + 2 * _longestRound() + 1;

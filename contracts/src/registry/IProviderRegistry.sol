@@ -57,8 +57,10 @@ interface IProviderRegistry {
     /// fifth a zero guard bit). Tier 1 is the rebated fee class for leases won from now on.
     function setVerified(uint32 id, uint8 trustTier, uint16 compliance, uint40 attributes) external;
 
-    /// @notice Guardian role: takes a provider out of bids and matches at once, or lets it back.
-    function suspend(uint32 id, bool suspended) external;
+    /// @notice Guardian role: takes a provider out of bids and matches at once.
+    function suspend(uint32 id) external;
+    /// @notice Governor role: lets a suspended provider back.
+    function reinstate(uint32 id) external;
     /// @notice Adds a GPU model to the catalogue, under the next id.
     function addGpuModel(string calldata vendor, string calldata model, uint16 vram) external returns (uint8 id);
     /// @notice Adds a region to the catalogue, under the next id.

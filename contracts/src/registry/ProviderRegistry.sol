@@ -137,10 +137,13 @@ contract ProviderRegistry is IProviderRegistry, AccessManagedUpgradeable, UUPSUp
     }
 
     /// @inheritdoc IProviderRegistry
-    function suspend(uint32 id, bool suspended) external override restricted {
-        _checkKnown(_storage(), id);
-        emit ProviderSuspended(id, suspended);
-        _orderBook.suspend(id, suspended);
+    function suspend(uint32 id) external override restricted {
+        _setSuspended(id, true);
+    }
+
+    /// @inheritdoc IProviderRegistry
+    function reinstate(uint32 id) external override restricted {
+        _setSuspended(id, false);
     }
 
     /// @inheritdoc IProviderRegistry
@@ -244,6 +247,12 @@ contract ProviderRegistry is IProviderRegistry, AccessManagedUpgradeable, UUPSUp
     }
 
     // ---------------------------------------------------------------- private
+
+    function _setSuspended(uint32 id, bool suspended) private {
+        _checkKnown(_storage(), id);
+        emit ProviderSuspended(id, suspended);
+        _orderBook.suspend(id, suspended);
+    }
 
     function _setScoreCard(ProviderRegistryStorage storage $, uint32 id, uint256 card) private {
         $.scoreCards[id] = card;

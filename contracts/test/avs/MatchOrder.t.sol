@@ -93,7 +93,7 @@ contract MatchOrderTest is TaskManagerTest {
 
     function test_matchOrder_takesTheNextInRank() public {
         (uint64 orderId, uint256 closeBlock) = _order();
-        registry.suspend(_cheapId, true);
+        registry.suspend(_cheapId);
         _roll(closeBlock + RESPONSE_WINDOW + 1, closeBlock);
         _matchOrder(orderId);
         assertEq(book.order(orderId).supplier, _dearId, "supplier");
@@ -140,8 +140,8 @@ contract MatchOrderTest is TaskManagerTest {
     /// @dev Requeued once. The second round may be a quorum's again, or the rule's, with its own bids.
     function test_matchOrder_withoutCapacityRequeuesOnce() public {
         (uint64 orderId, uint256 closeBlock) = _order();
-        registry.suspend(_cheapId, true);
-        registry.suspend(_dearId, true);
+        registry.suspend(_cheapId);
+        registry.suspend(_dearId);
         _roll(closeBlock + RESPONSE_WINDOW + 1, closeBlock);
         _matchOrder(orderId);
         Order memory order = book.order(orderId);
@@ -149,8 +149,8 @@ contract MatchOrderTest is TaskManagerTest {
         assertTrue(order.requeued, "requeued");
         assertFalse(tasks.matchedByRule(orderId), "not decided yet");
 
-        registry.suspend(_cheapId, false);
-        registry.suspend(_dearId, false);
+        registry.reinstate(_cheapId);
+        registry.reinstate(_dearId);
         uint256[] memory earlier = _bidsOf(orderId);
         _forgetBids(orderId);
         _noteBid(_dear, orderId, 95e18);
@@ -170,7 +170,7 @@ contract MatchOrderTest is TaskManagerTest {
         assertFalse(tasks.matchedByRule(orderId), "by a quorum");
 
         assertTrue(vm.revertToState(state), "state reverted");
-        registry.suspend(_dearId, true);
+        registry.suspend(_dearId);
         _roll(uint256(order.closeBlock) + RESPONSE_WINDOW + 1, order.closeBlock);
         _matchOrder(orderId);
         assertState(orderId, OrderState.Expired);
@@ -179,8 +179,8 @@ contract MatchOrderTest is TaskManagerTest {
     /// @dev A requeued order without new bids has none, whatever its record holds.
     function test_matchOrder_secondRoundWithoutBidsExpires() public {
         (uint64 orderId, uint256 closeBlock) = _order();
-        registry.suspend(_cheapId, true);
-        registry.suspend(_dearId, true);
+        registry.suspend(_cheapId);
+        registry.suspend(_dearId);
         _roll(closeBlock + RESPONSE_WINDOW + 1, closeBlock);
         _matchOrder(orderId);
         closeBlock = book.order(orderId).closeBlock;

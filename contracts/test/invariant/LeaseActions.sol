@@ -220,6 +220,7 @@ abstract contract LeaseActions is OrderActions {
             duration: uint32(rateAndDuration),
             expiry: uint40(block.timestamp + _draw(seed, 61, 5_000)),
             epoch: _epochs[entry.account],
+            by: caller,
             there: true
         });
         OrderTerms memory terms = _terms(shape, proposal.maximumRate, proposal.duration);
@@ -229,11 +230,11 @@ abstract contract LeaseActions is OrderActions {
             escrow.bracketOf(entry.account, entry.token),
             (terms.resources >> 62) & 0xfff == 0 ? 0 : book.topGpus()
         );
-        bool allowed = _enabled[entry.token] && !_paused && fits && block.timestamp < _overAt(entry)
-            && proposal.expiry > block.timestamp && _maySpend(entry.account, entry.token, caller, amount);
+        bool allowed = !_paused && fits && block.timestamp < _overAt(entry) && proposal.expiry > block.timestamp
+            && _maySpend(entry.account, entry.token, caller, amount) && _mayClose(entry.account, entry.token, caller);
         vm.prank(caller);
         try leases.proposeUpdate(entry.orderId, terms, proposal.expiry) {
-            if (!_enabled[entry.token] || _paused) _break(12, "an update in a delisted token, or in a paused market");
+            if (_paused) _break(12, "an update in a paused market");
             _require(allowed, 4, "an update was proposed without the right");
             _consume(entry.account, entry.token, caller, amount);
             _proposals[entry.orderId] = proposal;
@@ -283,7 +284,7 @@ abstract contract LeaseActions is OrderActions {
         bool allowed = _mayAccept(entry, proposal, rate) && caller == _supplierOwner(entry.supplier);
         vm.prank(caller);
         try leases.acceptUpdate(entry.orderId, _resourcesOf(entry), terms, rate) returns (uint64 updatedId) {
-            if (!_enabled[entry.token] || _paused) _break(12, "an update in a delisted token, or in a paused market");
+            if (_paused) _break(12, "an update in a paused market");
             _require(allowed, 4, "an update that was not agreed on, or without the money");
             _replace(entry, updatedId, terms, rate);
             vm.prank(caller);
@@ -299,12 +300,17 @@ abstract contract LeaseActions is OrderActions {
     }
 
     function _mayAccept(Entry storage entry, Proposal memory proposal, uint96 rate) private view returns (bool) {
-        bool stands = proposal.epoch == _epochs[entry.account] && block.timestamp < proposal.expiry
-            && block.timestamp < _overAt(entry) && rate <= proposal.maximumRate;
+        bool stands = _stands(entry, proposal) && block.timestamp < proposal.expiry && block.timestamp < _overAt(entry)
+            && rate <= proposal.maximumRate;
         uint256 paid = entry.supplierGot + entry.gatewayGot;
         uint256 comesBack = _left(entry) + paid - _costOf(entry, _billable(entry));
         uint256 needed = _worstCase(rate, proposal.duration, _currentSchedule[entry.token]);
-        return stands && !_paused && _enabled[entry.token] && needed <= _purseOf(entry).unlocked + comesBack;
+        return stands && !_paused && needed <= _purseOf(entry).unlocked + comesBack;
+    }
+
+    /// @dev Nobody is bound by what another owner proposed, or a spender whose right has ended.
+    function _stands(Entry storage entry, Proposal memory proposal) private view returns (bool) {
+        return proposal.epoch == _epochs[entry.account] && _mayClose(entry.account, entry.token, proposal.by);
     }
 
     /// @dev The old lease ends as any, the new one begins at once, without an order and without a match fee.
@@ -333,7 +339,7 @@ abstract contract LeaseActions is OrderActions {
         uint256 who = _draw(seed, 63, 3);
         address caller = who == 0 ? _ownerOf[entry.account] : _supplierOwner(entry.supplier);
         if (who == 2) caller = _stranger;
-        bool allowed = who != 2 && _proposals[entry.orderId].epoch == _epochs[entry.account];
+        bool allowed = who != 2 && _stands(entry, _proposals[entry.orderId]);
         vm.prank(caller);
         try leases.rejectUpdate(entry.orderId) {
             _require(allowed, 4, "a stranger refused an update");
@@ -352,8 +358,10 @@ abstract contract LeaseActions is OrderActions {
         (bool found, uint256 index) = _pickLease(seed);
         if (!found) return;
         Entry storage entry = _entries[index];
-        bool allowed =
-            _isClosed(entry.state) && entry.duration != 0 && entry.paidTo == entry.duration && !_rated[entry.orderId];
+        uint256 fees =
+            entry.paidTo == entry.duration ? _costOf(entry, entry.duration) - entry.supplierGot - entry.gatewayGot : 0;
+        bool allowed = _isClosed(entry.state) && entry.state != OrderState.ClosedUpdated && fees != 0
+            && entry.duration != 0 && entry.paidTo == entry.duration && !_rated[entry.orderId];
         vm.prank(_ownerOf[entry.account]);
         try leases.rateLease(entry.orderId, uint8(1 + _draw(seed, 64, 10))) {
             _require(allowed, 9, "a lease was rated twice, or before it was paid");

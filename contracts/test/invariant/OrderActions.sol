@@ -11,7 +11,7 @@ abstract contract OrderActions is AccountActions {
     string private constant TERMS_TYPE =
         "OrderTerms(uint256 resources,uint256 requirements,uint256 regions,bytes32 manifestHash,uint96 maximumRate,uint32 duration,uint32[] wantedSuppliers,uint32[] excludedSuppliers)";
     string private constant REQUEST_TYPE =
-        "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,OrderTerms terms,uint256 nonce,uint256 deadline)";
+        "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,uint16 feeSchedule,OrderTerms terms,uint256 nonce,uint256 deadline)";
 
     // ------------------------------------------------------------------- create
 
@@ -84,7 +84,14 @@ abstract contract OrderActions is AccountActions {
             }
         }
         OrderRequest memory request = OrderRequest(
-            caller, account, token, bidWindow, terms, book.nonces(caller), block.timestamp + _draw(seed, 28, 1 days)
+            caller,
+            account,
+            token,
+            bidWindow,
+            _currentSchedule[token],
+            terms,
+            book.nonces(caller),
+            block.timestamp + _draw(seed, 28, 1 days)
         );
         bytes memory signature = _sign(caller, _hashOf(request));
         vm.prank(_stranger);
@@ -153,6 +160,7 @@ abstract contract OrderActions is AccountActions {
                 request.account,
                 request.token,
                 request.bidWindow,
+                request.feeSchedule,
                 termsHash,
                 request.nonce,
                 request.deadline

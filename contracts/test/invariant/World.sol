@@ -84,6 +84,7 @@ abstract contract World is Books {
         uint32 duration;
         uint40 expiry;
         uint32 epoch;
+        address by;
         bool there;
     }
 

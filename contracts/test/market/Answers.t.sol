@@ -42,7 +42,7 @@ contract AnswersTest is MarketTest {
 
     function test_neighbour_ofAnOrderOfASuspendedSupplier() public {
         (uint64 before, uint64 failing, uint64 after_) = _three();
-        registry.suspend(_secondId, true);
+        registry.suspend(_secondId);
         _answer(before, failing, after_, _matches(failing, _terms(), _rank(_secondId, RATE)));
         assertTrue(book.order(failing).requeued, "requeued");
     }
@@ -248,7 +248,7 @@ contract AnswersTest is MarketTest {
             }
             address owner;
             (owner, ids[index]) = _addProvider(name, capacity);
-            if (state % 4 == 0) registry.suspend(ids[index], true);
+            if (state % 4 == 0) registry.suspend(ids[index]);
             if (state % 4 == 1) {
                 // A decrease that swaps every GPU model and comes due before the answer, or does not.
                 uint256 wish = _capacity(cpu - (state >> 16) % 50, 60_000, 4_000);

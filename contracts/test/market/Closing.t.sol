@@ -180,7 +180,7 @@ contract ClosingTest is MarketTest {
 
     /// @dev A supplier that shrinks to nothing or is suspended is closed like any other.
     function test_closeLease_ofASupplierThatIsGone() public {
-        registry.suspend(_provider, true);
+        registry.suspend(_provider);
         vm.prank(_owner);
         book.setCapacity(0);
         vm.roll(block.number + 1_000);

@@ -116,7 +116,8 @@ contract MarketGasTest is MarketTest {
         leases.skipNonce();
         vm.prank(signer);
         book.createOrder(opened, PLAIN_TOKEN, 0, _terms());
-        OrderRequest memory request = OrderRequest(signer, opened, PLAIN_TOKEN, 0, _terms(), 1, type(uint256).max);
+        OrderRequest memory request =
+            OrderRequest(signer, opened, PLAIN_TOKEN, 0, PLAIN_SCHEDULE, _terms(), 1, type(uint256).max);
         bytes memory signature = _sign(key, request);
         vm.prank(responder);
         leases.createOrderFor(request, signature);
@@ -195,14 +196,15 @@ contract MarketGasTest is MarketTest {
         bytes memory named = abi.encode(
             keccak256(
                 abi.encodePacked(
-                    "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,OrderTerms terms,uint256 nonce,uint256 deadline)",
+                    "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,uint16 feeSchedule,OrderTerms terms,uint256 nonce,uint256 deadline)",
                     terms
                 )
             ),
             request.signer,
             request.account,
             request.token,
-            request.bidWindow
+            request.bidWindow,
+            request.feeSchedule
         );
         bytes32 ofTerms = keccak256(
             abi.encode(

@@ -54,7 +54,7 @@ contract LeasesTest is MarketTest {
     function test_openLeases_takesTheNextInRank() public {
         uint64 orderId = _createOrder();
         uint256 closeBlock = _close(orderId);
-        registry.suspend(_provider, true);
+        registry.suspend(_provider);
         uint256[] memory ranks = new uint256[](3);
         (ranks[0], ranks[1], ranks[2]) = (_rank(_provider, RATE), _rank(77, RATE), _rank(_secondId, 80e18));
         _openLeases(closeBlock, _matches(orderId, _terms(), ranks));

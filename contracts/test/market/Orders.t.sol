@@ -367,9 +367,9 @@ contract OrdersTest is MarketTest {
         uint64 orderId = _createOrder();
         bytes memory inactive = abi.encodeWithSelector(IOrderBook.SupplierInactive.selector, _provider);
 
-        registry.suspend(_provider, true);
+        registry.suspend(_provider);
         _bidRefused(orderId, 0, 1, inactive);
-        registry.suspend(_provider, false);
+        registry.reinstate(_provider);
         _bid(_owner, orderId, 1);
 
         vm.roll(block.number + 1);

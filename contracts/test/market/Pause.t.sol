@@ -45,7 +45,8 @@ contract PauseTest is MarketTest {
         _expectPaused();
         _createOrder();
         address signer = address(new Agreeing());
-        OrderRequest memory request = OrderRequest(signer, account, PLAIN_TOKEN, 0, _terms(), 0, type(uint256).max);
+        OrderRequest memory request =
+            OrderRequest(signer, account, PLAIN_TOKEN, 0, PLAIN_SCHEDULE, _terms(), 0, type(uint256).max);
         _expectPaused();
         leases.createOrderFor(request, "");
         book.unpause();

@@ -179,8 +179,8 @@ contract PayeesTest is MarketTest {
         vm.stopPrank();
         vm.roll(block.number + MAXIMUM_BID_WINDOW + RESPONSE_WINDOW + MATCH_WINDOW + 1);
         assertEq(book.order(_leaseOn(_gateway)).feeSchedule, PLAIN_SCHEDULE | 1, "rebated");
-        registry.suspend(_gateway, true);
-        registry.suspend(_gateway, false);
+        registry.suspend(_gateway);
+        registry.reinstate(_gateway);
         (bool rebated,) = book.supplierTerms(_gateway);
         assertTrue(rebated, "still");
         // Nobody sees the bit in a bid or in a view.

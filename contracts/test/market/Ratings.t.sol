@@ -4,7 +4,7 @@ pragma solidity ^0.8.30;
 import {ILeases} from "../../src/market/ILeases.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {IProviderRegistry} from "../../src/registry/IProviderRegistry.sol";
-import {OrderState, SpendingRight} from "../../src/Types.sol";
+import {OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
 
 /// @notice Stands where the registry does, owns an account, and rates again while it is told of a rating.
@@ -151,11 +151,33 @@ contract RatingsTest is MarketTest {
         leases.slashLease(_orderId, 500, _leaseResources(_terms()));
         _rate(user, 1);
         vm.revertToState(state);
+        // A workload that goes on is rated by its last lease.
         vm.prank(user);
         leases.proposeUpdate(_orderId, _terms(), type(uint40).max);
         vm.prank(_owner);
-        leases.acceptUpdate(_orderId, _leaseResources(_terms()), _terms(), RATE);
-        _rate(user, 10);
+        uint64 updated = leases.acceptUpdate(_orderId, _leaseResources(_terms()), _terms(), RATE);
+        vm.expectRevert(
+            abi.encodeWithSelector(IOrderBook.WrongState.selector, _orderId, OrderState.ClosedUpdated), address(book)
+        );
+        vm.prank(user);
+        leases.rateLease(_orderId, 10);
+        vm.warp(block.timestamp + 1_000);
+        vm.prank(user);
+        leases.closeLease(updated, OrderState.ClosedByUser, _leaseResources(_terms()));
+        vm.prank(user);
+        leases.rateLease(updated, 10);
+    }
+
+    /// @dev One second at the lowest rate pays nobody a unit: it is worth no opinion.
+    function test_rateLease_thatPaidNoFees() public {
+        OrderTerms memory terms = _terms();
+        (terms.maximumRate, terms.duration) = (1, 1);
+        uint64 free = _lease(_owner, _provider, 1, terms);
+        vm.warp(block.timestamp + CHALLENGE_WINDOW + 1);
+        leases.closeLease(free, OrderState.ClosedAtEnd, _leaseResources(terms));
+        vm.expectRevert(abi.encodeWithSelector(ILeases.NotPaidInFull.selector, free), address(book));
+        vm.prank(user);
+        leases.rateLease(free, 10);
     }
 
     /// @dev A fizz node has no score card: its gateway answers for it.

@@ -4,7 +4,15 @@ pragma solidity ^0.8.30;
 import {IEscrow} from "../../src/market/IEscrow.sol";
 import {ILeases} from "../../src/market/ILeases.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
-import {CloseRequest, LeaseResources, OrderRequest, OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
+import {
+    CloseRequest,
+    FeeSchedule,
+    LeaseResources,
+    OrderRequest,
+    OrderState,
+    OrderTerms,
+    SpendingRight
+} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
 
 /// @notice A wallet that is a contract: it signs what its key has signed, and can change its mind.
@@ -78,7 +86,7 @@ contract SignedTest is MarketTest {
         uint32 other = escrow.open(_signer);
         _deposit(other, PLAIN_TOKEN, 1_000e18);
         _deposit(_signers, SPON_TOKEN, 1_000e18);
-        for (uint256 field = 0; field < 12; ++field) {
+        for (uint256 field = 0; field < 13; ++field) {
             _refused(_altered(field, other), signature, ILeases.InvalidSignature.selector);
         }
         OrderRequest memory request = _request();
@@ -105,6 +113,21 @@ contract SignedTest is MarketTest {
         if (field == 9) request.terms.duration -= 1;
         if (field == 10) request.terms.wantedSuppliers[0] = 2;
         if (field == 11) (request.terms.excludedSuppliers = new uint32[](1))[0] = 8;
+        if (field == 12) request.feeSchedule = PLAIN_SCHEDULE + 2;
+    }
+
+    /// @dev Fees that rose since are not what was signed: the order does not come in under them.
+    function test_createOrderFor_underOtherFees() public {
+        OrderRequest memory request = _request();
+        bytes memory signature = _sign(_key, _digest(request));
+        uint16 dearer = escrow.addFeeSchedule(FeeSchedule(2_000, 200, 200, 1_000, 900e18), 2_000);
+        tokens.setFeeSchedule(PLAIN_TOKEN, dearer);
+        vm.expectRevert(
+            abi.encodeWithSelector(ILeases.OtherFeeSchedule.selector, PLAIN_SCHEDULE, dearer), address(book)
+        );
+        leases.createOrderFor(request, signature);
+        tokens.setFeeSchedule(PLAIN_TOKEN, PLAIN_SCHEDULE);
+        leases.createOrderFor(request, signature);
     }
 
     function test_createOrderFor_replayed() public {
@@ -316,7 +339,7 @@ contract SignedTest is MarketTest {
         (terms.wantedSuppliers[0], terms.wantedSuppliers[1]) = (1, 5);
         terms.excludedSuppliers = new uint32[](1);
         terms.excludedSuppliers[0] = 9;
-        return OrderRequest(_signer, _signers, PLAIN_TOKEN, 3, terms, 0, _deadline);
+        return OrderRequest(_signer, _signers, PLAIN_TOKEN, 3, PLAIN_SCHEDULE, terms, 0, _deadline);
     }
 
     function _signedLease() private returns (uint64 orderId, OrderTerms memory terms) {
@@ -343,7 +366,7 @@ contract SignedTest is MarketTest {
     function _structHash(OrderRequest memory request) private pure returns (bytes32) {
         bytes32 typeHash = keccak256(
             abi.encodePacked(
-                "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,OrderTerms terms,uint256 nonce,uint256 deadline)",
+                "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,uint16 feeSchedule,OrderTerms terms,uint256 nonce,uint256 deadline)",
                 TERMS
             )
         );
@@ -354,6 +377,7 @@ contract SignedTest is MarketTest {
                 request.account,
                 request.token,
                 request.bidWindow,
+                request.feeSchedule,
                 _termsHash(request.terms),
                 request.nonce,
                 request.deadline

@@ -172,12 +172,12 @@ contract SuppliersTest is MarketTest {
         uint256 before = _withGpus(_capacity(1_000, 2_000, 300), 0, 7, 4);
         vm.expectEmit(address(book));
         emit IOrderBook.SupplierSuspended(_provider, true);
-        registry.suspend(_provider, true);
+        registry.suspend(_provider);
         _assertCapacity(before & ~uint256(1 << 252), 0, 0);
         // Its owner cannot switch it on again.
         _setCapacity(before);
         _assertCapacity(before & ~uint256(1 << 252), 0, 0);
-        registry.suspend(_provider, false);
+        registry.reinstate(_provider);
         _assertCapacity(before, 0, 0);
     }
 
@@ -280,7 +280,7 @@ contract SuppliersTest is MarketTest {
         vm.expectRevert(unauthorized);
         book.proposeCollaborator(IOrderBook.Collaborator.TaskManager, user);
         vm.expectRevert(unauthorized);
-        registry.suspend(_provider, true);
+        registry.suspend(_provider);
         vm.expectRevert(unauthorized);
         registry.setVerified(_provider, 1, 0, 0);
         vm.expectRevert(unauthorized);

@@ -39,6 +39,52 @@ contract UpdateRefusalsTest is UpdateTest {
         assertState(_accept(_newTerms(), NEW_RATE), OrderState.Leased);
     }
 
+    /// @dev An update ends the lease, and replaces what the owner has proposed: who may not close may not propose.
+    function test_proposeUpdate_byASpenderWhoMayNotClose() public {
+        address spender = makeAddress("spender");
+        vm.prank(user);
+        escrow.setSpendingRight(account, spender, PLAIN_TOKEN, SpendingRight(type(uint112).max, _expiry, false));
+        _propose(_newTerms());
+        vm.expectRevert(abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, _orderId, spender, user));
+        vm.prank(spender);
+        leases.proposeUpdate(_orderId, _terms(), _expiry);
+        assertState(_accept(_newTerms(), NEW_RATE), OrderState.Leased);
+    }
+
+    /// @dev What a spender proposed falls with its right: at its expiry, and when the owner takes it back.
+    function test_acceptUpdate_ofASpenderWhoseRightHasEnded() public {
+        address spender = makeAddress("spender");
+        uint40 rightEnds = uint40(_start + 500);
+        _grant(spender, type(uint112).max, rightEnds);
+        vm.prank(spender);
+        leases.proposeUpdate(_orderId, _newTerms(), _expiry);
+        bytes memory refused = abi.encodeWithSelector(ILeases.NoUpdateProposed.selector, _orderId);
+        uint256 state = vm.snapshotState();
+
+        vm.warp(rightEnds - 1);
+        assertEq(leases.updateProposal(_orderId).by, spender, "who proposed");
+        assertState(_accept(_newTerms(), NEW_RATE), OrderState.Leased);
+        vm.revertToState(state);
+
+        vm.warp(rightEnds);
+        assertEq(leases.updateProposal(_orderId).hash, bytes32(0), "fallen");
+        _acceptRefused(_newTerms(), NEW_RATE, refused);
+        vm.revertToState(state);
+
+        vm.prank(user);
+        escrow.setSpendingRight(account, spender, PLAIN_TOKEN, SpendingRight(0, 0, false));
+        _acceptRefused(_newTerms(), NEW_RATE, refused);
+    }
+
+    /// @dev A lease that begins has stake behind it, however it begins.
+    function test_acceptUpdate_byAProviderWithoutStake() public {
+        _propose(_newTerms());
+        uint256 shares = stakes.sharesOf(_provider, _owner);
+        vm.prank(_owner);
+        stakes.startThaw(_provider, shares);
+        _acceptRefused(_newTerms(), NEW_RATE, abi.encodeWithSelector(IOrderBook.SupplierInactive.selector, _provider));
+    }
+
     function test_proposeUpdate_refusals() public {
         OrderTerms memory terms = _newTerms();
         vm.warp(_start + 500);
@@ -60,9 +106,6 @@ contract UpdateRefusalsTest is UpdateTest {
         _proposalRefused(
             terms, _expiry, abi.encodeWithSelector(IOrderBook.WrongParamsVersion.selector, 2, PARAMS_VERSION)
         );
-        tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Delisted);
-        _proposalRefused(_newTerms(), _expiry, abi.encodeWithSelector(IEscrow.TokenNotEnabled.selector, PLAIN_TOKEN));
-        tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Enabled);
         uint256 over = _start + 3_600 + GRACE_WINDOW;
         vm.warp(over);
         _proposalRefused(
@@ -212,9 +255,9 @@ contract UpdateRefusalsTest is UpdateTest {
     /// @dev Who is suspended takes no lease, and what it has runs on.
     function test_acceptUpdate_whileSuspended() public {
         _propose(_newTerms());
-        registry.suspend(_provider, true);
+        registry.suspend(_provider);
         _acceptRefused(_newTerms(), NEW_RATE, abi.encodeWithSelector(ILeases.NoCapacity.selector, _orderId, _provider));
-        registry.suspend(_provider, false);
+        registry.reinstate(_provider);
         assertState(_accept(_newTerms(), NEW_RATE), OrderState.Leased);
     }
 
@@ -234,10 +277,13 @@ contract UpdateRefusalsTest is UpdateTest {
         assertBalances(account, PLAIN_TOKEN, 0, needed);
     }
 
+    /// @dev Delisting blocks new orders only: a live lease is still updated.
     function test_acceptUpdate_inADelistedToken() public {
-        _propose(_newTerms());
         tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Delisted);
-        _acceptRefused(_newTerms(), NEW_RATE, abi.encodeWithSelector(IEscrow.TokenNotEnabled.selector, PLAIN_TOKEN));
+        vm.expectRevert(abi.encodeWithSelector(IEscrow.TokenNotEnabled.selector, PLAIN_TOKEN), address(escrow));
+        _createOrder();
+        _propose(_newTerms());
+        assertState(_accept(_newTerms(), NEW_RATE), OrderState.Leased);
     }
 
     function test_acceptUpdate_onceTheLeaseIsOver() public {
@@ -293,6 +339,6 @@ contract UpdateRefusalsTest is UpdateTest {
 
     function _grant(address spender, uint256 limit, uint40 expiry) private {
         vm.prank(user);
-        escrow.setSpendingRight(account, spender, PLAIN_TOKEN, SpendingRight(uint112(limit), expiry, false));
+        escrow.setSpendingRight(account, spender, PLAIN_TOKEN, SpendingRight(uint112(limit), expiry, true));
     }
 }

@@ -89,7 +89,7 @@ contract RegistriesTest is MarketTest {
         vm.expectRevert(unknown);
         registry.setVerified(9, 1, 0, 0);
         vm.expectRevert(unknown);
-        registry.suspend(9, true);
+        registry.suspend(9);
         vm.expectRevert(unknown);
         registry.provider(9);
         (, uint32 id) = _addProvider("provider");
