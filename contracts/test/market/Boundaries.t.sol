@@ -211,4 +211,52 @@ contract BoundariesTest is MarketTest {
         assertEq(escrow.creditOf(responder, PLAIN_TOKEN), MATCH_FEE, "match fee");
         assertEq(escrow.creditOf(responder, type(uint8).max), 0, "of no token");
     }
+
+    /// @dev There may be a credit whenever the supplier was credited since its last withdrawal; here it took it by itself.
+    function test_settleAndWithdraw_announcesNoEmptyCredit() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        uint64 orderId = _lease(owner, provider, 90e18);
+        vm.warp(block.timestamp + 1_000);
+        book.settle(_ids(orderId));
+        vm.startPrank(owner);
+        escrow.withdrawCredit(PLAIN_TOKEN, owner);
+        vm.warp(block.timestamp + 100);
+        vm.recordLogs();
+        book.settleAndWithdraw(_ids(orderId), owner);
+        vm.stopPrank();
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 index = 0; index < logs.length; ++index) {
+            assertNotEq(logs[index].topics[0], IEscrow.CreditWithdrawn.selector, "nothing was credited");
+        }
+    }
+
+    // ------------------------------------------------------------------- fees
+
+    /// @dev A lock covers the part of a unit that the stream and the fee on it begin.
+    function test_lock_roundsTheSmallestPartUp() public {
+        assertEq(escrow.lockFor(1, 36_001, SPON_SCHEDULE) - MATCH_FEE, 2, "a unit and a 36 000th");
+        assertEq(escrow.lockFor(1, 36_000, SPON_SCHEDULE) - MATCH_FEE, 1, "a unit");
+        FeeSchedule memory schedule =
+            FeeSchedule({commission: 0, userFee: 1, providerFee: 0, gatewayShare: 0, matchFee: 0});
+        uint16 id = escrow.addFeeSchedule(schedule, 0);
+        assertEq(escrow.lockFor(1, 36_000, id), 2, "a ten thousandth of a unit");
+    }
+
+    /// @dev Whatever schedule the token has by then: the shortcut through the token's slot is taken for its own schedule only.
+    function test_release_underEveryLaterSchedule() public {
+        uint64[4] memory orders;
+        for (uint256 index = 0; index < orders.length; ++index) {
+            vm.prank(user);
+            orders[index] = book.createOrder(account, SPON_TOKEN, 0, _terms());
+        }
+        for (uint256 index = 0; index < orders.length; ++index) {
+            FeeSchedule memory schedule = FeeSchedule({
+                commission: 0, userFee: uint16(100 + index), providerFee: 0, gatewayShare: 0, matchFee: 0
+            });
+            tokens.setFeeSchedule(SPON_TOKEN, escrow.addFeeSchedule(schedule, 0));
+            vm.prank(user);
+            book.cancelOrder(orders[index]);
+        }
+        assertBalances(account, SPON_TOKEN, 1_000_000e18, 0);
+    }
 }
