@@ -162,6 +162,8 @@ pub enum Step {
         account: u32,
         token: u8,
         window: u16,
+        /// The token's, as it was when it was signed.
+        schedule: u16,
         terms: Terms,
     },
     CancelOrder {

@@ -30,11 +30,17 @@ impl Generator {
     pub(super) fn create_order_for(&mut self, market: &Market) -> Option<Step> {
         let (account, token) = self.some_funds(market);
         let signer = self.some_spender(market, account, token);
+        let current = market.tokens[usize::from(token)].schedule;
         Some(Step::CreateOrderFor {
             signed: self.signed(market, signer)?,
             account,
             token,
             window: 0,
+            schedule: if self.source.chance(95) {
+                current
+            } else {
+                self.source.pick(&[current + 2, current | 1, 2])
+            },
             terms: self.some_terms(market, account, token),
         })
     }

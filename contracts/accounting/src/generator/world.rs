@@ -116,9 +116,13 @@ impl Generator {
 
     pub(super) fn set_foundation(&mut self, _: &Market) -> Option<Step> {
         Some(Step::SetFoundation {
-            to: self
-                .source
-                .pick(&[Who::Foundation1, Who::Foundation2, Who::Foundation2, Who::Nobody]),
+            to: self.source.pick(&[
+                Who::Foundation1,
+                Who::Foundation2,
+                Who::Foundation2,
+                Who::Nobody,
+                Who::Escrow,
+            ]),
         })
     }
 

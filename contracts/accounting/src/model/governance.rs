@@ -57,7 +57,7 @@ impl Market {
             }
             Step::SetTokenCap { token, cap } => self.token_mut(token)?.cap = cap.into(),
             Step::SetFoundation { to } => {
-                require(to != Who::Nobody, "InvalidRecipient")?;
+                require(!to.receives_nothing(), "InvalidRecipient")?;
                 self.foundation = to;
             }
             Step::SetPrice {

@@ -333,7 +333,11 @@ impl Market {
 
     pub(super) fn rate_lease(&mut self, caller: Who, id: u64, rating: u8) -> Result {
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?;
-        require(order.state.is_closed(), "WrongState")?;
+        // A workload is rated once, by its last lease.
+        require(
+            order.state.is_closed() && order.state != State::ClosedUpdated,
+            "WrongState",
+        )?;
         require(self.accounts[&order.account].owner == caller, "NotAccountOwner")?;
         require((1..=HIGHEST_RATING).contains(&rating), "InvalidRating")?;
         require(!order.noted, "AlreadyRated")?;
@@ -343,6 +347,7 @@ impl Market {
         )?;
         let (supplier, token) = (order.supplier, order.token);
         let fees = self.split(order, order.duration).fees;
+        require(fees != Amount::ZERO, "NotPaidInFull")?;
         let provider = self.suppliers[&supplier].gateway.unwrap_or(supplier);
         let weight = self.weight_of(token, &fees);
         let (sum, count) = self.feedback.entry(provider).or_default();

@@ -129,6 +129,8 @@ pub struct Proposal {
     pub expiry: u64,
     /// Of the account.
     pub epoch: u32,
+    /// It stands as long as this one may close the lease.
+    pub by: Who,
 }
 
 /// Where the money of one order went (E2).
@@ -366,9 +368,12 @@ impl Market {
                 account,
                 token,
                 window,
+                schedule,
                 terms,
             } => {
                 self.take_signature(&signed)?;
+                let current = self.tokens.get(usize::from(token)).map(|token| token.schedule);
+                require(current == Some(schedule), "OtherFeeSchedule")?;
                 self.create_order(signed.signer, account, token, window, terms)
             }
             Step::CancelOrder { caller, order } => self.cancel_order(caller, order),

@@ -1,7 +1,7 @@
 //! A lease replaced by another of the same workload: its user proposes, its supplier takes it.
 
 use super::{Ledger, Market, Order, Proposal, Refusal, Result, State, Terms, brackets, require};
-use crate::{Status, Who};
+use crate::Who;
 
 impl Market {
     pub(super) fn propose_update(&mut self, caller: Who, id: u64, terms: Terms, expiry: u64) -> Result {
@@ -9,25 +9,36 @@ impl Market {
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?;
         require(order.state == State::Leased, "WrongState")?;
         require(self.now < self.grace_end_of(order), "LeaseOver")?;
+        require(self.may_close(order.account, order.token, caller), "NotAccountOwner")?;
         require(expiry > self.now, "ExpiryPassed")?;
         require(terms.are_valid(self.windows.params_version), "invalid terms")?;
         let (account, token) = (order.account, order.token);
         let listed = &self.tokens[usize::from(token)];
-        require(listed.status == Status::Enabled, "TokenNotEnabled")?;
         let schedule = &self.schedules[&listed.schedule];
         let worst = schedule.lease_lock(terms.maximum_rate, terms.duration);
         self.authorise(account, token, caller, &worst)?;
         let bracket = self.funds(account, token)?.bracket;
         require(brackets::allows(bracket, &terms, &self.top_gpus), "AboveBracket")?;
         let epoch = self.accounts[&account].epoch;
-        self.order_mut(id).proposal = Some(Proposal { terms, expiry, epoch });
+        self.order_mut(id).proposal = Some(Proposal {
+            terms,
+            expiry,
+            epoch,
+            by: caller,
+        });
         Ok(())
+    }
+
+    /// What a spender proposed falls with its right.
+    pub fn standing_proposal<'a>(&self, order: &'a Order) -> Option<&'a Proposal> {
+        let proposed = order.proposal.as_ref();
+        proposed.filter(|proposal| self.may_close(order.account, order.token, proposal.by))
     }
 
     /// What was proposed of a lease that has ended since can be taken back too; nothing comes of it either way.
     pub(super) fn reject_update(&mut self, caller: Who, id: u64) -> Result {
         let order = self.orders.get(&id).ok_or(Refusal("NoUpdateProposed"))?;
-        require(order.proposal.is_some(), "NoUpdateProposed")?;
+        require(self.standing_proposal(order).is_some(), "NoUpdateProposed")?;
         let is_supplier = self.suppliers[&order.supplier].owner == caller;
         require(
             is_supplier || self.may_close(order.account, order.token, caller),
@@ -50,7 +61,7 @@ impl Market {
         require(old.state == State::Leased, "WrongState")?;
         require(self.suppliers[&old.supplier].owner == caller, "NotSupplierOwner")?;
         require(self.now < self.grace_end_of(&old), "LeaseOver")?;
-        let proposal = old.proposal.as_ref().ok_or(Refusal("NoUpdateProposed"))?;
+        let proposal = self.standing_proposal(&old).ok_or(Refusal("NoUpdateProposed"))?;
         require(self.now < proposal.expiry, "UpdateExpired")?;
         require(proposal.terms == *terms, "OtherUpdateProposed")?;
         require(rate != 0, "RateIsZero")?;
@@ -66,7 +77,6 @@ impl Market {
             .ok_or(Refusal("NoCapacity"))?;
         let rebated = supplier.rebated;
         let listed = &self.tokens[usize::from(old.token)];
-        require(listed.status == Status::Enabled, "TokenNotEnabled")?;
         let base = listed.schedule;
         let lock = self.schedules[&base].lease_lock(rate, terms.duration);
         let updated = self.lock_under_new_id(old.account, old.token, &lock)?;

@@ -98,11 +98,12 @@ impl Calls<'_> {
 
     fn suspend(&self, supplier: u32, suspended: bool) -> (Address, Address, Vec<u8>) {
         if supplier == PROVIDER_1 || supplier == PROVIDER_2 {
-            let call = IProviderRegistry::suspendCall {
-                id: supplier,
-                suspended,
+            let call = if suspended {
+                IProviderRegistry::suspendCall { id: supplier }.abi_encode()
+            } else {
+                IProviderRegistry::reinstateCall { id: supplier }.abi_encode()
             };
-            return (self.of(Who::Governor), self.addresses.registry, call.abi_encode());
+            return (self.of(Who::Governor), self.addresses.registry, call);
         }
         let call = IOrderBook::suspendCall { supplier, suspended };
         (self.addresses.registry, self.addresses.book, call.abi_encode())
@@ -313,6 +314,7 @@ impl Calls<'_> {
                 account,
                 token,
                 window,
+                schedule,
                 terms,
             } => {
                 let request = OrderRequest {
@@ -320,6 +322,7 @@ impl Calls<'_> {
                     account: *account,
                     token: *token,
                     bidWindow: *window,
+                    feeSchedule: *schedule,
                     terms: order_terms(terms),
                     nonce: U256::from(signed.nonce),
                     deadline: U256::from(signed.deadline),

@@ -198,9 +198,12 @@ impl Comparison<'_> {
             return;
         }
         let proposal = self.chain.ask(book, ILeases::updateProposalCall { orderId: id });
-        let (hash, expiry, epoch) = order.proposal.as_ref().map_or_else(Default::default, |proposal| {
-            (proposal_hash(&proposal.terms), proposal.expiry, proposal.epoch)
+        let standing = self.model.standing_proposal(order);
+        let (hash, expiry, epoch, by) = standing.map_or_else(Default::default, |proposal| {
+            let by = self.addresses.of(proposal.by);
+            (proposal_hash(&proposal.terms), proposal.expiry, proposal.epoch, by)
         });
+        self.same(|| format!("order {id}: who proposed"), by, proposal.by);
         self.same(|| format!("order {id}: proposal"), hash, proposal.hash);
         self.same(
             || format!("order {id}: proposal's expiry"),
