@@ -137,7 +137,7 @@ contract EscrowTest is MarketTest {
             if (round == 0) tokens.pauseToken(PLAIN_TOKEN);
             else tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Delisted);
 
-            _newOrdersAreRefused(owner, orderId);
+            _newOrdersAreRefused();
             _everythingElseGoesOn(owner, provider, orderId, openId, matchedId);
             tokens.setStatus(PLAIN_TOKEN, IPaymentTokens.Status.Enabled);
             _createOrder();
@@ -145,21 +145,12 @@ contract EscrowTest is MarketTest {
         }
     }
 
-    function _newOrdersAreRefused(address owner, uint64 orderId) private {
+    function _newOrdersAreRefused() private {
         bytes memory refused = abi.encodeWithSelector(IEscrow.TokenNotEnabled.selector, PLAIN_TOKEN);
         OrderTerms memory terms = _terms();
-        LeaseResources memory resources = _leaseResources(terms);
         vm.expectRevert(refused);
         vm.prank(user);
         book.createOrder(account, PLAIN_TOKEN, 0, terms);
-        vm.expectRevert(refused);
-        vm.prank(user);
-        leases.proposeUpdate(orderId, terms, uint40(block.timestamp + 1 days));
-        // What was proposed before makes a new lease as well; the old one stays.
-        vm.expectRevert(refused);
-        vm.prank(owner);
-        leases.acceptUpdate(orderId, resources, terms, 90e18);
-        assertState(orderId, OrderState.Leased);
     }
 
     function _everythingElseGoesOn(address owner, uint32 provider, uint64 orderId, uint64 openId, uint64 matchedId)

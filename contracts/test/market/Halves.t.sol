@@ -116,8 +116,7 @@ contract HalvesTest is MarketTest {
         assertEq(given.graceWindow, GRACE_WINDOW, "grace");
         assertEq(given.lowFundsWindow, LOW_FUNDS_WINDOW, "low funds");
         assertEq(given.challengeWindow, CHALLENGE_WINDOW, "challenge");
-        // What the order book is made with is what the other half is made with: the code is the same to the byte, but for the
-        // one immutable that is its own address.
+        // What the order book is made with is what the other half is made with: the code is the same to the byte.
         Leases again = new Leases(escrow, given);
         assertEq(_masked(address(again)), _masked(_code), "code");
         given.lowFundsWindow += 1;
@@ -130,21 +129,34 @@ contract HalvesTest is MarketTest {
 
     // ----------------------------------------------------------------- private
 
-    /// @dev Hash of a contract's code without its own address.
-    function _masked(address at) private view returns (bytes32) {
-        bytes memory code = at.code;
-        bytes20 own = bytes20(at);
-        for (uint256 index = 0; index + 20 <= code.length; ++index) {
-            bytes20 found;
+    /// @dev Hash of a contract's code without what follows from its own address: that, and the domain of signatures.
+    function _masked(address contract_) private view returns (bytes32) {
+        bytes memory code = contract_.code;
+        bytes32 domain = keccak256(
+            abi.encode(
+                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
+                keccak256("Spheron Market"),
+                keccak256("1"),
+                block.chainid,
+                contract_
+            )
+        );
+        assertTrue(_blank(code, uint256(uint160(contract_))), "its own address");
+        assertTrue(_blank(code, uint256(domain)), "its own domain");
+        return keccak256(code);
+    }
+
+    /// @dev Immutables stand in the code as whole words.
+    function _blank(bytes memory code, uint256 word) private pure returns (bool found) {
+        for (uint256 index = 0; index + 32 <= code.length; ++index) {
             assembly ("memory-safe") {
-                found := mload(add(add(code, 0x20), index))
-            }
-            if (found != own) continue;
-            for (uint256 byte_ = 0; byte_ < 20; ++byte_) {
-                code[index + byte_] = 0;
+                let place := add(add(code, 0x20), index)
+                if eq(mload(place), word) {
+                    mstore(place, 0)
+                    found := 1
+                }
             }
         }
-        return keccak256(code);
     }
 
     function _noSuchFunction(bytes4 selector) private pure returns (bytes memory) {

@@ -187,7 +187,7 @@ contract SpendingRightsTest is MarketTest {
         uint64 orderId = _lease(owner, provider, 90e18);
         OrderTerms memory terms = _terms();
         uint256 worst = _lock - MATCH_FEE;
-        _grant(uint112(worst - 1), _expiry, false);
+        _grant(uint112(worst - 1), _expiry, true);
         vm.expectRevert(
             abi.encodeWithSelector(
                 IEscrow.SpendingLimitExceeded.selector, account, PLAIN_TOKEN, _spender, worst - 1, worst
@@ -195,16 +195,16 @@ contract SpendingRightsTest is MarketTest {
         );
         vm.prank(_spender);
         leases.proposeUpdate(orderId, terms, _expiry);
-        _grant(uint112(worst), _expiry, false);
+        _grant(uint112(worst), _expiry, true);
         vm.prank(_spender);
         leases.proposeUpdate(orderId, terms, _expiry);
-        _assertRight(0, _expiry, false);
+        _assertRight(0, _expiry, true);
         vm.warp(block.timestamp + 60);
         vm.prank(owner);
         uint64 updatedId = leases.acceptUpdate(orderId, _leaseResources(terms), terms, 80e18);
         assertState(updatedId, OrderState.Leased);
         assertState(orderId, OrderState.ClosedUpdated);
-        _assertRight(0, _expiry, false);
+        _assertRight(0, _expiry, true);
     }
 
     function test_mayClose_isNamedSeparately() public {

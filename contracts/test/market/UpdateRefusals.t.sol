@@ -15,7 +15,9 @@ contract UpdateRefusalsTest is UpdateTest {
     function test_proposeUpdate_byStrangers() public {
         address[3] memory strangers = [_owner, address(this), makeAddress("stranger")];
         for (uint256 index = 0; index < strangers.length; ++index) {
-            vm.expectRevert(abi.encodeWithSelector(IEscrow.NotAccountOwner.selector, account, strangers[index], user));
+            vm.expectRevert(
+                abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, _orderId, strangers[index], user)
+            );
             vm.prank(strangers[index]);
             leases.proposeUpdate(_orderId, _newTerms(), _expiry);
         }
@@ -302,7 +304,8 @@ contract UpdateRefusalsTest is UpdateTest {
         leases.rejectUpdate(_orderId);
         _propose(_newTerms());
         address spender = makeAddress("spender");
-        _grant(spender, 1e18, _expiry);
+        vm.prank(user);
+        escrow.setSpendingRight(account, spender, PLAIN_TOKEN, SpendingRight(1e18, _expiry, false));
         address[2] memory others = [spender, address(this)];
         for (uint256 index = 0; index < others.length; ++index) {
             vm.expectRevert(abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, _orderId, others[index], user));
