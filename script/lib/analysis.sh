@@ -39,7 +39,10 @@ make_environment() {
 require_analysis() {
     local tool
     for tool in $analysis_tools; do
-        [[ -x $root/.local/bin/$tool ]] || die "$tool is missing; get it with: script/setup"
+        if [[ ! -x $root/.local/bin/$tool ]]; then
+            say "$tool is missing; get it with: script/setup"
+            return 1
+        fi
     done
 }
 
