@@ -126,7 +126,7 @@ interface IEscrow {
         external
         returns (uint256 nonce, uint256 schedule, uint256 bracket);
     /// @notice Checks that `caller` may propose a lease of this worst case at today's schedule, and takes it from a spender's
-    /// limit. Locks nothing. Like {lockOrder} and {lockUpdate}, refused in a token that takes no new orders.
+    /// limit. Locks nothing. In a delisted token too: that blocks new orders only.
     function authoriseUpdate(uint32 account, uint8 token, address caller, uint256 rate, uint256 duration)
         external
         returns (uint256 bracket);
