@@ -259,4 +259,34 @@ contract BoundariesTest is MarketTest {
         }
         assertBalances(account, SPON_TOKEN, 1_000_000e18, 0);
     }
+
+    // ----------------------------------------------------------------- leases
+
+    /// @dev A lease that was closed early has an end that lies just behind: nothing is low there, and the rating stays free.
+    function test_announceLowFunds_leavesClosedLeasesAlone() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        OrderTerms memory terms = _terms();
+        uint64 orderId = _lease(owner, provider, 90e18, terms);
+        vm.warp(block.timestamp + 1_000);
+        vm.prank(user);
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
+        (uint256 word,,) = book.orderRecord(orderId);
+        vm.recordLogs();
+        leases.announceLowFunds(_ids(orderId));
+        assertEq(vm.getRecordedLogs().length, 0, "nothing to announce");
+        (uint256 wordAfter,,) = book.orderRecord(orderId);
+        assertEq(wordAfter, word, "as it was");
+        vm.prank(user);
+        leases.rateLease(orderId, 9);
+    }
+
+    function test_undoLease_leavesNoNote() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        OrderTerms memory terms = _terms();
+        uint64 orderId = _lease(owner, provider, 90e18, terms);
+        vm.prank(disputes);
+        leases.undoLease(orderId, _leaseResources(terms));
+        (uint256 word,,) = book.orderRecord(orderId);
+        assertEq((word >> 248) & 1, 0, "noted");
+    }
 }
