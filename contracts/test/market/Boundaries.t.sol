@@ -289,4 +289,115 @@ contract BoundariesTest is MarketTest {
         (uint256 word,,) = book.orderRecord(orderId);
         assertEq((word >> 248) & 1, 0, "noted");
     }
+
+    /// @dev The hold is over at its last second's end: the close pays.
+    function test_closeLease_whenTheHoldEnds() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        OrderTerms memory terms = _terms();
+        uint64 orderId = _lease(owner, provider, 90e18, terms);
+        vm.warp(block.timestamp + CHALLENGE_WINDOW);
+        vm.prank(user);
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
+        assertEq(book.order(orderId).settledFor, CHALLENGE_WINDOW, "paid");
+        uint256 gross = uint256(90e18) * CHALLENGE_WINDOW / 36_000;
+        assertEq(escrow.creditOf(owner, PLAIN_TOKEN), gross - gross * 2_200 / 10_000, "at once");
+    }
+
+    /// @dev What is not settled is not said to be.
+    function test_noSettlement_isAnnouncedTwice() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        OrderTerms memory terms = _terms();
+        uint64 first = _lease(owner, provider, 90e18, terms);
+        uint64 second = _lease(owner, provider, 90e18, terms);
+        uint64 held = _lease(owner, provider, 90e18, terms);
+        vm.recordLogs();
+        vm.prank(user);
+        leases.closeLease(held, OrderState.ClosedByUser, _leaseResources(terms));
+        assertEq(_settlements(), 0, "inside the hold");
+        vm.warp(block.timestamp + 1_000);
+        book.settle(_ids(first));
+        assertEq(_settlements(), 1, "settled");
+        book.settle(_ids(first));
+        assertEq(_settlements(), 0, "in the same second");
+        uint256 gross = uint256(90e18) * 1_000 / 36_000;
+        uint256 net = gross - gross * 2_200 / 10_000;
+        uint64[] memory both = new uint64[](2);
+        (both[0], both[1]) = (first, second);
+        vm.prank(owner);
+        assertEq(book.settleAndWithdraw(both, owner), 2 * net, "the credit and the second");
+        assertEq(_settlements(), 1, "of the second");
+        vm.warp(block.timestamp + 1_000);
+        vm.prank(owner);
+        book.settleAndWithdraw(both, owner);
+        assertEq(_settlements(), 2, "of both");
+        book.settle(_ids(second));
+        vm.prank(user);
+        leases.closeLease(second, OrderState.ClosedByUser, _leaseResources(terms));
+        assertEq(_settlements(), 0, "nothing new at the close");
+        vm.warp(block.timestamp + 100);
+        book.settle(_ids(first));
+        assertEq(_settlements(), 1, "a credit");
+        vm.prank(owner);
+        book.settleAndWithdraw(_ids(first), owner);
+        assertEq(_settlements(), 0, "only the credit is sent");
+    }
+
+    // ---------------------------------------------------------------- answers
+
+    function test_openLeases_whoCannotServeKeepsItsCapacity() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        (, uint32 small) = _addProvider("small", _capacity(50, 65_536, 4_096));
+        (uint256 before,,) = book.capacityOf(small);
+        uint64 orderId = _createOrder();
+        _bid(owner, orderId, 90e18);
+        uint256 closeBlock = book.order(orderId).closeBlock;
+        vm.roll(closeBlock + 1);
+        uint256[] memory ranks = new uint256[](8);
+        for (uint256 index = 0; index < 7; ++index) {
+            ranks[index] = _rank(small, 80e18);
+        }
+        ranks[7] = _rank(provider, 90e18);
+        _openLeases(closeBlock, _matches(orderId, _terms(), ranks));
+        assertEq(book.order(orderId).supplier, provider, "the last of eight");
+        (uint256 left,,) = book.capacityOf(small);
+        assertEq(left, before, "untouched");
+        assertFalse(book.hasLease(small), "none");
+    }
+
+    function test_bidsDigest_ofNoOrder() public {
+        vm.expectRevert(abi.encodeWithSelector(IOrderBook.WrongState.selector, 77, OrderState.None));
+        book.bidsDigest(77);
+    }
+
+    // ------------------------------------------------------------------- GPUs
+
+    /// @dev One GPU is some: an update looks for it in every entry, and a top model counts four times.
+    function test_oneGpu() public {
+        uint256 capacity = _withGpus(_capacity(10_000, 65_536, 4_096), 2, 7, 1);
+        (address owner, uint32 provider) = _addProvider("provider", capacity);
+        OrderTerms memory terms = _terms();
+        uint64 orderId = _lease(owner, provider, 90e18, terms);
+        OrderTerms memory wanted = _terms();
+        wanted.resources = _resources(100, 64, 4, 1, 1 << 7);
+        vm.prank(user);
+        leases.proposeUpdate(orderId, wanted, uint40(block.timestamp + 60));
+        vm.prank(owner);
+        uint64 updated = leases.acceptUpdate(orderId, _leaseResources(terms), wanted, 90e18);
+        assertEq(book.order(updated).gpuEntry, 2, "where it is");
+
+        book.setTopGpus(1 << 7);
+        uint32 opened = escrow.open(user);
+        _deposit(opened, PLAIN_TOKEN, 16e18);
+        wanted.maximumRate = 1e18;
+        vm.expectRevert(abi.encodeWithSelector(IOrderBook.AboveBracket.selector, wanted.resources, 1, 3));
+        vm.prank(user);
+        book.createOrder(opened, PLAIN_TOKEN, 0, wanted);
+    }
+
+    function _settlements() private returns (uint256 count) {
+        Vm.Log[] memory logs = vm.getRecordedLogs();
+        for (uint256 index = 0; index < logs.length; ++index) {
+            if (logs[index].topics[0] == IOrderBook.LeaseSettled.selector) ++count;
+        }
+    }
 }
