@@ -42,6 +42,12 @@ def arguments():
     return parser.parse_args()
 
 
+def failure(output):
+    """The first failure that forge names, else how it ended."""
+    failures = re.findall(r"^\[FAIL.*", output, re.MULTILINE)
+    return failures[0] if failures else output.strip().splitlines()[-1]
+
+
 class Tests:
     """Whether the tests notice a mutant: first those that can run together in one process, for who survives them the rest."""
 
@@ -57,7 +63,7 @@ class Tests:
         for stage in self.stages:
             passes, output = self._alone(0, stage)
             if not passes:
-                raise SystemExit(f"the tests fail without any mutant: {output}")
+                raise SystemExit(f"the tests fail without any mutant: {failure(output)}")
 
     def _without_those_that_need_a_process(self):
         total = len(self.cases)
@@ -102,8 +108,7 @@ class Tests:
         for stage in self.stages:
             passes, output = self._alone(mutant.id, stage)
             if not passes:
-                failures = re.findall(r"^\[FAIL.*", output, re.MULTILINE)
-                return failures[0] if failures else output.strip().splitlines()[-1]
+                return failure(output)
         return None
 
 

@@ -19,7 +19,7 @@ IMPORT = re.compile(r'^\s*(?:import\s[^"\';]*|\}\s*from\s*|from\s*)["\']([^"\']+
 ENVIRONMENT = {
     "FOUNDRY_OPTIMIZER": "false",
     "FOUNDRY_CODE_SIZE_LIMIT": "10000000",
-    "FOUNDRY_GAS_LIMIT": "2000000000",
+    "FOUNDRY_GAS_LIMIT": "50000000000",
     "FOUNDRY_FUZZ_SEED": "0x5eed",
     "FOUNDRY_INVARIANT_SHRINK_RUN_LIMIT": "0",
     "FOUNDRY_LINT_LINT_ON_BUILD": "false",

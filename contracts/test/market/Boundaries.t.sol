@@ -4,7 +4,7 @@ pragma solidity ^0.8.30;
 import {IEscrow} from "../../src/market/IEscrow.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
-import {BidRequest, FeeSchedule, OrderState, OrderTerms} from "../../src/Types.sol";
+import {BidRequest, FeeSchedule, OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
 import {Vm} from "../Vm.sol";
 import {MarketTest} from "./MarketTest.sol";
 import {FeeTakingToken, PlainToken, RebasingToken} from "./Tokens.sol";
@@ -392,6 +392,43 @@ contract BoundariesTest is MarketTest {
         vm.expectRevert(abi.encodeWithSelector(IOrderBook.AboveBracket.selector, wanted.resources, 1, 3));
         vm.prank(user);
         book.createOrder(opened, PLAIN_TOKEN, 0, wanted);
+    }
+
+    // ------------------------------------------------------ neighbours in a word
+
+    /// @dev The pause stands beside the task manager's address, and no bit of one is taken for the other.
+    function test_openLeases_byATaskManagerOfAnyAddress() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        taskManager = address(uint160(makeAddress("another")) | 1);
+        book.proposeCollaborator(IOrderBook.Collaborator.TaskManager, taskManager);
+        vm.roll(block.number + 10_000);
+        vm.warp(block.timestamp + 1 days);
+        book.acceptCollaborator(IOrderBook.Collaborator.TaskManager);
+        _lease(owner, provider, 90e18);
+    }
+
+    /// @dev Rights are the account's, the spender's and the token's, whatever the numbers: none is found under another's.
+    function test_spendingRights_ofNeighbours() public {
+        uint32 even = escrow.open(user);
+        uint32 odd = escrow.open(user);
+        assertEq(uint256(even ^ odd), 1, "neighbours");
+        address spender = address((uint160(1) << 159) | 0x5500);
+        SpendingRight memory right = SpendingRight(1e18, uint40(block.timestamp + 1), true);
+        vm.prank(user);
+        escrow.setSpendingRight(even, spender, PLAIN_TOKEN, right);
+        assertTrue(escrow.mayClose(even, PLAIN_TOKEN, spender), "given");
+        assertFalse(escrow.mayClose(odd, PLAIN_TOKEN, spender), "another account");
+        assertFalse(escrow.mayClose(account, PLAIN_TOKEN, spender), "the first account");
+        assertFalse(escrow.mayClose(even, SPON_TOKEN, spender), "another token");
+        assertFalse(escrow.mayClose(even, PLAIN_TOKEN, address(uint160(spender) ^ 1)), "another spender");
+        assertFalse(escrow.mayClose(even, PLAIN_TOKEN, address(uint160(spender) ^ (1 << 159))), "far away");
+        assertFalse(escrow.mayClose(odd, PLAIN_TOKEN, address(uint160(spender) ^ (1 << 159))), "both");
+    }
+
+    function test_addSupplier_zeroBehindAGateway() public {
+        vm.expectRevert(abi.encodeWithSelector(IOrderBook.UnknownSupplier.selector, 0));
+        vm.prank(address(registry));
+        book.addSupplier(0, user, 5);
     }
 
     function _settlements() private returns (uint256 count) {
