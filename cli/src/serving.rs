@@ -40,7 +40,7 @@ const PROVIDER_LAG: Duration = Duration::from_secs(60);
 /// How a lease became what it is.
 pub(crate) enum Readiness {
     /// Every replica of every service runs.
-    Running(LeaseStatus),
+    Running(Box<LeaseStatus>),
     /// It does not, for the reason given.
     NotReady(String),
 }
@@ -227,7 +227,7 @@ impl Session<'_> {
                         failed_since = None;
                     }
                     match status.phase {
-                        LeasePhase::Running => return Ok(Readiness::Running(status)),
+                        LeasePhase::Running => return Ok(Readiness::Running(Box::new(status))),
                         LeasePhase::Failed
                             if failed_since.get_or_insert_with(Instant::now).elapsed() < FAILURE_PATIENCE =>
                         {

@@ -272,7 +272,7 @@ async fn proposed_with(
     ordered: &OrderRequest,
 ) -> Result<OrderRequest, ErrorBody> {
     match shared.access.proposal(lease).await? {
-        Proposed::Update(update) if update.terms.manifest_hash == salted.hash() => Ok(update),
+        Proposed::Update(update) if update.terms.manifest_hash == salted.hash() => Ok(*update),
         Proposed::Update(update) => Err(wrong_hash(salted, &[ordered, &update])),
         Proposed::Nothing => Err(wrong_hash(salted, &[ordered])),
         Proposed::NotSeenYet => {

@@ -75,7 +75,7 @@ pub enum Proposed {
     /// Something that this provider has not seen yet.
     NotSeenYet,
     /// This.
-    Update(OrderRequest),
+    Update(Box<OrderRequest>),
 }
 
 /// The chain cannot be read.

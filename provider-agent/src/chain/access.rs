@@ -178,10 +178,10 @@ impl LeaseAccess for ChainAccess {
         };
         let seen = self.store.last_proposal(lease).await.map_err(away)?;
         Ok(match seen.filter(|seen| !seen.ended && seen.hash() == hash) {
-            Some(seen) => Proposed::Update(OrderRequest {
+            Some(seen) => Proposed::Update(Box::new(OrderRequest {
                 token: OrderId::unpack(lease.0).token,
                 terms: seen.terms,
-            }),
+            })),
             None => Proposed::NotSeenYet,
         })
     }

@@ -156,7 +156,7 @@ async fn the_manifest_of_a_proposed_update_waits_beside_the_one_that_was_ordered
     assert_eq!(refusal.error, ErrorCode::ChainUnavailable);
     assert!(refusal.error.is_transient() && refusal.details.retry_after_seconds.is_some());
 
-    *running.chain.proposed.lock().expect("lock") = Some(Proposed::Update(order));
+    *running.chain.proposed.lock().expect("lock") = Some(Proposed::Update(Box::new(order)));
     let receipt = client
         .put_manifest(on_wire(LEASE), updated.encode())
         .await
@@ -182,7 +182,7 @@ async fn a_manifest_for_more_than_was_proposed_is_refused_by_field() {
     let (updated, mut order) = updated();
     order.terms = lease_of(&running.owner).order.terms;
     order.terms.manifest_hash = updated.hash();
-    *running.chain.proposed.lock().expect("lock") = Some(Proposed::Update(order));
+    *running.chain.proposed.lock().expect("lock") = Some(Proposed::Update(Box::new(order)));
     let refusal = code_of(running.as_owner().put_manifest(on_wire(LEASE), updated.encode()).await);
     assert_eq!(refusal.error, ErrorCode::TermsMismatch);
     let fields: Vec<_> = refusal
