@@ -130,6 +130,19 @@ contract BoundariesTest is MarketTest {
         assertEq(escrow.bracketOf(opened, PLAIN_TOKEN), 1, "still");
     }
 
+    function test_deposit_namesTheGasItNeeds() public {
+        plain.mint(address(this), 1);
+        plain.approve(address(escrow), 1);
+        bytes memory call = abi.encodeCall(IEscrow.deposit, (account, PLAIN_TOKEN, 1));
+        bytes32 expected = keccak256(abi.encodeWithSelector(IEscrow.GasTooLow.selector, 250_000 + 250_000 / 63 + 5_000));
+        bool named = false;
+        for (uint256 gas = 100_000; gas <= 600_000 && !named; gas += 10_000) {
+            (, bytes memory reason) = address(escrow).call{gas: gas}(call);
+            named = keccak256(reason) == expected;
+        }
+        assertTrue(named, "what the look-up needs");
+    }
+
     // ----------------------------------------------------------------- tokens
 
     /// @dev Whether a token is enabled stands in its slot beside its schedule, and is neither read from nor written to it.
