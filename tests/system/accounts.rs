@@ -296,6 +296,13 @@ async fn an_account_is_handed_over_with_its_live_lease_and_its_rights_end() -> e
             let added = topped["added_seconds"].as_u64().ok_or_eyre("an extension")?;
             ensure!(topped["end"].as_u64() == Some(before + added), "{topped}");
 
+            // A lease that ended before it paid a unit of fees cannot be rated.
+            eventually("the lease to have paid a fee", async || {
+                let shown = buyer.json(&["lease", "show", &lease]).await?;
+                let spent: Option<u64> = shown["spent_units"].as_str().and_then(|units| units.parse().ok());
+                Ok(spent.filter(|spent| *spent >= 10))
+            })
+            .await?;
             let closed = buyer.json(&["lease", "close", &lease]).await?;
             // Settles what is not paid yet.
             buyer.json(&["lease", "rate", &lease, "9"]).await?;

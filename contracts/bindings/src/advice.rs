@@ -165,7 +165,7 @@ const FIXES: &[(&str, &str)] = &[
     ("AlreadyRated", "a lease is rated once"),
     (
         "NotPaidInFull",
-        "settle the lease first; one that was never paid is not rated",
+        "settle the lease first; one that paid no fees, or was undone, is not rated",
     ),
     (
         "OtherFeeSchedule",
