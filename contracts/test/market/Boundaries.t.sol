@@ -295,6 +295,21 @@ contract BoundariesTest is MarketTest {
         leases.rateLease(orderId, 9);
     }
 
+    /// @dev A single second is paid, and can be rated.
+    function test_rateLease_ofOneSecond() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        OrderTerms memory terms = _terms();
+        uint64 orderId = _lease(owner, provider, 90e18, terms);
+        vm.warp(block.timestamp + 1);
+        vm.prank(user);
+        leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
+        vm.warp(block.timestamp + CHALLENGE_WINDOW);
+        book.settle(_ids(orderId));
+        assertEq(book.order(orderId).settledFor, 1, "one second");
+        vm.prank(user);
+        leases.rateLease(orderId, 9);
+    }
+
     function test_undoLease_leavesNoNote() public {
         (address owner, uint32 provider) = _addProvider("provider");
         OrderTerms memory terms = _terms();
