@@ -103,9 +103,14 @@ impl Bill {
         }
     }
 
+    /// The foundation's part.
+    pub(crate) fn foundation(&self) -> U256 {
+        self.commission + self.provider_fee + self.user_fee
+    }
+
     /// The foundation's part and the fee for the match.
     pub(crate) fn fees(&self) -> U256 {
-        self.commission + self.provider_fee + self.user_fee + self.match_fee
+        self.foundation() + self.match_fee
     }
 
     /// What leaves the account when the lease ends: not the fee for the match, which left when it began.

@@ -231,6 +231,8 @@ pub(crate) struct Windows {
     pub(crate) grace: u32,
     /// Seconds before its end from which it is low on funds, at most.
     pub(crate) low_funds: u32,
+    /// Seconds after its start in which nothing of it is paid out.
+    pub(crate) payout_hold: u32,
 }
 
 impl From<&IOrderBook::Parameters> for Windows {
@@ -238,6 +240,7 @@ impl From<&IOrderBook::Parameters> for Windows {
         Self {
             grace: parameters.graceWindow,
             low_funds: parameters.lowFundsWindow,
+            payout_hold: parameters.challengeWindow,
         }
     }
 }
@@ -349,6 +352,7 @@ mod tests {
         let windows = Windows {
             grace: 60,
             low_funds: 30,
+            payout_hold: 5,
         };
         Account::of(word, &schedule, Origin::default(), windows, now)
     }

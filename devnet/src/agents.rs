@@ -287,7 +287,7 @@ fn provider_sections(provider: &plan::Provider, surroundings: &Surroundings) -> 
     format!(
         "\n[keys]\necdsa = \"ecdsa.key\"\n\
          \n[gateway]\nlisten = \"127.0.0.1:0\"\n\
-         \n[engine]\nkind = \"docker\"\n{socket}ports = \"{ports}\"\npublic_host = \"127.0.0.1\"\ndevnet_id = \"{}\"\n\
+         \n[engine]\nkind = \"docker\"\n{socket}ports = \"{ports}\"\npublic_host = \"127.0.0.1\"\nminimum_free = \"512 MiB\"\ndevnet_id = \"{}\"\n\
          \n[capacity]\ncpu = \"{}\"\nmemory = \"{}\"\nstorage = \"{}\"\n{prices}\
          \n[leases]\nconfirmation_depth = 1\nremoval_depth = 2\n",
         surroundings.devnet, capacity.cpu, capacity.memory, capacity.storage

@@ -245,7 +245,9 @@ async fn an_account_is_handed_over_with_its_live_lease_and_its_rights_end() -> e
         async |network| {
             let (seller, buyer) = (network.user("user-1").await?, network.user("user-2").await?);
             let (account, to) = (first_account(&seller).await?, address(&buyer).await?);
-            let deployed = network.deployed(&seller, &example("hello.icl.yaml")).await?;
+            // Dear enough that a fee of one unit is due within seconds: a lease that paid none is not rated.
+            let text = deployment("image: spheron/hello:1").replace("units: 0.1", "units: 1");
+            let deployed = network.deployed(&seller, &file(network, "app.yaml", &text)?).await?;
             let lease = deployed.order.to_string();
             let right = [
                 "account",
@@ -296,7 +298,29 @@ async fn an_account_is_handed_over_with_its_live_lease_and_its_rights_end() -> e
             let added = topped["added_seconds"].as_u64().ok_or_eyre("an extension")?;
             ensure!(topped["end"].as_u64() == Some(before + added), "{topped}");
 
+            eventually("the lease to run for some seconds", async || {
+                let shown = buyer.json(&["lease", "show", &lease]).await?;
+                Ok((shown["seconds"].as_u64() >= Some(3)).then_some(()))
+            })
+            .await?;
             let closed = buyer.json(&["lease", "close", &lease]).await?;
+            // While the payout hold lasts, which it may or may not by now, nothing is paid that could be rated.
+            eventually("the payout hold to be over and the lease rated", async || {
+                let rated = buyer
+                    .command(&["lease", "rate", &lease, "9", "--json"])
+                    .output()
+                    .await?;
+                if rated.status.success() {
+                    return Ok(Some(()));
+                }
+                expect_in(&String::from_utf8_lossy(&rated.stderr), "is held back for")?;
+                Ok(None)
+            })
+            .await?;
+            expect_in(
+                &refused(&buyer, &["lease", "rate", &lease, "1"]).await?,
+                "rated already",
+            )?;
             let history = balanced(&buyer, &account).await?;
             let spent: u64 = closed["spent_units"].as_str().ok_or_eyre("a bill")?.parse()?;
             let told = &history["leases"][0]["spent_units"];
@@ -308,7 +332,10 @@ async fn an_account_is_handed_over_with_its_live_lease_and_its_rights_end() -> e
                 sum(&history, "uSPON", "unlocked")? == (DEPOSIT + 2) * UNITS - spent,
                 "{history}"
             );
-            ensure!(entries(&history, "handed_over") == 1, "{history}");
+            ensure!(
+                entries(&history, "handed_over") == 1 && entries(&history, "rating") == 1,
+                "{history}"
+            );
             network.running(0).await.map(drop)
         },
     )

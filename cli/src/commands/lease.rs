@@ -2,14 +2,14 @@
 
 mod close;
 mod extend;
+mod rate;
 mod update;
 
 use std::time::{Duration, Instant};
 
 use ::chain::network::Token;
 use alloy::primitives::U256;
-use avs::words::OrderId;
-use bindings::{FeeSchedule, ILeases, IOrderBook, Order, OrderState};
+use bindings::{FeeSchedule, Order, OrderState};
 use eyre::{WrapErr as _, bail};
 use gateway::wire::{LeaseId, LeaseStatus};
 use manifest::SaltedManifest;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::amounts::{self, Origin};
 use crate::arguments::Lease;
-use crate::chain::{Call, read};
+use crate::chain::read;
 use crate::dates::Date;
 use crate::market::{Account, Supplier, Time, state, state_phrase};
 use crate::output::facts;
@@ -36,7 +36,7 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Lease) -> eyre::Resul
         Lease::TopUp(arguments) => extend::top_up(session, arguments).await,
         Lease::Update(arguments) => update::run(session, arguments).await,
         Lease::Close(arguments) => close::run(session, arguments).await,
-        Lease::Rate { lease, rating } => rate(session, *lease, *rating).await,
+        Lease::Rate { lease, rating } => rate::run(session, *lease, *rating).await,
         // Dispatched before: they are also commands of their own.
         Lease::List(_) | Lease::Logs(_) => Ok(()),
     }
@@ -276,48 +276,6 @@ async fn fetch(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
     // So that a home that lost it can send it again.
     session.orders().await?.store_manifest(&salted)?;
     session.output.line(&String::from_utf8_lossy(&salted.encode()));
-    Ok(())
-}
-
-async fn rate(session: &Session<'_>, lease: u64, rating: u8) -> eyre::Result<()> {
-    let found = on_chain(session, lease).await?;
-    let word = &found.word;
-    let signer = session.home.signer()?;
-    match word.state {
-        OrderState::Open | OrderState::Leased => {
-            bail!("lease {lease} is not over; rate it once it is closed and paid")
-        }
-        OrderState::Cancelled | OrderState::Expired => bail!("order {lease} never became a lease"),
-        OrderState::ClosedUpdated => {
-            bail!(
-                "lease {lease} was replaced by an update; its workload is rated once, by its last lease (`spheron ps -a`)"
-            )
-        }
-        _ if word.duration == 0 => bail!("nothing was billed for lease {lease}, so it is not rated"),
-        _ if word.noted => bail!("lease {lease} is rated already; that is done once"),
-        _ => {}
-    }
-    session
-        .require_owner(OrderId::unpack(lease).account, signer.address())
-        .await?;
-    let book = session.chain.network.contracts.order_book;
-    let mut calls = Vec::new();
-    if word.settledFor != word.duration {
-        // Closed inside its payout hold: whoever settles pays the provider.
-        let settle = IOrderBook::settleCall { orderIds: vec![lease] };
-        calls.push(Call::new("to settle the lease", book, &settle));
-    }
-    let call = ILeases::rateLeaseCall { orderId: lease, rating };
-    calls.push(Call::new("to rate the lease", book, &call));
-    session.output.step(format!("rating lease {lease}"));
-    session.chain.execute(&signer, calls).await?;
-    let provider = found.supplier.as_ref().map(|supplier| supplier.name.clone());
-    let value = json!({"lease": lease.to_string(), "rating": rating, "provider": provider});
-    let text = format!(
-        "lease {lease} with {} is rated {rating} of 10",
-        provider.unwrap_or_default()
-    );
-    session.output.result(&value, &text);
     Ok(())
 }
 

@@ -162,7 +162,7 @@ async fn facts(session: &Session<'_>, events: &[(Log, Event)]) -> eyre::Result<F
     Ok(Facts {
         schedules,
         leases: words.iter().map(lease).collect(),
-        payout_hold: read(book.parameters()).await?.challengeWindow,
+        payout_hold: session.windows().await?.payout_hold,
     })
 }
 
