@@ -10,12 +10,13 @@ use avs::quorum::{Quorum, QuorumError, Quorums};
 use bindings::{IBlsQuorumVerifier, IMatchingTaskManager, IQuorumVerifier};
 use chain::network::Network;
 use chain::{BlockReference, Transactions};
+use daemon::causes::with_causes;
 use eigenlayer::registration::Addresses;
 use eigenlayer::registry::{OperatorState, Registry, RegistryError};
 use tokio::sync::Mutex;
 
 use crate::collect::{AnsweredOnChain, BlockState, Member, Response, ResponseOutcome, StateRead, TaskId};
-use crate::respond::{Responder, describe};
+use crate::respond::Responder;
 
 /// Verifiers whose quorums are remembered; governance names a new one rarely.
 const VERIFIER_LIMIT: usize = 16;
@@ -63,7 +64,7 @@ impl ChainAccess for NetworkAccess {
         match self.reader.lock().await.read(block).await {
             Ok(read) => read,
             Err(error) => {
-                let reason = describe(&error);
+                let reason = with_causes(&error);
                 tracing::warn!(
                     block = block.number,
                     "cannot read the operators' stakes: {reason}; trying again"
@@ -77,7 +78,7 @@ impl ChainAccess for NetworkAccess {
         match self.provider.get_block_by_number(number.into()).await {
             Ok(block) => block.map(|block| block.header.hash),
             Err(error) => {
-                tracing::warn!(number, "cannot read a block: {}; trying again", describe(&error));
+                tracing::warn!(number, "cannot read a block: {}; trying again", with_causes(&error));
                 None
             }
         }

@@ -13,6 +13,7 @@ use alloy_primitives::keccak256;
 use avs::bn254::{PublicKey, sum_keys};
 use bindings::IBlsQuorumVerifier;
 use chain::{Call, SubmitError, Transactions};
+use daemon::causes::with_causes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,7 @@ use crate::collect::BlockState;
 use crate::config::ProveKeySettings;
 use crate::follow::next_block;
 use crate::metrics::AggregatorMetrics;
-use crate::respond::{describe, g1, g2};
+use crate::respond::{g1, g2};
 use crate::verifiers::Verifiers;
 
 /// Aggregators take turns by this many blocks.
@@ -123,7 +124,7 @@ impl KeyProver {
             match outcome {
                 Ok(()) => self.patience.proven = Some(key),
                 Err(error) => {
-                    let reason = describe(&error);
+                    let reason = with_causes(&error);
                     tracing::warn!("cannot prove the operators' aggregate key: {reason}; trying again later");
                     // As long as it takes to settle, so that a failure is not repeated with every turn.
                     self.patience.current = Some((key, block));

@@ -13,6 +13,7 @@ use bindings::IBlsQuorumVerifier;
 use bindings::IBlsQuorumVerifier::IBlsQuorumVerifierInstance;
 use bindings::standard::ICoordinatorErrors::QuorumOperatorCountMismatch;
 use chain::{Call, SubmitError, Transactions};
+use daemon::causes::with_causes;
 use eigenlayer::contracts::IOperatorStateRetriever;
 use eigenlayer::registration::Addresses;
 use tokio::sync::watch;
@@ -21,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use crate::config::RefreshSettings;
 use crate::follow::next_block;
 use crate::metrics::{AggregatorMetrics, QuorumLabel};
-use crate::respond::describe;
 use crate::verifiers::Verifiers;
 
 /// Blocks between two looks while nothing is due: governance may name another verifier.
@@ -74,7 +74,7 @@ impl Refresher {
                     block + RETRY_AFTER
                 }
                 Err(error) => {
-                    let reason = describe(&error);
+                    let reason = with_causes(&error);
                     tracing::warn!(
                         "cannot refresh the operators' stakes: {reason}; trying again in {RETRY_AFTER} blocks"
                     );

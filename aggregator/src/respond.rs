@@ -8,6 +8,7 @@ use avs::dispute;
 use bindings::{IBlsQuorumVerifier, IMatchingTaskManager, Task, encode_bls_proof};
 use chain::network::Network;
 use chain::{Call, SubmitError, Transactions};
+use daemon::causes::with_causes;
 use eigenlayer::registration::Addresses;
 use eigenlayer::registry::{ProofIndices, Registry, RegistryError};
 
@@ -73,7 +74,7 @@ impl Responder {
         };
         let block = self.answered_at(response).await;
         if block.is_none() && !is_answered_in_pending(&error) {
-            return ResponseOutcome::Failed(describe(&error));
+            return ResponseOutcome::Failed(with_causes(&error));
         }
         tracing::debug!(task = %response.task, "another aggregator was faster");
         ResponseOutcome::AnsweredAlready { block }
@@ -145,21 +146,6 @@ fn was_tried_only(error: &RespondError) -> bool {
 fn is_answered_in_pending(error: &RespondError) -> bool {
     matches!(error, RespondError::Submit(SubmitError::WouldRevert { data, .. })
         if data.starts_with(&IMatchingTaskManager::TaskAlreadyAnswered::SELECTOR))
-}
-
-/// The error with its causes, for one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// The proof as the verifier reads it. Sums count an operator once for each quorum it is in, as the quorums' keys do.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use daemon::causes::with_causes;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -96,7 +97,7 @@ impl Output {
 
     /// A failure: a sentence on stderr, and for programs an object on stdout.
     pub(crate) fn failure(&self, report: &eyre::Report, status: u8) {
-        let message = causes(report);
+        let message = with_causes(report.as_ref());
         write_line(&format!("error: {message}"));
         if self.json {
             let mut object = json!({"error": {"message": message, "status": status}});
@@ -113,21 +114,6 @@ impl Output {
             spinner.finish_and_clear();
         }
     }
-}
-
-/// The whole chain of causes in one sentence; a cause that its effect repeats is told once.
-fn causes(report: &eyre::Report) -> String {
-    let mut sentence = String::new();
-    for cause in report.chain() {
-        let cause = cause.to_string();
-        if sentence.is_empty() {
-            sentence = cause;
-        } else if !sentence.contains(&cause) {
-            sentence.push_str(": ");
-            sentence.push_str(&cause);
-        }
-    }
-    sentence
 }
 
 fn write_line(text: &str) {
@@ -200,8 +186,14 @@ mod tests {
         let report = Err::<(), _>(eyre::eyre!("connection refused"))
             .wrap_err("cannot read the chain")
             .expect_err("error");
-        assert_eq!(causes(&report), "cannot read the chain: connection refused");
+        assert_eq!(
+            with_causes(report.as_ref()),
+            "cannot read the chain: connection refused"
+        );
         let report = report.wrap_err("stopped: cannot read the chain");
-        assert_eq!(causes(&report), "stopped: cannot read the chain: connection refused");
+        assert_eq!(
+            with_causes(report.as_ref()),
+            "stopped: cannot read the chain: connection refused"
+        );
     }
 }

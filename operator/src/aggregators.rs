@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use avs::submission::{self, SignatureSubmission, SubmissionAnswer, SubmissionRefusal, SubmissionStatus};
 use bytes::Bytes;
 use daemon::Shutdown;
+use daemon::causes::root_cause;
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
 use tokio::sync::Semaphore;
@@ -217,15 +218,6 @@ fn outcome_of(status: SubmissionStatus) -> Delivery {
         SubmissionStatus::Duplicate => Delivery::Duplicate,
         SubmissionStatus::Answered => Delivery::Answered,
     }
-}
-
-/// The innermost reason: `Connection refused` rather than `error sending request`.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use chain::network::{Network, NetworkError};
 use chain::{RpcSettings, TransactionSettings};
 use daemon::Secret;
+use daemon::causes::with_causes;
 use daemon::config::{Problems, Validate};
 use url::Url;
 
@@ -111,7 +112,7 @@ impl Validate for Config {
             }
         }
         match Network::load(&self.network) {
-            Err(error) => problems.invalid("network", with_source(&error)),
+            Err(error) => problems.invalid("network", with_causes(&error)),
             Ok(network) => {
                 if self.rpc.is_empty()
                     && let Err(problem) = urls(&network.rpc)
@@ -219,13 +220,6 @@ pub fn load(file: &Path) -> Result<Config, daemon::config::Report> {
 fn urls(texts: &[String]) -> Result<Vec<Url>, String> {
     let parse = |text: &String| text.parse().map_err(|_| format!("{text:?}, which is no URL"));
     texts.iter().map(parse).collect()
-}
-
-fn with_source(error: &NetworkError) -> String {
-    match std::error::Error::source(error) {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use alloy::primitives::B256;
 use chain::{Batch, BlockReference, Endpoints, Event, Follower, RpcSettings, checkpoint};
+use daemon::causes::with_causes;
 use daemon::health::Component;
 use daemon::{Metrics, Shutdown, StoreError};
 
@@ -15,7 +16,6 @@ use crate::sign::Signing;
 use crate::store::{Forgotten, OperatorStore};
 use crate::tasks::Tasks;
 use crate::watch::Watch;
-use crate::with_sources;
 
 /// Wait before something that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
@@ -161,7 +161,7 @@ pub(crate) async fn first_reads(market: &Market, caught_up: &Component) -> (u64,
                 return (head, windows);
             }
             Err(error) => {
-                let reason = with_sources(&error);
+                let reason = with_causes(&error);
                 caught_up.degraded(reason.clone());
                 tracing::warn!("the network's parameters cannot be read: {reason}");
                 tokio::time::sleep(RETRY * 5).await;

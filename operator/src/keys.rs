@@ -155,6 +155,8 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use daemon::causes::with_causes;
+
     use super::*;
 
     #[tokio::test]
@@ -185,10 +187,7 @@ mod tests {
             ..keys
         };
         let refused = account(&wrong).await.expect_err("encrypted");
-        assert!(
-            crate::with_sources(&refused).contains("the password is wrong"),
-            "{refused:?}"
-        );
+        assert!(with_causes(&refused).contains("the password is wrong"), "{refused:?}");
         assert!(matches!(
             bls(&wrong).await,
             Err(KeysError::Bls(KeystoreError::WrongPassword { .. }))

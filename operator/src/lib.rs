@@ -26,14 +26,3 @@ pub mod stakes;
 pub mod store;
 pub mod tasks;
 pub mod watch;
-
-/// An error with the errors below it, in one line.
-pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text = format!("{text}: {source}");
-        cause = source.source();
-    }
-    text
-}

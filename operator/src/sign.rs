@@ -12,6 +12,7 @@ use avs::bn254::SecretKey;
 use avs::response::{Domain, MatchResponse, ResponseError};
 use avs::submission::{SignaturePoint, SignatureSubmission};
 use avs::task::{self, Chunk};
+use daemon::causes::with_causes;
 use daemon::{Shutdown, StoreError};
 
 use crate::aggregators::{Aggregators, Sending};
@@ -23,7 +24,6 @@ use crate::metrics::{OperatorMetrics, Refusal};
 use crate::sign_once::{Signed, Verdict};
 use crate::store::OperatorStore;
 use crate::tasks::{self, Answer, OpenOrder};
-use crate::with_sources;
 
 /// Why a close block is not dealt with yet.
 #[derive(Debug, thiserror::Error)]
@@ -141,7 +141,7 @@ impl Signing {
         for close_block in known.tasks.close_blocks(first, head) {
             if let Err(error) = self.sign_close_block(known, close_block, head, seen).await {
                 self.unfinished = true;
-                tracing::warn!(close_block, "not signed yet: {}", with_sources(&error));
+                tracing::warn!(close_block, "not signed yet: {}", with_causes(&error));
             }
         }
     }

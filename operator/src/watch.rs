@@ -14,6 +14,7 @@ use bindings::ICommissionSplit;
 use chain::Transactions;
 use chain::network::Network;
 use daemon::Shutdown;
+use daemon::causes::with_causes;
 use eigenlayer::registration::Addresses;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -102,7 +103,7 @@ impl Watcher {
                     close_block = answered.close_block,
                     chunk = answered.chunk,
                     "an answer is not dealt with yet: {}",
-                    crate::with_sources(&error)
+                    with_causes(&error)
                 );
                 Outcome::Again
             }),
@@ -110,7 +111,7 @@ impl Watcher {
                 tracing::warn!(
                     order = order.order_id,
                     "an order that nobody answered is not matched yet: {}",
-                    crate::with_sources(&error)
+                    with_causes(&error)
                 );
                 Outcome::Again
             }),

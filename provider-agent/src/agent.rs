@@ -11,6 +11,7 @@ use ::chain::network::Network;
 use ::chain::{Endpoints, Follow, Follower, RpcSettings, TransactionSettings, Transactions};
 use alloy::signers::local::PrivateKeySigner;
 use avs::words::{Capacity, ScoreCard};
+use daemon::causes::with_causes;
 use daemon::health::{Component, Gate};
 use daemon::{DirectoryLock, Health, Metrics, Shutdown};
 use eyre::{WrapErr as _, bail};
@@ -29,7 +30,7 @@ use crate::cashier::Cashier;
 use crate::chain::Market;
 use crate::chain::access::ChainAccess;
 use crate::config::Config;
-use crate::docker::{Ground, in_words, watch_engine};
+use crate::docker::{Ground, watch_engine};
 use crate::follow::{Seen, follow};
 use crate::funds::Windows;
 use crate::leases::Patience;
@@ -382,7 +383,7 @@ impl Agent {
                     Ok(prices) => return Ok(Some((parameters, prices))),
                     Err(problems) => bail!("the prices cannot be used: {}", problems.join("; ")),
                 },
-                Err(error) => component.degraded(in_words(&error)),
+                Err(error) => component.degraded(with_causes(&error)),
             }
             tokio::select! {
                 () = stop.cancelled() => return Ok(None),
@@ -399,7 +400,7 @@ impl Agent {
                  --stake`) and must not be suspended",
             ),
             // Whether the chain answers is another component.
-            Err(error) => tracing::debug!(error = in_words(&error), "the score card cannot be read"),
+            Err(error) => tracing::debug!(error = with_causes(&error), "the score card cannot be read"),
         }
     }
 
@@ -414,7 +415,7 @@ impl Agent {
                 "the registry has another gateway URL than gateway.public_url; run `spheron provider update --gateway`"
             ),
             Ok(_) => {}
-            Err(error) => tracing::warn!(error = in_words(&error), "the registered gateway URL cannot be read"),
+            Err(error) => tracing::warn!(error = with_causes(&error), "the registered gateway URL cannot be read"),
         }
     }
 

@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use bytes::Bytes;
+use daemon::causes::with_causes;
 use gateway::wire::{
     Difference, ErrorBody, ErrorCode, LeaseStatus, LogQuery, ManifestReceipt, NDJSON, ProviderStatus, path,
 };
@@ -231,8 +232,8 @@ async fn put_manifest(
         let message = format!("lease {} is over ({reason}); it takes no manifest", granted.lease);
         return Err(ErrorBody::new(ErrorCode::LeaseClosed, message));
     }
-    let salted =
-        SaltedManifest::decode(&body).map_err(|error| ErrorBody::new(ErrorCode::InvalidManifest, in_words(&error)))?;
+    let salted = SaltedManifest::decode(&body)
+        .map_err(|error| ErrorBody::new(ErrorCode::InvalidManifest, with_causes(&error)))?;
     let on_chain = &granted.on_chain;
     let for_update = salted.hash() != on_chain.order.terms.manifest_hash;
     let update = match for_update {
@@ -317,7 +318,7 @@ async fn check_terms(shared: &Shared, salted: &SaltedManifest, ordered: &OrderRe
     let refused = |error: &dyn Error| {
         ErrorBody::new(
             ErrorCode::TermsMismatch,
-            format!("the manifest is no order here: {}", in_words(error)),
+            format!("the manifest is no order here: {}", with_causes(error)),
         )
     };
     let (_, requirements) = ordered.terms.unpack().map_err(|error| refused(&error))?;
@@ -351,7 +352,7 @@ async fn check_terms(shared: &Shared, salted: &SaltedManifest, ordered: &OrderRe
 }
 
 fn store_failed(error: &ManifestsError) -> ErrorBody {
-    tracing::error!(error = in_words(error), "manifest store");
+    tracing::error!(error = with_causes(error), "manifest store");
     ErrorBody::new(
         ErrorCode::Internal,
         "the provider cannot use its manifest store; nothing was changed",
@@ -359,22 +360,10 @@ fn store_failed(error: &ManifestsError) -> ErrorBody {
 }
 
 fn engine_failed(error: &workload::Error) -> ErrorBody {
-    tracing::warn!(error = in_words(error), "container engine");
+    tracing::warn!(error = with_causes(error), "container engine");
     ErrorBody::new(
         ErrorCode::Overloaded,
         "the provider's container engine does not answer; what runs goes on",
     )
     .retry_after(5)
-}
-
-/// An error with its causes.
-fn in_words(error: &dyn Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
 }

@@ -12,6 +12,7 @@ use avs::matching::Parameters;
 use avs::words::Capacity;
 use bindings::IOrderBook;
 use daemon::StoreError;
+use daemon::causes::with_causes;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +20,7 @@ pub use command::{PricingCommand, too_slow};
 
 use crate::bidding::{self, Bid, Moment, OpenOrder};
 use crate::chain::Market;
-use crate::docker::{Ground, in_words};
+use crate::docker::Ground;
 use crate::follow::Seen;
 use crate::metrics::ProviderMetrics;
 use crate::pricing::Prices;
@@ -137,7 +138,7 @@ impl Bidder {
         let parameters = match windows {
             Some((at, parameters)) if at.elapsed() < PARAMETERS_LIFETIME => parameters.clone(),
             _ => {
-                let parameters = self.market.parameters().await.map_err(|error| in_words(&error))?;
+                let parameters = self.market.parameters().await.map_err(|error| with_causes(&error))?;
                 windows.insert((Instant::now(), parameters)).1.clone()
             }
         };
@@ -150,22 +151,26 @@ impl Bidder {
             .store
             .open_orders(seen.head, moment.response_window)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         told.retain(|told| orders.iter().any(|order| order.id == *told));
         let wants_bid =
             |order: &OpenOrder| order.bid_for != Some(order.close_block) && seen.head + 1 < order.close_block;
         if !orders.iter().any(wants_bid) && self.left.borrow().is_some() && !seen.head.is_multiple_of(8) {
             return Ok(Vec::new());
         }
-        let standing = self.market.standing(self.own).await.map_err(|error| in_words(&error))?;
-        let any = Parameters::new(ANY_WEIGHTS, 1, 1, 1).map_err(|error| in_words(&error))?;
+        let standing = self
+            .market
+            .standing(self.own)
+            .await
+            .map_err(|error| with_causes(&error))?;
+        let any = Parameters::new(ANY_WEIGHTS, 1, 1, 1).map_err(|error| with_causes(&error))?;
         let decision =
-            bidding::decide(&self.prices, &any, &standing, moment, &orders).map_err(|error| in_words(&error))?;
+            bidding::decide(&self.prices, &any, &standing, moment, &orders).map_err(|error| with_causes(&error))?;
         self.left.send_replace(Some(decision.left));
         for (order, reason) in &decision.declined {
             if told.insert(*order) {
                 self.metrics.declined.inc();
-                tracing::info!(order, reason = in_words(reason), "no bid for this order");
+                tracing::info!(order, reason = with_causes(reason), "no bid for this order");
             }
         }
         let bids = match &self.command {
@@ -180,7 +185,10 @@ impl Bidder {
         };
         if !bids.is_empty() {
             let reserved = bids.iter().map(|bid| (bid.order, bid.close_block)).collect();
-            self.store.reserve(reserved).await.map_err(|error| in_words(&error))?;
+            self.store
+                .reserve(reserved)
+                .await
+                .map_err(|error| with_causes(&error))?;
         }
         Ok(bids)
     }
@@ -221,7 +229,7 @@ impl Bidder {
             Err(error) => error,
         };
         self.metrics.bids_missed.inc_by(count);
-        tracing::warn!(error = in_words(&error), "bids were not placed");
+        tracing::warn!(error = with_causes(&error), "bids were not placed");
         let is_over = matches!(
             error,
             SubmitError::WouldRevert { .. }

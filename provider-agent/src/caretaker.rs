@@ -15,13 +15,14 @@ use std::time::Duration;
 use ::chain::Transactions;
 use ::chain::endpoints::Reachability;
 use daemon::StoreError;
+use daemon::causes::with_causes;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use workload::{Engine, LeaseId, ObservedLease};
 
 use crate::chain::Market;
-use crate::docker::{Ground, in_words};
+use crate::docker::Ground;
 use crate::follow::Seen;
 use crate::funds::Windows;
 use crate::leases::{self, Action, Facts, Now, Objects, OnChain, Patience};
@@ -238,7 +239,7 @@ impl Caretaker {
             .store
             .unfinished_leases(self.own)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         let known = by_workload(known);
         let rests = |(id, workload): (&LeaseId, &Workload)| {
             let current = workload.current();
@@ -250,12 +251,12 @@ impl Caretaker {
         }
         let manifests: BTreeSet<LeaseId> = match self.manifests.workloads().await {
             Ok(workloads) => workloads.into_iter().collect(),
-            Err(error) => return Err(in_words(&error)),
+            Err(error) => return Err(with_causes(&error)),
         };
         let observed: Option<BTreeMap<LeaseId, ObservedLease>> = match self.engine.observe().await {
             Ok(observed) => Some(observed.into_iter().map(|one| (one.lease, one)).collect()),
             Err(error) => {
-                tracing::debug!(error = in_words(&error), "the engine does not say what exists");
+                tracing::debug!(error = with_causes(&error), "the engine does not say what exists");
                 None
             }
         };
@@ -275,7 +276,7 @@ impl Caretaker {
                     .store
                     .leases_of(self.own, *id)
                     .await
-                    .map_err(|error| in_words(&error))?;
+                    .map_err(|error| with_causes(&error))?;
                 workloads.insert(*id, by_workload(leases).remove(id).unwrap_or_default());
             }
         }
@@ -329,7 +330,7 @@ impl Caretaker {
         let last_good = match self.manifests.last_applied(id).await {
             Ok(stored) => stored.map(|stored| stored.hash),
             Err(error) if error.is_lost_manifest() => None,
-            Err(error) => return Err(in_words(&error)),
+            Err(error) => return Err(with_causes(&error)),
         };
         if last_good != Some(current.terms.manifest_hash) && current.setback.is_none() {
             // The new manifest is being watched: what ran before may have to come back.
@@ -339,7 +340,7 @@ impl Caretaker {
             .store
             .last_proposal(current.id)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         let proposed = proposal
             .filter(|proposal| !proposal.ended)
             .map(|proposal| proposal.terms.manifest_hash);
@@ -350,12 +351,12 @@ impl Caretaker {
         self.manifests
             .retain(id, &keep)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         for lease in superseded {
             self.store
                 .set_superseded(lease)
                 .await
-                .map_err(|error| in_words(&error))?;
+                .map_err(|error| with_causes(&error))?;
         }
         Ok(())
     }

@@ -13,12 +13,12 @@ use alloy_primitives::U256;
 use avs::words::OrderId;
 use bindings::{IEscrow, IOrderBook, OrderState};
 use daemon::StoreError;
+use daemon::causes::with_causes;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use workload::LeaseId;
 
 use crate::chain::{CREDIT_DUST, Market, is_closed};
-use crate::docker::in_words;
 use crate::follow::Seen;
 use crate::funds::{self, Announced, Live, Windows};
 use crate::metrics::ProviderMetrics;
@@ -100,7 +100,7 @@ impl Cashier {
             .store
             .unfinished_leases(self.own)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         memory
             .not_before
             .retain(|id, _| leases.iter().any(|lease| lease.id == *id));
@@ -148,7 +148,7 @@ impl Cashier {
         for lease in leases {
             let (word, (amount, _gateways)) =
                 tokio::try_join!(self.market.order(lease.id.0), self.market.claimable(lease.id))
-                    .map_err(|error| in_words(&error))?;
+                    .map_err(|error| with_causes(&error))?;
             if word.supplier != self.own {
                 continue;
             }
@@ -165,7 +165,11 @@ impl Cashier {
                 ended: is_over || lease.end().is_some_and(|end| seen.time >= end),
             });
         }
-        let credit = self.market.credit(token.id).await.map_err(|error| in_words(&error))?;
+        let credit = self
+            .market
+            .credit(token.id)
+            .await
+            .map_err(|error| with_causes(&error))?;
         if credit > CREDIT_DUST {
             purse.credit = credit;
             // What was earned by a lease that closed is due like the lease; what others credited waits its turn.
@@ -191,7 +195,7 @@ impl Cashier {
 
     async fn worth(&self, token: &Token) -> Result<Worth, String> {
         let (gas_price, token_price) = tokio::try_join!(self.market.gas_price(), self.market.token_price(token.id))
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         Ok(Worth {
             gas_price,
             native: self.native_price,
@@ -232,7 +236,7 @@ impl Cashier {
                 tracing::debug!(token = token.symbol, reason, "nothing to withdraw yet");
                 Ok(())
             }
-            Err(error) => Err(in_words(&error)),
+            Err(error) => Err(with_causes(&error)),
         }
     }
 
@@ -246,7 +250,7 @@ impl Cashier {
         if paid.is_empty() {
             return Ok(());
         }
-        self.store.set_paid(paid).await.map_err(|error| in_words(&error))
+        self.store.set_paid(paid).await.map_err(|error| with_causes(&error))
     }
 
     async fn announce(&self, seen: Seen, leases: &[Lease], memory: &mut Memory) -> Result<(), String> {
@@ -265,7 +269,7 @@ impl Cashier {
         let all: Vec<Live> = live.values().copied().collect();
         let mut announced = Vec::new();
         for id in funds::due(&self.windows, seen.time, &all, &memory.announced) {
-            let word = self.market.order(id.0).await.map_err(|error| in_words(&error))?;
+            let word = self.market.order(id.0).await.map_err(|error| with_causes(&error))?;
             let Some(lease) = live.get(&id) else { continue };
             // Announced already counts until the next extension.
             let until = if word.noted { u64::MAX } else { seen.time };
@@ -289,7 +293,7 @@ impl Cashier {
                 }
                 Ok(())
             }
-            Err(error) => Err(format!("low funds were not announced: {}", in_words(&error))),
+            Err(error) => Err(format!("low funds were not announced: {}", with_causes(&error))),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use daemon::causes::with_causes;
 use daemon::health::Component;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +46,7 @@ pub async fn watch_engine(
         if looked.answers && measured_at.is_none_or(|at| at.elapsed() >= MEASURE_EVERY) {
             match engine.measure().await {
                 Ok(_) => measured_at = Some(Instant::now()),
-                Err(error) => tracing::warn!(error = %in_words(&error), "the disk use of leases cannot be measured"),
+                Err(error) => tracing::warn!(error = %with_causes(&error), "the disk use of leases cannot be measured"),
             }
         }
         looked.measured = measured_at.is_some();
@@ -87,7 +88,7 @@ async fn look(engine: &dyn Engine, allow_unisolated: bool, metrics: &ProviderMet
             }
         }
         Err(error) => {
-            ground.problems.push(in_words(&error));
+            ground.problems.push(with_causes(&error));
             metrics.isolated.set(0);
             return ground;
         }
@@ -116,16 +117,4 @@ pub async fn offerable(engine: &dyn Engine, wanted: Offered) -> Result<(Offered,
         storage_bytes: least("storage (bytes)", wanted.storage_bytes, machine.storage_bytes),
     };
     Ok((offered, cut))
-}
-
-/// An error with its causes.
-pub fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
 }

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use ::chain::Transactions;
 use avs::words::{Capacity, ScoreCard};
+use daemon::causes::with_causes;
 use daemon::health::Component;
 use gateway::Fingerprint;
 use tokio_util::sync::CancellationToken;
 use workload::Engine;
 
 use crate::chain::Market;
-use crate::docker::{in_words, offerable};
+use crate::docker::offerable;
 use crate::pricing::Offered;
 
 /// How often to look for the registration.
@@ -51,7 +52,7 @@ pub async fn await_registration(
                 }
                 component.degraded("registered; waiting for the registration to be complete");
             }
-            Err(error) => component.degraded(in_words(&error)),
+            Err(error) => component.degraded(with_causes(&error)),
         }
         tokio::select! {
             () = stop.cancelled() => return None,
@@ -106,9 +107,9 @@ pub async fn ensure_certificate(
             )),
             Ok(None) => match transactions.submit(market.publish(own_key.as_bytes().into())).await {
                 Ok(_) => continue,
-                Err(error) => component.degraded(in_words(&error)),
+                Err(error) => component.degraded(with_causes(&error)),
             },
-            Err(error) => component.degraded(in_words(&error)),
+            Err(error) => component.degraded(with_causes(&error)),
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -148,17 +149,17 @@ async fn offer(
     own: u32,
     wanted: Offered,
 ) -> Result<Vec<String>, String> {
-    let (offered, cut) = offerable(engine, wanted).await.map_err(|error| in_words(&error))?;
-    let wanted = offered.capacity().map_err(|error| in_words(&error))?;
-    let (now, pending) = market.capacity(own).await.map_err(|error| in_words(&error))?;
+    let (offered, cut) = offerable(engine, wanted).await.map_err(|error| with_causes(&error))?;
+    let wanted = offered.capacity().map_err(|error| with_causes(&error))?;
+    let (now, pending) = market.capacity(own).await.map_err(|error| with_causes(&error))?;
     let ordered = if pending.is_zero() { now } else { pending };
     let is_offered = Capacity::unpack(ordered).is_ok_and(|there| is_same_offer(&there, &wanted));
     if !is_offered {
-        let word = wanted.pack().map_err(|error| in_words(&error))?;
+        let word = wanted.pack().map_err(|error| with_causes(&error))?;
         transactions
             .submit(market.set_capacity(word))
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         tracing::info!(
             milli_cpu = offered.milli_cpu,
             memory_bytes = offered.memory_bytes,

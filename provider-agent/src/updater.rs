@@ -10,6 +10,7 @@ use ::chain::endpoints::Reachability;
 use ::chain::{SubmitError, Transactions};
 use avs::matching::Parameters;
 use daemon::StoreError;
+use daemon::causes::with_causes;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
@@ -19,7 +20,6 @@ use workload::{Engine, LeaseId};
 use crate::bidder::{ANY_WEIGHTS, PricingCommand};
 use crate::bidding::{Moment, OpenOrder, unreserved};
 use crate::chain::Market;
-use crate::docker::in_words;
 use crate::follow::Seen;
 use crate::manifests::Manifests;
 use crate::metrics::ProviderMetrics;
@@ -147,7 +147,7 @@ impl Updater {
             .store
             .open_proposals(self.own)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         let works = self.failures.iter().all(|failure| failure.borrow().is_none());
         let now = Now {
             time: seen.time,
@@ -207,13 +207,13 @@ impl Work {
         let lease = store
             .lease(*own, key.lease)
             .await
-            .map_err(|error| in_words(&error))?
+            .map_err(|error| with_causes(&error))?
             .filter(Lease::is_live);
         let Some(lease) = lease else { return Ok(()) };
         let standing = market
             .update_proposal(key.lease)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         let mut facts = Facts {
             phase: self.proposal.phase.clone(),
             stands: standing.is_some_and(|(hash, _)| hash == self.proposal.hash()),
@@ -251,7 +251,7 @@ impl Work {
         store
             .set_phase(self.proposal.key, &phase)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         Ok(phase)
     }
 
@@ -260,7 +260,7 @@ impl Work {
         match manifests.get(lease.workload, self.proposal.terms.manifest_hash).await {
             Ok(stored) => Ok(stored.map(|stored| stored.salted.manifest)),
             Err(error) if error.is_lost_manifest() => Ok(None),
-            Err(error) => Err(in_words(&error)),
+            Err(error) => Err(with_causes(&error)),
         }
     }
 
@@ -278,17 +278,17 @@ impl Work {
         } = &self.updater;
         let head = seen.borrow().head;
         let (standing, word) =
-            tokio::try_join!(market.standing(*own), market.order(lease.id.0)).map_err(|error| in_words(&error))?;
+            tokio::try_join!(market.standing(*own), market.order(lease.id.0)).map_err(|error| with_causes(&error))?;
         let orders = store
             .open_orders(head, *answer_window)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         let moment = Moment {
             head,
             response_window: *answer_window,
         };
-        let left = unreserved(&standing, moment, &orders).map_err(|error| in_words(&error))?;
-        let any = Parameters::new(ANY_WEIGHTS, 1, 1, 1).map_err(|error| in_words(&error))?;
+        let left = unreserved(&standing, moment, &orders).map_err(|error| with_causes(&error))?;
+        let any = Parameters::new(ANY_WEIGHTS, 1, 1, 1).map_err(|error| with_causes(&error))?;
         let asked = Asked {
             lease: lease.id.0,
             leased: &lease.terms,
@@ -320,7 +320,7 @@ impl Work {
         let staged = engine
             .stage(lease.workload, &manifest)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         if let Some((service, reason)) = staged.failure {
             return Ok(Images::Failed(Refusal::CannotRun { service, reason }));
         }
@@ -331,7 +331,7 @@ impl Work {
         store
             .set_images(self.proposal.key, &staged.images)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         Ok(Images::Here)
     }
 
@@ -342,7 +342,7 @@ impl Work {
         } = &self.updater;
         let call = market
             .accept_update(lease.id, &lease.terms, &self.proposal.terms, rate)
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         match transactions.submit(call.wait(PATIENCE)).await {
             Ok(included) => {
                 tracing::info!(lease = %lease.id, rate, block = included.block.number, "update taken");
@@ -351,7 +351,7 @@ impl Work {
             Err(SubmitError::WouldRevert { reason, .. } | SubmitError::Reverted { reason, .. }) => {
                 self.contract_refuses(lease, reason, done).await
             }
-            Err(error) => Err(in_words(&error)),
+            Err(error) => Err(with_causes(&error)),
         }
     }
 
@@ -361,9 +361,9 @@ impl Work {
         let market = &self.updater.market;
         let (standing, paused, head) =
             tokio::try_join!(market.update_proposal(lease.id), market.is_paused(), market.head())
-                .map_err(|error| in_words(&error))?;
+                .map_err(|error| with_causes(&error))?;
         let stands = standing.is_some_and(|(hash, expiry)| hash == self.proposal.hash() && head.time < expiry);
-        let end = market.end_of(lease.id).await.map_err(|error| in_words(&error))?;
+        let end = market.end_of(lease.id).await.map_err(|error| with_causes(&error))?;
         let is_over = end.is_none_or(|(_, stops_at)| head.time >= stops_at);
         if !stands || is_over || paused {
             tracing::info!(lease = %lease.id, reason, "the update cannot be taken now");
@@ -390,7 +390,7 @@ impl Work {
             }
             // It is gone already.
             Err(SubmitError::WouldRevert { .. } | SubmitError::Reverted { .. }) => {}
-            Err(error) => return Err(in_words(&error)),
+            Err(error) => return Err(with_causes(&error)),
         }
         done.was_refused = true;
         engine.unstage(lease.workload).await;

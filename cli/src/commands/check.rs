@@ -4,11 +4,12 @@ use std::path::Path;
 
 use alloy::primitives::U256;
 use avs::words::{CPU_UNIT_MILLIS, MEMORY_UNIT_BYTES, STORAGE_UNIT_BYTES};
+use daemon::causes::with_causes;
 use gateway::wire::LARGEST_MANIFEST_BYTES;
 use manifest::{Deployment, Manifest, Mode, SaltedManifest, canonical_json, content_hash, hourly_total};
 use serde_json::{Value, json};
 
-use super::deploy::{causes, note_warnings, quote, read_file};
+use super::deploy::{note_warnings, quote, read_file};
 use crate::amounts;
 use crate::arguments::Arguments;
 use crate::chain::read;
@@ -60,7 +61,7 @@ async fn on_network(
         let book = session.order_book();
         let (catalog, parameters) = tokio::try_join!(session.catalog(Some(&salted.manifest)), read(book.parameters()))?;
         let request = manifest::derive(salted, &catalog, parameters.paramsVersion)
-            .map_err(|error| Failure::bad_input(format!("{name}: {}", causes(&error))))?;
+            .map_err(|error| Failure::bad_input(format!("{name}: {}", with_causes(&error))))?;
         let priced = quote(&session, &request).await?;
         eyre::Ok((priced.json(&request, salted), priced.text(&request, salted)))
     };

@@ -8,6 +8,7 @@ use std::time::Instant;
 use alloy::primitives::{B256, U256};
 use alloy::signers::local::PrivateKeySigner;
 use bindings::{FeeSchedule, ICertificateRegistry, IEscrow, IOrderBook, OrderState, OrderTerms};
+use daemon::causes::with_causes;
 use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
 use gateway::wire::LeaseStatus;
 use manifest::{Deployment, OrderRequest, Quote, SaltedManifest};
@@ -124,7 +125,7 @@ pub(super) async fn derive(session: &Session<'_>, salted: &SaltedManifest, name:
     let book = session.order_book();
     let (catalog, parameters) = tokio::try_join!(session.catalog(Some(&salted.manifest)), read(book.parameters()))?;
     let derived = manifest::derive(salted, &catalog, parameters.paramsVersion);
-    Ok(derived.map_err(|error| Failure::bad_input(format!("{name}: {}", causes(&error))))?)
+    Ok(derived.map_err(|error| Failure::bad_input(format!("{name}: {}", with_causes(&error))))?)
 }
 
 /// Fails if what an account holds does not entitle it to what an order asks for.
@@ -245,7 +246,7 @@ async fn follow(session: &Session<'_>, arguments: &Deploy, order: u64, reached: 
             return Ok(());
         }
         Ok(Readiness::NotReady(reason)) => reason,
-        Err(error) => causes(&*error),
+        Err(error) => with_causes(&*error),
     };
     give_up(session, order, &reason, arguments.keep).await
 }
@@ -315,16 +316,6 @@ pub(super) fn read_file(path: &Path) -> eyre::Result<Deployment> {
         report: serde_json::to_value(&report).ok(),
     })?;
     Ok(parsed)
-}
-
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(&format!(": {next}"));
-        cause = next.source();
-    }
-    text
 }
 
 /// What an order costs, and what there is to pay it from.

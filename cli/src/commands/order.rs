@@ -14,6 +14,7 @@ use avs::matching::{ExplainedBid, Parameters, Scores, Verdict, explain};
 use avs::terms::Terms;
 use avs::words::{CPU_UNIT_MILLIS, MEMORY_UNIT_BYTES, Mode, OrderId, PackedBid, STORAGE_UNIT_BYTES};
 use bindings::{IMatchingTaskManager, IOrderBook, Order as Word, OrderState};
+use daemon::causes::with_causes;
 use eyre::{WrapErr as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
@@ -228,7 +229,7 @@ fn bid_json(
         Verdict::Superseded => value["verdict"] = "superseded".into(),
         Verdict::Rejected(rejection) => {
             value["verdict"] = "rejected".into();
-            value["why"] = super::deploy::causes(rejection).into();
+            value["why"] = with_causes(rejection).into();
         }
         Verdict::Ranked {
             rank, scores, total, ..

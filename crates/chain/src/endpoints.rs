@@ -15,6 +15,7 @@ use alloy::providers::RootProvider;
 use alloy::rpc::client::RpcClient;
 use alloy::transports::{TransportError, TransportErrorKind, TransportFut};
 use alloy_json_rpc::{RequestPacket, ResponsePacket};
+use daemon::causes::root_cause;
 use daemon::config::{Problems, Validate};
 use daemon::health::Component;
 use prometheus_client::registry::Registry;
@@ -428,15 +429,6 @@ impl Inner {
             component.degraded(format!("rpc unreachable: {}", failures.join("; ")));
         }
     }
-}
-
-/// The innermost reason: `Connection refused` rather than `error sending request`.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// The transport behind [`Endpoints::provider`].

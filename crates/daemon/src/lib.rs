@@ -5,6 +5,7 @@
 //! build (which binds sockets with [`http::bind`]), then [`process::run`] until a signal or a failed critical task, then
 //! drain.
 
+pub mod causes;
 pub mod config;
 pub mod connections;
 pub mod directory_lock;

@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use daemon::causes::with_causes;
 use eyre::WrapErr as _;
 use tokio::net::TcpListener;
-
-use crate::docker::in_words;
 
 /// The gateway's URL is registered on chain: where any free port will do, the one of the last run is taken again.
 pub(super) async fn bind_gateway(listen: SocketAddr, directory: &Path) -> eyre::Result<(TcpListener, SocketAddr)> {
@@ -20,7 +19,7 @@ pub(super) async fn bind_gateway(listen: SocketAddr, directory: &Path) -> eyre::
             Ok(bound) => bound,
             Err(error) => {
                 tracing::warn!(
-                    error = in_words(&error),
+                    error = with_causes(&error),
                     "the gateway gets another port; register its new URL"
                 );
                 daemon::http::bind(listen, PURPOSE).await?

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::Address;
 use async_trait::async_trait;
+use daemon::causes::with_causes;
 use gateway::wire::{self, ErrorBody, ErrorCode, UpdateStatus, path};
 use gateway::{Admission, Peer, PinnedFingerprints, RateLimiter};
 use http::request::Parts;
@@ -178,7 +179,7 @@ impl Access {
         let asking = async {
             let _turn = self.lookups.acquire().await.map_err(|_| away())?;
             question.await.map_err(|error| {
-                tracing::warn!(error = super::in_words(&error), "access to a lease");
+                tracing::warn!(error = with_causes(&error), "access to a lease");
                 away()
             })
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use daemon::causes::with_causes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use gateway::Peer;
@@ -139,7 +140,7 @@ impl Follower {
                 next = open.next(), if !open.is_empty() => match next {
                     Some((service, Ok(item))) => self.send(&service, item).await?,
                     Some((service, Err(error))) => {
-                        tracing::warn!(lease = %self.granted.lease, service, error = super::in_words(&error), "log");
+                        tracing::warn!(lease = %self.granted.lease, service, error = with_causes(&error), "log");
                         open.remove(&service);
                     }
                     // The last one ended: what that means is decided above.
@@ -196,7 +197,7 @@ impl Follower {
                 Ok(Ok(lines)) => {
                     open.insert(service, lines);
                 }
-                Ok(Err(error)) => tracing::warn!(%lease, service, error = super::in_words(&error), "log"),
+                Ok(Err(error)) => tracing::warn!(%lease, service, error = with_causes(&error), "log"),
                 Err(error) => tracing::error!(%lease, service, %error, "log"),
             }
         }

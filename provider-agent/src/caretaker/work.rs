@@ -2,11 +2,11 @@
 
 use alloy_primitives::B256;
 use bindings::OrderState;
+use daemon::causes::with_causes;
 use workload::{Assignment, LeaseId, LeaseStatus, ReplicaState};
 
 use super::Caretaker;
 use crate::chain::is_closed;
-use crate::docker::in_words;
 use crate::leases::{Action, Reason};
 use crate::manifests::StoredManifest;
 use crate::metrics::ClosedBecause;
@@ -118,7 +118,7 @@ impl Work {
         let applied = match engine.apply(self.id, &target.stored.salted.manifest, &before).await {
             Ok(applied) => applied,
             Err(error) => {
-                let problem = in_words(&error);
+                let problem = with_causes(&error);
                 self.settle(lease, &target, Err(&problem), &watch).await?;
                 return Err(problem);
             }
@@ -131,13 +131,13 @@ impl Work {
             store
                 .set_assignment(self.id, hash, &applied.assignment)
                 .await
-                .map_err(|error| in_words(&error))?;
+                .map_err(|error| with_causes(&error))?;
         }
         if applied.changes > 0 {
             tracing::info!(lease = %lease.id, workload = %self.id, changes = applied.changes, ready = applied.status.is_ready(), "workload brought closer to its manifest");
         }
         if applied.status.is_ready() && !lease.ready {
-            store.set_ready(self.id).await.map_err(|error| in_words(&error))?;
+            store.set_ready(self.id).await.map_err(|error| with_causes(&error))?;
             tracing::info!(lease = %lease.id, "workload runs");
         }
         watch.steadily = self.steadily(&applied.status);
@@ -173,7 +173,7 @@ impl Work {
             Ok(None) => Err(format!(
                 "the manifest that was ordered, {ordered}, is not stored here; its owner must send it again"
             )),
-            Err(error) => Err(in_words(&error)),
+            Err(error) => Err(with_causes(&error)),
         }
     }
 
@@ -182,7 +182,7 @@ impl Work {
         match self.caretaker.manifests.last_good_but(self.id, ordered).await {
             Ok(stored) => Ok(stored),
             Err(error) if error.is_lost_manifest() => Ok(None),
-            Err(error) => Err(in_words(&error)),
+            Err(error) => Err(with_causes(&error)),
         }
     }
 
@@ -192,7 +192,7 @@ impl Work {
         store
             .set_switched(lease.id, time)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         Ok(time)
     }
 
@@ -204,7 +204,7 @@ impl Work {
         let known = store
             .assignments(self.id, hash)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         let in_force = match known.in_force {
             Some((of, assignment)) if of == hash => return Ok((assignment, false)),
             Some((_, assignment)) => Some(assignment),
@@ -220,7 +220,7 @@ impl Work {
             let update = store
                 .update_that_made(lease.id)
                 .await
-                .map_err(|error| in_words(&error))?;
+                .map_err(|error| with_causes(&error))?;
             assignment
                 .images
                 .extend(update.map(|update| update.images).unwrap_or_default());
@@ -230,7 +230,7 @@ impl Work {
         store
             .set_assignment(self.id, hash, &assignment)
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         if is_switch {
             tracing::info!(lease = %lease.id, workload = %self.id, manifest = %hash, fallback = target.is_fallback, "another manifest takes the place of what runs");
             engine.unstage(self.id).await;
@@ -275,7 +275,7 @@ impl Work {
         let is_last_good = match manifests.last_applied(self.id).await {
             Ok(stored) => stored.is_some_and(|stored| stored.hash == hash),
             Err(error) if error.is_lost_manifest() => false,
-            Err(error) => return Err(in_words(&error)),
+            Err(error) => return Err(with_causes(&error)),
         };
         if is_last_good {
             return Ok(true);
@@ -291,7 +291,7 @@ impl Work {
                 manifests
                     .mark_applied(self.id, hash)
                     .await
-                    .map_err(|error| in_words(&error))?;
+                    .map_err(|error| with_causes(&error))?;
             }
             return Ok(is_ready);
         };
@@ -313,7 +313,7 @@ impl Work {
                 manifests
                     .mark_applied(self.id, hash)
                     .await
-                    .map_err(|error| in_words(&error))?;
+                    .map_err(|error| with_causes(&error))?;
                 metrics.updated("done");
                 tracing::info!(lease = %lease.id, workload = %self.id, manifest = %hash, "the updated workload runs");
                 Ok(true)
@@ -322,7 +322,7 @@ impl Work {
                 store
                     .set_setback(lease.id, &reason)
                     .await
-                    .map_err(|error| in_words(&error))?;
+                    .map_err(|error| with_causes(&error))?;
                 metrics.updated("rolled_back");
                 tracing::warn!(lease = %lease.id, workload = %self.id, manifest = %hash, back_to = %fallback, reason, "the updated workload does not run; the manifest before it runs again");
                 Ok(false)
@@ -336,7 +336,10 @@ impl Work {
             return Ok(None);
         };
         let Caretaker { store, own, .. } = &self.caretaker;
-        let leases = store.leases_of(*own, self.id).await.map_err(|error| in_words(&error))?;
+        let leases = store
+            .leases_of(*own, self.id)
+            .await
+            .map_err(|error| with_causes(&error))?;
         // Not what a reorganisation took away.
         let before = leases
             .iter()
@@ -351,14 +354,15 @@ impl Work {
             .engine
             .stop(self.id)
             .await
-            .map_err(|error| in_words(&error))
+            .map_err(|error| with_causes(&error))
     }
 
     /// The contract is asked first: an extension may have come in a block that was not seen yet.
     async fn stop_at_end(&self) -> Result<(), String> {
         let Caretaker { market, .. } = &self.caretaker;
         let Some(lease) = &self.lease else { return Ok(()) };
-        let (head, end) = tokio::try_join!(market.head(), market.end_of(lease.id)).map_err(|error| in_words(&error))?;
+        let (head, end) =
+            tokio::try_join!(market.head(), market.end_of(lease.id)).map_err(|error| with_causes(&error))?;
         if let Some((_, stops_at)) = end
             && head.time < stops_at
         {
@@ -379,7 +383,10 @@ impl Work {
             own,
             ..
         } = &self.caretaker;
-        let leases = store.leases_of(*own, self.id).await.map_err(|error| in_words(&error))?;
+        let leases = store
+            .leases_of(*own, self.id)
+            .await
+            .map_err(|error| with_causes(&error))?;
         // Also where no row is left of it: the label is an order's id.
         let mut asked = vec![(self.id, false)];
         asked.extend(
@@ -388,7 +395,7 @@ impl Work {
                 .map(|lease| (lease.id, lease.leased.is_some_and(|leased| leased.closed.is_some()))),
         );
         for (lease, expected_closed) in asked {
-            let word = market.order(lease.0).await.map_err(|error| in_words(&error))?;
+            let word = market.order(lease.0).await.map_err(|error| with_causes(&error))?;
             let lives = word.state == OrderState::Leased && word.supplier == *own;
             if lives || (expected_closed && !is_closed(word.state)) {
                 return Err(format!(
@@ -397,9 +404,9 @@ impl Work {
                 ));
             }
         }
-        engine.remove(self.id).await.map_err(|error| in_words(&error))?;
-        manifests.remove(self.id).await.map_err(|error| in_words(&error))?;
-        store.set_removed(self.id).await.map_err(|error| in_words(&error))?;
+        engine.remove(self.id).await.map_err(|error| with_causes(&error))?;
+        manifests.remove(self.id).await.map_err(|error| with_causes(&error))?;
+        store.set_removed(self.id).await.map_err(|error| with_causes(&error))?;
         metrics.workloads_removed.inc();
         tracing::info!(workload = %self.id, "workload removed");
         Ok(())
@@ -414,7 +421,7 @@ impl Work {
             own,
             ..
         } = &self.caretaker;
-        let word = market.order(lease.id.0).await.map_err(|error| in_words(&error))?;
+        let word = market.order(lease.id.0).await.map_err(|error| with_causes(&error))?;
         if word.state != OrderState::Leased || word.supplier != *own {
             // Somebody was faster; the event is on its way.
             return Ok(());
@@ -422,7 +429,7 @@ impl Work {
         transactions
             .submit(market.close(lease.id, &lease.terms, reason))
             .await
-            .map_err(|error| in_words(&error))?;
+            .map_err(|error| with_causes(&error))?;
         let label = ClosedBecause {
             reason: format!("{reason:?}"),
         };

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use bollard::models::NetworkCreateRequest;
+use daemon::causes::with_causes;
 
 use super::client::{message, status_code};
 use super::firewall::FirewallError;
@@ -37,12 +38,12 @@ impl Docker {
         match outcome.await {
             Ok(()) => Ok(()),
             Err(error) if self.settings.allow_unisolated => {
-                tracing::warn!(%lease, problem = %with_source(&error), "containers start without isolation rules");
+                tracing::warn!(%lease, problem = %with_causes(&error), "containers start without isolation rules");
                 Ok(())
             }
             Err(error) => Err(Error::NotIsolated {
                 lease,
-                problem: with_source(&error),
+                problem: with_causes(&error),
             }),
         }
     }
@@ -51,20 +52,20 @@ impl Docker {
     pub(super) async fn check_isolation(&self) -> Isolation {
         let mut problems = Vec::new();
         if let Err(error) = self.enforce_isolation().await {
-            problems.push(with_source(&error));
+            problems.push(with_causes(&error));
         }
         if problems.is_empty()
             && !self.probed()
             && let Err(error) = self.probe().await
         {
-            problems.push(with_source(&error));
+            problems.push(with_causes(&error));
         }
         match self.has_seccomp().await {
             Ok(true) => {}
             Ok(false) => problems.push(
                 "the engine runs containers without a seccomp profile; remove `--seccomp-profile=unconfined` from its options, or use a kernel with seccomp".to_owned(),
             ),
-            Err(error) => problems.push(with_source(&error)),
+            Err(error) => problems.push(with_causes(&error)),
         }
         problems.dedup();
         Isolation {
@@ -144,16 +145,4 @@ fn not_in_force(error: FirewallError) -> Error {
         action: "isolate the leases' networks".to_owned(),
         source: Box::new(error),
     }
-}
-
-/// An error and what caused it in one line.
-fn with_source(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -12,6 +12,7 @@ use alloy_primitives::Address;
 use bollard::body_full;
 use bollard::exec::{CreateExecOptions, StartExecResults};
 use bollard::query_parameters::{CreateImageOptionsBuilder, RemoveImageOptions};
+use daemon::causes::with_causes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use manifest::Manifest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -194,7 +195,7 @@ pub(crate) async fn run_on(engine: &Docker, lease: LeaseId, manifest: &Manifest,
     let mut applied = engine
         .apply(lease, manifest, before)
         .await
-        .unwrap_or_else(|error| panic!("{}", chain(&error)));
+        .unwrap_or_else(|error| panic!("{}", with_causes(&error)));
     let deadline = Instant::now() + LIMIT;
     while !applied.status.is_ready() {
         assert!(
@@ -207,7 +208,7 @@ pub(crate) async fn run_on(engine: &Docker, lease: LeaseId, manifest: &Manifest,
         applied = engine
             .apply(lease, manifest, &applied.assignment)
             .await
-            .unwrap_or_else(|error| panic!("{}", chain(&error)));
+            .unwrap_or_else(|error| panic!("{}", with_causes(&error)));
     }
     applied
 }
@@ -272,17 +273,6 @@ pub(crate) fn command(program: &str, arguments: &[&str]) -> String {
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// An error with all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 /// A number that no other test on this machine has.
