@@ -60,7 +60,7 @@ impl Following {
             self.caught_up.ok();
         }
         let mut follower = Follower::new(&endpoints, &rpc, self.market.follow(start_block), history)?;
-        metrics.register("spheron_follower", |registry| follower.register_metrics(registry));
+        metrics.register("follower", |registry| follower.register_metrics(registry));
         loop {
             let unfinished = self.signing.as_ref().is_some_and(Signing::is_unfinished);
             tokio::select! {

@@ -115,7 +115,7 @@ impl Process {
     fn report(&self) {
         self.endpoints.report_health(self.health.component("rpc", Gate::None));
         self.metrics
-            .register("spheron_operator", |registry| self.counts.register(registry));
+            .register("operator", |registry| self.counts.register(registry));
         self.eigen.list_tokens(&self.network);
         self.metrics.register_unprefixed(|registry| {
             self.eigen.register(registry);
@@ -157,7 +157,7 @@ impl Process {
             self.config.transactions.clone(),
             Some(revert_decoder()),
         );
-        self.metrics.register(&format!("spheron_{name}"), |registry| {
+        self.metrics.register(name, |registry| {
             transactions.register_metrics(registry);
         });
         let actor = actor.with_health(component);
@@ -301,7 +301,7 @@ impl Process {
         self.watch_the_balance(component, account.as_ref());
         let counts = WatchMetrics::default();
         self.metrics
-            .register("spheron_operator", |registry| counts.register(registry));
+            .register("operator", |registry| counts.register(registry));
         let watcher = Watcher {
             market: market.clone(),
             domain: self.domain(),

@@ -22,10 +22,10 @@ impl Metrics {
         Self::default()
     }
 
-    /// Registers a subsystem's metrics under `prefix_`.
-    pub fn register<T>(&self, prefix: &str, register: impl FnOnce(&mut Registry) -> T) -> T {
+    /// Registers a subsystem's metrics under `spheron_subsystem_`.
+    pub fn register<T>(&self, subsystem: &str, register: impl FnOnce(&mut Registry) -> T) -> T {
         let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
-        register(registry.sub_registry_with_prefix(prefix))
+        register(registry.sub_registry_with_prefix(format!("spheron_{subsystem}")))
     }
 
     /// Registers metrics whose names others prescribe (such as `eigen_*`), without a prefix.
@@ -60,7 +60,7 @@ mod tests {
         metrics.register_unprefixed(|registry| registry.register("eigen_fees", "Fees", Counter::<u64>::default()));
         blocks.inc_by(3);
         let text = metrics.encode().expect("encode");
-        assert!(text.contains("follower_blocks_total 3"), "{text}");
+        assert!(text.contains("spheron_follower_blocks_total 3"), "{text}");
         assert!(text.contains("\neigen_fees_total 0"), "{text}");
     }
 }
