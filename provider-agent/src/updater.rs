@@ -24,7 +24,7 @@ use crate::follow::Seen;
 use crate::manifests::Manifests;
 use crate::metrics::ProviderMetrics;
 use crate::pricing::Prices;
-use crate::store::{Lease, Phase, Proposal, Store};
+use crate::store::{Lease, Phase, Proposal, ProposalKey, Store};
 use crate::updates::{self, Accept, Asked, Facts, Images, Now, Refusal, Step};
 
 /// How often images that are on the way are looked after.
@@ -73,14 +73,39 @@ struct Memory {
     busy: BTreeSet<LeaseId>,
     /// Leases for whose updates images are on the way.
     staging: BTreeSet<LeaseId>,
+    /// The proposal for which images of a lease were asked for last, and the lease's workload.
+    asked_for: HashMap<LeaseId, (ProposalKey, LeaseId)>,
     /// When a proposal for a lease was last refused, Unix seconds of a block.
     refused_at: HashMap<LeaseId, u64>,
+}
+
+impl Memory {
+    /// Workloads for which images were asked for that nobody wants any more, because their proposal was withdrawn, replaced or
+    /// taken, or expired: each once. What is being worked on waits for the next look.
+    fn abandoned(&mut self, proposals: &[Proposal], time: u64) -> Vec<LeaseId> {
+        let Self { busy, asked_for, .. } = self;
+        let is_wanted = |key: &ProposalKey| {
+            let mut open = proposals.iter().filter(|proposal| time < proposal.expiry);
+            open.any(|proposal| proposal.key == *key)
+        };
+        let mut workloads = Vec::new();
+        asked_for.retain(|lease, (key, workload)| {
+            let keeps = busy.contains(lease) || is_wanted(key);
+            if !keeps {
+                workloads.push(*workload);
+            }
+            keeps
+        });
+        workloads
+    }
 }
 
 /// What came of a look at one proposal.
 struct Done {
     lease: LeaseId,
     is_staging: bool,
+    /// The proposal for which images were asked for, and the workload.
+    asked_for: Option<(ProposalKey, LeaseId)>,
     was_refused: bool,
 }
 
@@ -133,6 +158,9 @@ impl Updater {
         } else {
             memory.staging.remove(&done.lease);
         }
+        if let Some(asked_for) = done.asked_for {
+            memory.asked_for.insert(done.lease, asked_for);
+        }
         if done.was_refused {
             memory.refused_at.insert(done.lease, self.seen.borrow().time);
         }
@@ -161,6 +189,10 @@ impl Updater {
                 .iter()
                 .any(|proposal| proposal.key.lease == *lease && now.time < proposal.expiry)
         });
+        for workload in memory.abandoned(&proposals, now.time) {
+            // Its pulls would keep others waiting, and a later proposal would get what a tag meant for this one.
+            self.engine.unstage(workload).await;
+        }
         for proposal in proposals {
             let is_over = matches!(proposal.phase, Phase::Refused { .. }) || now.time >= proposal.expiry;
             if is_over || !now.may_act || !memory.busy.insert(proposal.key.lease) {
@@ -192,6 +224,7 @@ impl Work {
         let mut done = Done {
             lease,
             is_staging: false,
+            asked_for: None,
             was_refused: false,
         };
         if let Err(problem) = self.steps(&mut done).await {
@@ -235,6 +268,7 @@ impl Work {
                     if facts.phase != Phase::Staging {
                         facts.phase = self.note(Phase::Staging).await?;
                     }
+                    done.asked_for = Some((key, lease.workload));
                     facts.images = self.stage(&lease).await?;
                     done.is_staging = facts.images == Images::Waiting;
                     // What was judged before is as old as the images.
@@ -371,7 +405,11 @@ impl Work {
             return Ok(());
         }
         let refusal = Refusal::Contract { reason };
-        self.refuse(lease, refusal.to_string(), done).await
+        match updates::refusal(self.now, self.refused_at, refusal.to_string()) {
+            Step::Refuse { reason } => self.refuse(lease, reason, done).await,
+            // It has to wait for its refusal; until then it may come to be what can be taken.
+            _ => self.note(Phase::Seen).await.map(drop),
+        }
     }
 
     async fn refuse(&self, lease: &Lease, reason: String, done: &mut Done) -> Result<(), String> {
@@ -395,5 +433,62 @@ impl Work {
         done.was_refused = true;
         engine.unstage(lease.workload).await;
         self.note(Phase::Refused { reason }).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_primitives::{B256, U256};
+    use avs::terms::Terms;
+
+    use super::*;
+
+    const LEASE: LeaseId = LeaseId(2);
+    /// The first lease of the workload: what is asked of the engine has its name.
+    const WORKLOAD: LeaseId = LeaseId(1);
+
+    fn proposal(block: u64, expiry: u64) -> Proposal {
+        Proposal {
+            key: ProposalKey {
+                lease: LEASE,
+                block,
+                position: 0,
+            },
+            terms: Terms {
+                resources: U256::ZERO,
+                requirements: U256::ZERO,
+                regions: U256::MAX,
+                manifest_hash: B256::repeat_byte(1),
+                maximum_rate: 1,
+                duration: 60,
+                wanted_suppliers: Vec::new(),
+                excluded_suppliers: Vec::new(),
+            },
+            expiry,
+            ended: false,
+            phase: Phase::Staging,
+            images: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn images_of_a_proposal_that_is_gone_are_given_up_once() {
+        let staged = || Memory {
+            asked_for: HashMap::from([(LEASE, (proposal(5, 100).key, WORKLOAD))]),
+            ..Memory::default()
+        };
+        assert_eq!(staged().abandoned(&[proposal(5, 100)], 99), []);
+        // Withdrawn or taken, replaced, expired.
+        assert_eq!(staged().abandoned(&[], 99), [WORKLOAD]);
+        assert_eq!(staged().abandoned(&[proposal(6, 100)], 99), [WORKLOAD]);
+        let mut memory = staged();
+        assert_eq!(memory.abandoned(&[proposal(5, 100)], 100), [WORKLOAD]);
+        assert_eq!(memory.abandoned(&[proposal(5, 100)], 100), []);
+        // Not under the hands of who works on it.
+        let mut memory = staged();
+        memory.busy.insert(LEASE);
+        assert_eq!(memory.abandoned(&[], 99), []);
+        memory.busy.clear();
+        assert_eq!(memory.abandoned(&[], 99), [WORKLOAD]);
     }
 }

@@ -222,10 +222,7 @@ pub fn decide(now: Now, facts: &Facts) -> Step {
     if !now.may_act || !facts.stands || now.time >= facts.expiry {
         return Step::Nothing;
     }
-    let refuse = |reason: String| match facts.refused_at {
-        Some(at) if now.time < at + REFUSAL_PAUSE_SECONDS => Step::Nothing,
-        _ => Step::Refuse { reason },
-    };
+    let refuse = |reason: String| refusal(now, facts.refused_at, reason);
     match &facts.phase {
         Phase::Refused { .. } => return Step::Nothing,
         // It was sent, perhaps: sending again does no harm.
@@ -253,6 +250,15 @@ pub fn decide(now: Now, facts: &Facts) -> Step {
         (Images::Here, None) => Step::Judge,
         (Images::Here, Some(Ok(rate))) => Step::Accept { rate: *rate },
         (Images::Here, Some(Err(refusal))) => refuse(refusal.to_string()),
+    }
+}
+
+/// Refuses, unless another proposal for the same lease was refused so recently that this one has to wait. Whoever finds the
+/// reason, the contract too: every refusal is paid for here.
+pub fn refusal(now: Now, refused_at: Option<u64>, reason: String) -> Step {
+    match refused_at {
+        Some(at) if now.time < at + REFUSAL_PAUSE_SECONDS => Step::Nothing,
+        _ => Step::Refuse { reason },
     }
 }
 

@@ -223,6 +223,20 @@ fn a_refusal_is_sent_until_it_is_done_and_not_too_often() {
     assert_eq!(decide(NOW, &facts), Step::Nothing);
 }
 
+#[test]
+fn what_the_contract_refuses_waits_like_any_other_refusal() {
+    let said = || {
+        let reason = "insufficient balance".to_owned();
+        Refusal::Contract { reason }.to_string()
+    };
+    assert_eq!(refusal(NOW, None, said()), Step::Refuse { reason: said() });
+    assert_eq!(refusal(NOW, Some(NOW.time - 59), said()), Step::Nothing);
+    assert_eq!(
+        refusal(NOW, Some(NOW.time - REFUSAL_PAUSE_SECONDS), said()),
+        Step::Refuse { reason: said() }
+    );
+}
+
 fn any_facts() -> impl Strategy<Value = Facts> {
     let reason = || "no".to_owned();
     let phase = prop_oneof![
