@@ -18,7 +18,9 @@ pub(crate) fn create_folder(path: &Path) -> eyre::Result<()> {
 
 /// Writes a file with mode 0600 so that after a power cut it is there with all of its bytes, or as it was before.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> eyre::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    // A bare name has an empty parent, which no system call takes for the working directory.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
     create_folder(folder)?;
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}.draft", std::process::id()));
@@ -69,5 +71,16 @@ mod tests {
         assert_eq!(mode, 0o600);
         assert_eq!(fs::read_dir(folder.path().join("new")).expect("list").count(), 1);
         assert!(read_if_there(&folder.path().join("none")).expect("no error").is_none());
+    }
+
+    #[test]
+    fn a_bare_name_is_a_file_in_the_working_directory() {
+        // Next to the crate, because a test must not change the directory of its process.
+        let name = format!("bare-name-{}.test", std::process::id());
+        let written = write_private(Path::new(&name), b"signed");
+        let read = fs::read(&name).ok();
+        fs::remove_file(&name).ok();
+        written.expect("written");
+        assert_eq!(read.as_deref(), Some(&b"signed"[..]));
     }
 }
