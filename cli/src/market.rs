@@ -17,6 +17,7 @@ use crate::amounts::{self, Origin};
 use crate::chain::{Chain, read};
 use crate::failure::Failure;
 use crate::log_pages::decoded;
+use crate::output::plain;
 use crate::session::Session;
 
 /// A filter for one event of a contract with these indexed operands.
@@ -166,8 +167,9 @@ impl Session<'_> {
         Ok(Supplier {
             id,
             owner,
-            name: about.name,
-            gateway: about.gateway,
+            // Anybody registers what he likes.
+            name: plain(&about.name),
+            gateway: plain(&about.gateway),
         })
     }
 

@@ -78,6 +78,14 @@ impl Output {
         self.raw(text.as_bytes(), true);
     }
 
+    /// A line that a container wrote, after a label of ours.
+    pub(crate) fn log_line(&self, label: &str, text: &str) {
+        match std::io::stdout().is_terminal() {
+            true => self.line(&format!("{label}{}", coloured(text))),
+            false => self.line(&format!("{label}{text}")),
+        }
+    }
+
     /// Bytes of a result.
     pub(crate) fn raw(&self, bytes: &[u8], newline: bool) {
         let mut stdout = std::io::stdout().lock();
@@ -124,13 +132,53 @@ fn write_line(text: &str) {
 /// Without control characters: names on chain and messages of providers are anybody's, and go to a terminal.
 fn harmless(text: &str) -> String {
     let shown = |letter: char| {
-        if letter.is_control() && letter != '\n' {
+        if commands(letter) && letter != '\n' {
             ' '
         } else {
             letter
         }
     };
     text.chars().map(shown).collect()
+}
+
+/// What somebody else wrote, on one line, without control characters, and no longer than anybody reads: a line break in a
+/// name would let it write lines of ours.
+pub(crate) fn plain(text: &str) -> String {
+    const LONGEST: usize = 500;
+    let shown = |letter: char| if commands(letter) { ' ' } else { letter };
+    text.chars().take(LONGEST).map(shown).collect()
+}
+
+/// A line of a container's output as a terminal may have it: colours and tabs stay, every other command goes. Into a file or a
+/// pipe it goes as it is.
+fn coloured(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(letter) = rest.chars().next() {
+        let after = colour(rest);
+        if let Some(length) = after {
+            shown.push_str(&rest[..length]);
+        } else if commands(letter) && letter != '\t' {
+            shown.push(' ');
+        } else {
+            shown.push(letter);
+        }
+        rest = &rest[after.unwrap_or(letter.len_utf8())..];
+    }
+    shown
+}
+
+/// The length of the change of colour that a text begins with.
+fn colour(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\u{1b}[")?;
+    let end = parameters.find(|letter: char| !letter.is_ascii_digit() && letter != ';')?;
+    parameters[end..].starts_with('m').then_some(2 + end + 1)
+}
+
+/// Whether a letter commands a terminal: control characters, and those that turn the direction of what is written around them.
+fn commands(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Rows as a table with aligned columns; the first row is the header.
@@ -178,6 +226,21 @@ mod tests {
     #[test]
     fn a_terminal_gets_no_commands() {
         assert_eq!(harmless("provider \u{1b}[2Jx\r\nnext"), "provider  [2Jx \nnext");
+    }
+
+    #[test]
+    fn what_others_write_stays_on_its_line_and_in_its_direction() {
+        assert_eq!(plain("p)\nstate   closed\u{202e}x\u{9b}m"), "p) state   closed x m");
+        assert_eq!(harmless("a\u{2066}b"), "a b");
+        assert_eq!(plain(&"x".repeat(1_000)).len(), 500);
+    }
+
+    #[test]
+    fn a_terminal_gets_the_colours_of_a_log_and_no_other_command() {
+        let colours = "\u{1b}[1;31mred\u{1b}[0m\tgr\u{fc}n";
+        assert_eq!(coloured(colours), colours);
+        assert_eq!(coloured("\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[31"), " ]0;title  [2J [31");
+        assert_eq!(coloured("a\r\nb\u{9b}2J\u{202e}"), "a  b 2J ");
     }
 
     #[test]

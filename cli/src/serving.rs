@@ -16,7 +16,7 @@ use gateway::wire::{ErrorCode, LeaseId, LeasePhase, LeaseStatus};
 use gateway::{ClientError, GatewayClient};
 
 pub(crate) use self::refusals::candidates_json;
-pub(crate) use self::status::{manifest_state, phase, plain, progress, services_json};
+pub(crate) use self::status::{manifest_state, phase, progress, services_json};
 #[cfg(test)]
 pub(crate) use self::tests::nowhere;
 use crate::chain::{Call, read};

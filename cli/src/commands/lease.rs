@@ -20,7 +20,7 @@ use crate::arguments::Lease;
 use crate::chain::read;
 use crate::dates::Date;
 use crate::market::{Account, Supplier, Time, state, state_phrase};
-use crate::output::facts;
+use crate::output::{facts, plain};
 use crate::serving::{manifest_state, phase, progress, services_json};
 use crate::session::Session;
 
@@ -212,14 +212,14 @@ async fn ask(session: &Session<'_>, lease: u64, supplier: Option<&Supplier>) -> 
 pub(super) fn services_text(status: &LeaseStatus) -> String {
     let mut text = String::new();
     for service in services_json(status).as_array().into_iter().flatten() {
-        let name = service["name"].as_str().unwrap_or_default();
+        let name = plain(service["name"].as_str().unwrap_or_default());
         let state = service["state"].as_str().unwrap_or_default();
         text.push_str(&format!(
             "\n{name}: {state} ({} of {})\n",
             service["running"], service["wanted"]
         ));
         for url in service["urls"].as_array().into_iter().flatten() {
-            text.push_str(&format!("  {}\n", url.as_str().unwrap_or_default()));
+            text.push_str(&format!("  {}\n", plain(url.as_str().unwrap_or_default())));
         }
         for port in service["ports"].as_array().into_iter().flatten() {
             let part = |name: &str| port[name].as_str().unwrap_or_default();
@@ -227,12 +227,12 @@ pub(super) fn services_text(status: &LeaseStatus) -> String {
             text.push_str(&format!(
                 "  port {inside}/{} at {}:{outside}\n",
                 part("protocol"),
-                part("host")
+                plain(part("host"))
             ));
         }
     }
     for warning in &status.warnings {
-        text.push_str(&format!("\nwarning: {warning}\n"));
+        text.push_str(&format!("\nwarning: {}\n", plain(warning)));
     }
     text
 }

@@ -1,10 +1,11 @@
 //! `spheron logs`: what a lease's services write.
 
 use eyre::bail;
-use gateway::wire::{LeaseId, LogCursor, LogEnd, LogItem, LogQuery, OutputStream};
+use gateway::wire::{LeaseId, LogCursor, LogEnd, LogGap, LogItem, LogQuery, OutputStream};
 
 use crate::arguments::Logs;
 use crate::failure::Failure;
+use crate::output::plain;
 use crate::session::Session;
 
 pub(super) async fn run(session: &Session<'_>, arguments: &Logs) -> eyre::Result<()> {
@@ -64,26 +65,48 @@ fn print(session: &Session<'_>, arguments: &Logs, item: &LogItem) -> eyre::Resul
     }
     match item {
         LogItem::Line(line) => {
-            let mut text = String::new();
+            let mut label = String::new();
             if arguments.timestamps {
-                text.push_str(&format!("{} ", line.timestamp));
+                label.push_str(&format!("{} ", plain(&line.timestamp)));
             }
             if arguments.service.is_none() {
-                text.push_str(&format!("{}-{} | ", line.service, line.replica));
+                label.push_str(&format!("{}-{} | ", plain(&line.service), line.replica));
             }
             if line.stream == OutputStream::Stderr && arguments.service.is_none() {
-                text.push_str("! ");
+                label.push_str("! ");
             }
-            text.push_str(&line.text);
-            session.output.line(&text);
+            session.output.log_line(&label, &line.text);
         }
-        LogItem::Gap(gap) if gap.to >= gap.from => {
-            session
-                .output
-                .note(format!("{}: {} lines are gone", gap.service, gap.to - gap.from + 1));
-        }
-        LogItem::Gap(gap) => session.output.note(format!("{}: lines are gone", gap.service)),
+        LogItem::Gap(gap) => session.output.note(missing(gap)),
         LogItem::End { .. } | LogItem::Heartbeat | LogItem::Unknown => {}
     }
     Ok(())
+}
+
+/// How many lines are gone. The numbers are a provider's.
+fn missing(gap: &LogGap) -> String {
+    let service = plain(&gap.service);
+    match gap.to.checked_sub(gap.from) {
+        Some(more) => format!("{service}: {} lines are gone", more.saturating_add(1)),
+        None => format!("{service}: lines are gone"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_is_told_whatever_its_numbers_are() {
+        let told = |from, to| {
+            missing(&LogGap {
+                service: "web\n".to_owned(),
+                from,
+                to,
+            })
+        };
+        assert_eq!(told(3, 5), "web : 3 lines are gone");
+        assert_eq!(told(3, 2), "web : lines are gone");
+        assert_eq!(told(0, u64::MAX), format!("web : {} lines are gone", u64::MAX));
+    }
 }

@@ -9,9 +9,9 @@ use eyre::WrapErr as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::status::plain;
 use crate::chain::read;
 use crate::failure::Failure;
+use crate::output::plain;
 use crate::session::Session;
 
 /// Providers that are read at the same time.

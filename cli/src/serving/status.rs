@@ -3,6 +3,8 @@
 use gateway::wire::{LeasePhase, LeaseStatus, ServiceState, ServiceStatus, TransportProtocol};
 use serde_json::{Value, json};
 
+use crate::output::plain;
+
 /// Where the manifest is: `stored` or `missing` at the provider.
 pub(crate) fn manifest_state(status: &LeaseStatus) -> &'static str {
     match (status.phase, status.manifest_hash) {
@@ -53,8 +55,8 @@ pub(crate) fn progress(status: &LeaseStatus) -> String {
         .map(|service| {
             let state = service_state(service.state);
             match &service.message {
-                Some(message) => format!("{} {state}: {}", service.name, plain(message)),
-                None => format!("{} {state}", service.name),
+                Some(message) => format!("{} {state}: {}", plain(&service.name), plain(message)),
+                None => format!("{} {state}", plain(&service.name)),
             }
         })
         .collect();
@@ -103,15 +105,6 @@ fn service_json(service: &ServiceStatus) -> Value {
         "urls": urls,
         "ports": ports,
     })
-}
-
-/// What somebody else wrote, on one line and without control characters: it goes to a terminal.
-pub(crate) fn plain(text: &str) -> String {
-    const LONGEST: usize = 500;
-    text.chars()
-        .take(LONGEST)
-        .map(|letter| if letter.is_control() { ' ' } else { letter })
-        .collect()
 }
 
 #[cfg(test)]

@@ -27,8 +27,8 @@ use crate::failure::Failure;
 use crate::log_pages::decoded;
 use crate::market::{filter, state_phrase, topic};
 use crate::orders::Record;
-use crate::output::facts;
-use crate::serving::{plain, progress, services_json};
+use crate::output::{facts, plain};
+use crate::serving::{progress, services_json};
 use crate::session::Session;
 
 /// How often chain and provider are asked.

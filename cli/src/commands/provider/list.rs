@@ -13,7 +13,7 @@ use super::SPON_DECIMALS;
 use crate::amounts;
 use crate::chain::read;
 use crate::market::logs;
-use crate::output::table;
+use crate::output::{plain, table};
 use crate::session::Session;
 
 /// Providers that are read at the same time.
@@ -114,9 +114,9 @@ async fn one(session: &Session<'_>, id: u32, regions: &BTreeMap<u8, String>, lea
         .collect();
     Ok(json!({
         "id": id.to_string(),
-        "name": about.name,
+        "name": plain(&about.name),
         "owner": about.owner,
-        "gateway": about.gateway,
+        "gateway": plain(&about.gateway),
         "region": regions.get(&card.region).cloned().unwrap_or_else(|| card.region.to_string()),
         "zone": card.zone,
         "tier": card.tier,

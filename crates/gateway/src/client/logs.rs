@@ -105,8 +105,22 @@ impl LogStream {
             .await
             .map_err(|_| endpoint.timed_out("a line or a heartbeat", limit))?;
         match line {
-            Ok(line) => serde_json::from_slice(&line)
-                .map_err(|error| endpoint.nonsense(format!("a log line that is not one: {error}"))),
+            Ok(line) => {
+                let item: LogItem = serde_json::from_slice(&line)
+                    .map_err(|error| endpoint.nonsense(format!("a log line that is not one: {error}")))?;
+                // What is kept for each service must not grow with what a provider invents.
+                let service = match &item {
+                    LogItem::Line(line) => Some(&line.service),
+                    LogItem::Gap(gap) => Some(&gap.service),
+                    LogItem::Heartbeat | LogItem::End { .. } | LogItem::Unknown => None,
+                };
+                match service {
+                    Some(service) if !self.query.cursor.has_room_for(service) => {
+                        Err(endpoint.nonsense("log lines of more services than a manifest can have".to_owned()))
+                    }
+                    _ => Ok(item),
+                }
+            }
             Err(LinesError::Broken(error)) => Err(endpoint.broken(error)),
             Err(LinesError::Ended) => Err(ClientError::Broken {
                 gateway: endpoint.authority().to_owned(),

@@ -50,6 +50,13 @@ impl LogCursor {
         self.0.get(service).copied()
     }
 
+    /// Whether there is room for a service: it is known, or its name is one that a manifest can have and there are not more
+    /// than a manifest can have. Whoever keeps a cursor of what somebody else sends asks first.
+    pub fn has_room_for(&self, service: &str) -> bool {
+        let can_be_new = !service.is_empty() && service.len() <= LONGEST_SERVICE_NAME && self.0.len() < MOST_SERVICES;
+        can_be_new || self.0.contains_key(service)
+    }
+
     /// Moves forward, never back. Returns whether it moved: what does not move it was seen before.
     pub fn advance(&mut self, service: &str, sequence: u64) -> bool {
         match self.0.get_mut(service) {
@@ -190,6 +197,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_cursor_has_room_for_the_services_of_a_manifest() {
+        let mut cursor = LogCursor::default();
+        assert!(!cursor.has_room_for("") && !cursor.has_room_for(&"x".repeat(64)));
+        for number in 0..MOST_SERVICES {
+            let service = format!("s{number}");
+            assert!(cursor.has_room_for(&service));
+            cursor.advance(&service, 1);
+        }
+        assert!(!cursor.has_room_for("another") && cursor.has_room_for("s0"));
+    }
 
     #[test]
     fn a_cursor_moves_forward_only() {
