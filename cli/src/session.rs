@@ -150,4 +150,26 @@ mod tests {
         let error = find_network(Some("testnet"), &home).expect_err("not a network");
         assert!(error.to_string().contains("not a network description"), "{error}");
     }
+
+    #[test]
+    fn a_network_whose_token_nobody_could_count_in_is_refused() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let home = Home::new(Some(folder.path()), None).expect("home");
+        let named = |decimals| {
+            let mut network = crate::serving::nowhere();
+            network.tokens = vec![Token {
+                id: 1,
+                symbol: "uSPON".to_owned(),
+                address: alloy::primitives::Address::ZERO,
+                decimals,
+            }];
+            let text = serde_json::to_vec(&network).expect("JSON");
+            crate::files::write_private(&home.network_file("testnet"), &text).expect("write");
+            find_network(Some("testnet"), &home)
+        };
+        named(36).expect("fine");
+        let error = named(37).expect_err("too fine");
+        assert_eq!(crate::failure::exit_status(&error), 2, "{error}");
+        assert!(error.to_string().contains("uSPON has 37 decimals"), "{error}");
+    }
 }

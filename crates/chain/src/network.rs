@@ -6,6 +6,9 @@ use std::path::Path;
 use alloy::primitives::Address;
 use serde::{Deserialize, Serialize};
 
+/// Finer than any token that is listed: what is counted in ten times finer units still has a power of ten in 256 bits.
+pub const MOST_DECIMALS: u8 = 36;
+
 /// A network file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
@@ -105,6 +108,10 @@ pub enum NetworkError {
     Malformed { path: String, problem: String },
     #[error("network file {path} names no RPC endpoint")]
     NoEndpoint { path: String },
+    #[error(
+        "network file {path} says that {symbol} has {decimals} decimals; no token can have more than {MOST_DECIMALS}"
+    )]
+    Decimals { path: String, symbol: String, decimals: u8 },
 }
 
 impl Network {
@@ -121,6 +128,13 @@ impl Network {
         })?;
         if network.rpc.is_empty() {
             return Err(NetworkError::NoEndpoint { path: name });
+        }
+        if let Some(token) = network.tokens.iter().find(|token| token.decimals > MOST_DECIMALS) {
+            return Err(NetworkError::Decimals {
+                path: name,
+                symbol: token.symbol.clone(),
+                decimals: token.decimals,
+            });
         }
         Ok(network)
     }
