@@ -390,9 +390,8 @@ contract Leases is MarketState, ILeases, EIP712 {
 
     function _release(uint32 supplier, uint256 resources, uint256 gpuEntry) private {
         SupplierRecord storage record = _suppliers[supplier];
+        // A decrease that waits for this is taken by whoever reads the word next.
         record.capacity = record.capacity.release(resources, gpuEntry);
-        // What was released may be what a pending decrease waits for.
-        record.capacity = _effectiveCapacity(record);
     }
 
     /// @dev Whose score card stands for the lease: the supplier's, or its gateway's.
@@ -415,11 +414,11 @@ contract Leases is MarketState, ILeases, EIP712 {
         if (!_stands(orderId, proposal)) revert NoUpdateProposed(orderId);
     }
 
-    /// @dev What a spender proposed falls with its right.
+    /// @dev What a spender proposed falls with its right. What nobody proposed is by the zero address, which has none.
     function _stands(uint64 orderId, UpdateProposal memory proposal) private view returns (bool) {
         uint32 account = OrderId.account(orderId);
-        return proposal.hash != 0 && proposal.epoch == _escrow.epochOf(account)
-            && _escrow.mayClose(account, OrderId.token(orderId), proposal.by);
+        return
+            proposal.epoch == _escrow.epochOf(account) && _escrow.mayClose(account, OrderId.token(orderId), proposal.by);
     }
 
     /// @dev What the user agreed to, once. Terms that hash to the proposal have passed {Terms-check} then.

@@ -341,10 +341,11 @@ contract BoundariesTest is MarketTest {
         uint64 second = _lease(owner, provider, 90e18, terms);
         uint64 held = _lease(owner, provider, 90e18, terms);
         vm.recordLogs();
+        vm.warp(block.timestamp + 10);
         vm.prank(user);
         leases.closeLease(held, OrderState.ClosedByUser, _leaseResources(terms));
         assertEq(_settlements(), 0, "inside the hold");
-        vm.warp(block.timestamp + 1_000);
+        vm.warp(block.timestamp + 990);
         book.settle(_ids(first));
         assertEq(_settlements(), 1, "settled");
         book.settle(_ids(first));

@@ -36,6 +36,13 @@ contract UndoTest is MarketTest {
         assertEq(order.supplier, _provider, "what it was stays known");
     }
 
+    /// @dev The lock is rounded up, and comes back as it was locked.
+    function test_undoLease_ofALockThatWasRounded() public {
+        uint64 orderId = _lease(_owner, _provider, RATE - 1);
+        _undo(orderId);
+        _assertUndone(orderId);
+    }
+
     function test_undoLease_closedInsideTheHold() public {
         OrderState[3] memory reasons =
             [OrderState.ClosedByUser, OrderState.ClosedNoManifest, OrderState.ClosedCannotStart];
