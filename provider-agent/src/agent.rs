@@ -31,7 +31,7 @@ use crate::chain::Market;
 use crate::chain::access::ChainAccess;
 use crate::config::Config;
 use crate::docker::{Ground, watch_engine};
-use crate::follow::{Seen, follow};
+use crate::follow::{self, Seen, follow};
 use crate::funds::Windows;
 use crate::leases::Patience;
 use crate::manifests::Manifests;
@@ -432,13 +432,17 @@ impl Agent {
             gpus: Vec::new(),
         };
         let mut reachability = self.endpoints.reachability();
+        // The newest block that was seen, and when.
+        let mut newest = (0, Instant::now());
         loop {
-            if !reachability.borrow_and_update().is_reachable() {
-                chain.degraded("the chain does not answer: no bids, nothing is closed or removed; workloads run on");
-            } else if seen.borrow_and_update().caught_up {
-                chain.ok();
-            } else {
-                chain.degraded("the chain is being read; nothing is decided before its newest block was seen");
+            let Seen { head, caught_up, .. } = *seen.borrow_and_update();
+            if head != newest.0 {
+                newest = (head, Instant::now());
+            }
+            let is_reachable = reachability.borrow_and_update().is_reachable();
+            match follow::problem(is_reachable, caught_up, newest.1.elapsed(), self.rpc.stale_after) {
+                Some(problem) => chain.degraded(problem),
+                None => chain.ok(),
             }
             if looked_at.is_none_or(|at| at.elapsed() >= STANDING_EVERY) {
                 looked_at = Some(Instant::now());
@@ -457,7 +461,6 @@ impl Agent {
                 about.total = total.clone();
                 about.free = free;
             });
-            let caught_up = seen.borrow().caught_up;
             tokio::select! {
                 () = stop.cancelled() => return,
                 _ = seen.changed(), if !caught_up => {}

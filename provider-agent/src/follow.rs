@@ -23,6 +23,24 @@ pub struct Seen {
     pub caught_up: bool,
 }
 
+/// What is wrong with what is known of the chain, in words. `quiet` is the time since the last new block, which is too long above
+/// `stale_after`: an endpoint that is stuck, or answers everything with an error, answers.
+pub fn problem(is_reachable: bool, caught_up: bool, quiet: Duration, stale_after: Duration) -> Option<String> {
+    if !is_reachable {
+        return Some("the chain does not answer: no bids, nothing is closed or removed; workloads run on".to_owned());
+    }
+    if !caught_up {
+        return Some("the chain is being read; nothing is decided before its newest block was seen".to_owned());
+    }
+    (quiet > stale_after).then(|| {
+        format!(
+            "no new block for more than {} s: the RPC endpoint is stuck, or refuses (see the log); leases do not end and pay is not \
+             collected until it goes on; give `rpc` another one",
+            stale_after.as_secs()
+        )
+    })
+}
+
 /// Follows until `stop`. `own` is the provider's supplier id.
 pub async fn follow(
     mut follower: Follower,
@@ -72,4 +90,21 @@ fn after(before: Seen, batch: &Batch) -> Seen {
     }
     seen.caught_up = batch.caught_up;
     seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_that_stands_still_is_no_chain_to_rely_on() {
+        let stale_after = Duration::from_secs(60);
+        let told = |is_reachable, caught_up, quiet| {
+            problem(is_reachable, caught_up, Duration::from_secs(quiet), stale_after).unwrap_or_default()
+        };
+        assert_eq!(told(true, true, 60), "");
+        assert!(told(true, true, 61).contains("no new block for more than 60 s"));
+        assert!(told(true, false, 0).contains("is being read"));
+        assert!(told(false, true, 100).contains("does not answer"));
+    }
 }
