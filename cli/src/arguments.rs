@@ -48,6 +48,9 @@ pub struct Arguments {
     /// File with the keystore's password, mode 0600 (or set SPHERON_PASSWORD)
     #[arg(long, value_name = "FILE", global = true, help_heading = COMMON)]
     pub(crate) password_file: Option<PathBuf>,
+    /// The most that is paid for a unit of gas, in gwei: an RPC endpoint that asks for more is not believed
+    #[arg(long, env = "SPHERON_MAX_FEE", value_name = "GWEI", default_value_t = 500, global = true, help_heading = COMMON)]
+    pub(crate) max_fee: u64,
     /// Print the result as JSON
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,

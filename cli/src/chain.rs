@@ -31,6 +31,8 @@ const NONCE_ATTEMPTS: usize = 4;
 pub(crate) struct Chain {
     pub(crate) network: Network,
     pub(crate) provider: RootProvider,
+    /// Gwei for a unit of gas. What is to be paid for gas is an endpoint's word, and whoever mines the block gets it.
+    most_gwei: u64,
 }
 
 /// A call to be sent.
@@ -71,14 +73,18 @@ enum Refusal {
 
 impl Chain {
     /// Prepares the endpoints; the first read connects.
-    pub(crate) fn new(network: Network) -> eyre::Result<Self> {
+    pub(crate) fn new(network: Network, most_gwei: u64) -> eyre::Result<Self> {
         let urls: Result<Vec<Url>, _> = network.rpc.iter().map(|url| url.parse()).collect();
         let mut settings = RpcSettings::new(
             urls.wrap_err_with(|| format!("network {} has an RPC endpoint that is no URL", network.name))?,
         );
         settings.chain_id = Some(network.chain_id);
         let provider = Endpoints::new(&settings)?.provider();
-        Ok(Self { network, provider })
+        Ok(Self {
+            network,
+            provider,
+            most_gwei,
+        })
     }
 
     /// Sends calls in order and waits until all are included. Each is tried first, on top of those before it.
@@ -162,12 +168,13 @@ impl Chain {
             nonce.map_err(|error| self.judge(error, sender))?,
             fees.map_err(|error| self.judge(error, sender))?,
         );
+        believable(fees.max_fee_per_gas, self.most_gwei).map_err(Refusal::Other)?;
         let mut transaction = TxEip1559 {
             chain_id: self.network.chain_id,
             nonce,
             // What is included before may change what the call does: closing a lease costs two new credits more once its
             // payout hold is over. Gas that is not used is not paid for.
-            gas_limit: gas + gas / 5 + 80_000,
+            gas_limit: gas.saturating_add(gas / 5).saturating_add(80_000),
             max_fee_per_gas: fees.max_fee_per_gas,
             max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
             to: TxKind::Call(call.to),
@@ -317,6 +324,18 @@ impl Refusal {
     }
 }
 
+/// Fails if an endpoint asks for more for a unit of gas than anybody wants to pay.
+fn believable(wei: u128, most_gwei: u64) -> eyre::Result<()> {
+    const WEI_PER_GWEI: u128 = 1_000_000_000;
+    ensure!(
+        wei <= u128::from(most_gwei) * WEI_PER_GWEI,
+        "the RPC endpoint asks for up to {} gwei for a unit of gas, and at most {most_gwei} are paid; nothing was sent. Use another \
+         endpoint, or --max-fee GWEI if that is today's price",
+        wei.div_ceil(WEI_PER_GWEI)
+    );
+    Ok(())
+}
+
 /// Whether a node's refusal has one of these words: nodes agree on the words, not on the codes.
 fn says(error: &TransportError, words: &[&str]) -> bool {
     let Some(response) = error.as_error_resp() else {
@@ -342,4 +361,20 @@ pub(crate) async fn read<P: Provider, D: CallDecoder + Unpin>(call: CallBuilder<
             None => eyre::Report::new(error).wrap_err("cannot read the chain"),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_pays_what_an_endpoint_makes_up() {
+        believable(500_000_000_000, 500).expect("a price");
+        let error = believable(500_000_000_001, 500).expect_err("more").to_string();
+        assert!(
+            error.contains("up to 501 gwei") && error.contains("--max-fee"),
+            "{error}"
+        );
+        assert!(believable(u128::MAX, u64::MAX).is_err());
+    }
 }

@@ -135,7 +135,7 @@ mod tests {
         let mut network: Network = crate::serving::nowhere();
         network.rpc = vec![url];
         daemon::tls::install_provider();
-        (Chain::new(network).expect("chain"), widths)
+        (Chain::new(network, 500).expect("chain"), widths)
     }
 
     fn log(block: u64) -> Value {

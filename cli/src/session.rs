@@ -29,7 +29,7 @@ impl<'a> Session<'a> {
     pub(crate) fn open(arguments: &Arguments, output: &'a Output) -> eyre::Result<Self> {
         let home = open_home(arguments)?;
         let network = find_network(arguments.network.as_deref(), &home)?;
-        let chain = Chain::new(network)?;
+        let chain = Chain::new(network, arguments.max_fee)?;
         Ok(Self {
             output,
             home,

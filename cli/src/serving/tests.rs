@@ -163,7 +163,7 @@ async fn with_session<T>(test: impl AsyncFnOnce(&Session<'_>) -> T) -> T {
     let session = Session {
         output: &output,
         home: Home::new(Some(folder.path()), None).expect("home"),
-        chain: Chain::new(nowhere()).expect("chain"),
+        chain: Chain::new(nowhere(), 500).expect("chain"),
         windows: Default::default(),
     };
     test(&session).await
