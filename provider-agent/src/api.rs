@@ -1,7 +1,7 @@
-//! The manifest gateway: what owners of leases ask of this provider, over TLS with keys that are on chain.
+//! The manifest gateway: what users ask about their leases at this provider, over TLS with keys that are on chain.
 //!
 //! Who may ask is decided per request, before its body is read ([`access`]): the key must be one that the current owner of
-//! the lease's account has published. A manifest must have the hash that is on chain, and the order terms derived from it
+//! the lease's account has published, or somebody who may spend of that account now. A manifest must have the hash that is on chain, and the order terms derived from it
 //! must be those that were ordered: the hash alone would let an order for one CPU bring a manifest for eight.
 
 pub mod access;
@@ -52,7 +52,8 @@ pub struct Settings {
     pub streams_per_peer: usize,
     /// Log streams at once.
     pub streams: usize,
-    /// How long what the chain said about a lease is believed; the time in which a new owner, or a revoked key, counts.
+    /// How long what the chain said about a lease is believed; the time in which a new owner, a revoked key or the
+    /// end of a right counts.
     pub access_lifetime: Duration,
     /// How often open streams are checked against the chain.
     pub access_period: Duration,

@@ -9,6 +9,7 @@ mod logs;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::Address;
 use bytes::Bytes;
 use http::{Method, Request, header};
 use http_body_util::Full;
@@ -20,7 +21,9 @@ use url::Url;
 use self::connection::Endpoint;
 pub use self::error::ClientError;
 pub use self::logs::LogStream;
-use crate::wire::{LARGEST_MANIFEST_BYTES, LeaseId, LeaseStatus, LogQuery, ManifestReceipt, ProviderStatus, path};
+use crate::wire::{
+    self, LARGEST_MANIFEST_BYTES, LeaseId, LeaseStatus, LogQuery, ManifestReceipt, ProviderStatus, path,
+};
 use crate::{Identity, PinnedFingerprints, tls};
 
 /// Answers are smaller: the largest is a manifest that is given back.
@@ -55,6 +58,7 @@ impl Default for Timeouts {
 pub struct GatewayClient {
     endpoint: Endpoint,
     tls: Arc<ClientConfig>,
+    holder: Option<Address>,
     timeouts: Timeouts,
 }
 
@@ -68,8 +72,16 @@ impl GatewayClient {
         Ok(Self {
             endpoint: Endpoint::from_url(url)?,
             tls: tls::client_config(identity, pinned).map_err(ClientError::Tls)?,
+            holder: None,
             timeouts: Timeouts::default(),
         })
+    }
+
+    /// Says whose key the identity's is: the address that published it. A gateway lets in whoever has a right to spend of a
+    /// lease's account only with this; the account's owner also without.
+    pub fn with_holder(mut self, holder: Address) -> Self {
+        self.holder = Some(holder);
+        self
     }
 
     /// Other timeouts.
@@ -143,9 +155,11 @@ impl GatewayClient {
         body: Bytes,
     ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
         let mut sender = self.endpoint.connect(self.tls.clone(), self.timeouts.connect).await?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(holder) = self.holder {
+            request = request.header(wire::HOLDER, format!("{holder:#x}"));
+        }
+        let request = request
             .header(header::HOST, self.endpoint.authority())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, concat!("spheron/", env!("CARGO_PKG_VERSION")))

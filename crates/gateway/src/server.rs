@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::Address;
 use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
@@ -40,7 +41,7 @@ use tower::ServiceExt;
 use self::body::Bodies;
 use self::guard::GuardedStream;
 pub use self::metrics::ServerMetrics;
-use crate::wire::{ErrorBody, ErrorCode, LARGEST_MANIFEST_BYTES};
+use crate::wire::{self, ErrorBody, ErrorCode, LARGEST_MANIFEST_BYTES};
 use crate::{Fingerprint, Identity, tls};
 
 /// How long to wait after the operating system refused to accept (out of file descriptors): a busy loop helps nobody.
@@ -56,6 +57,9 @@ pub struct Peer {
     pub fingerprint: Fingerprint,
     /// Where it connects from.
     pub address: SocketAddr,
+    /// The address whose key it says it has ([`wire::HOLDER`]). A claim: whether that address published this fingerprint, only
+    /// the chain knows.
+    pub claimed_holder: Option<Address>,
 }
 
 /// Decides who may ask what, before the body is read and before any handler runs.
@@ -240,7 +244,14 @@ impl Shared {
         // Boxed, so that what only the handshake needs is free again while the connection lives.
         let handshake = timeout(self.limits.handshake_timeout, Box::pin(self.handshake(stream))).await;
         match handshake {
-            Ok(Ok((stream, fingerprint))) => self.clone().http(stream, Peer { fingerprint, address }).await,
+            Ok(Ok((stream, fingerprint))) => {
+                let peer = Peer {
+                    fingerprint,
+                    address,
+                    claimed_holder: None,
+                };
+                self.clone().http(stream, peer).await;
+            }
             Ok(Err(error)) => {
                 self.metrics.handshakes_failed.inc();
                 tracing::debug!(%address, %error, "handshake failed");
@@ -319,10 +330,13 @@ impl Shared {
 
     async fn admitted(&self, peer: Peer, request: Request<Incoming>) -> Result<Response, ErrorBody> {
         let (mut parts, body) = request.into_parts();
-        if let Err(refusal) = self.admission.admit(peer, &mut parts).await {
-            self.bodies.discard(body, &self.limits).await;
-            return Err(refusal);
-        }
+        let peer = match self.admit(peer, &mut parts).await {
+            Ok(peer) => peer,
+            Err(refusal) => {
+                self.bodies.discard(body, &self.limits).await;
+                return Err(refusal);
+            }
+        };
         let body = self.bodies.read(body, &self.limits).await?;
         parts.extensions.insert(peer);
         let request = Request::from_parts(parts, Body::from(body.bytes.clone()));
@@ -334,5 +348,14 @@ impl Shared {
             Ok(response) => Ok(response),
             Err(never) => match never {},
         }
+    }
+
+    /// The peer with what this request says of it, if it may ask.
+    async fn admit(&self, peer: Peer, request: &mut Parts) -> Result<Peer, ErrorBody> {
+        let claimed_holder = wire::claimed_holder(&request.headers)
+            .map_err(|error| ErrorBody::new(ErrorCode::BadRequest, error.to_string()))?;
+        let peer = Peer { claimed_holder, ..peer };
+        self.admission.admit(peer, request).await?;
+        Ok(peer)
     }
 }

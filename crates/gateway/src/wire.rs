@@ -1,9 +1,10 @@
-//! What goes over the wire: paths, JSON bodies, errors. Version 1; a change that an older peer would misread gets `/v2`.
+//! What goes over the wire: paths, a header, JSON bodies, errors. Version 1; a change that an older peer would misread gets `/v2`.
 //!
 //! Numbers that may exceed 2^53 (lease ids) are decimal strings. Unknown fields are ignored, so that a newer peer may say
 //! more; unknown states and codes are kept apart as `Unknown`.
 
 mod error;
+mod holder;
 mod lease;
 mod logs;
 mod provider;
@@ -15,6 +16,7 @@ use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
 
 pub use error::{Difference, ErrorBody, ErrorCode, ErrorDetails};
+pub use holder::{HOLDER, MalformedHolder, claimed_holder};
 pub use lease::{
     LeasePhase, LeaseStatus, PublicAddress, ReplicaState, ReplicaStatus, ServiceState, ServiceStatus,
     TransportProtocol, UpdatePhase, UpdateStatus,

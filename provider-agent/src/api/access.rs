@@ -1,12 +1,16 @@
-//! Who may ask about which lease: the keys of the account's current owner, as the chain has them now.
+//! Who may ask about which lease, as the chain has it now: the account's current owner, and everybody who has a right to spend
+//! of the account in the lease's token. Owners are known by their published keys; others say whose key they have
+//! ([`wire::HOLDER`]), and are believed if that address published it.
 
-use std::collections::HashMap;
+mod memory;
+
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use alloy_primitives::Address;
+use alloy_primitives::{Address, U256};
 use async_trait::async_trait;
+use avs::words::OrderId;
 use daemon::causes::with_causes;
 use gateway::wire::{self, ErrorBody, ErrorCode, UpdateStatus, path};
 use gateway::{Admission, Peer, PinnedFingerprints, RateLimiter};
@@ -16,8 +20,13 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use workload::LeaseId;
 
+use self::memory::Memory;
+
 /// Leases whose chain state is kept for its short life.
 const REMEMBERED_LEASES: usize = 4096;
+/// Others than owners whose rights are kept for the same time. They are kept apart: whoever names many addresses makes no lease
+/// forgotten.
+const REMEMBERED_HOLDERS: usize = 4096;
 /// Peers whose request rate is kept.
 const REMEMBERED_PEERS: usize = 4096;
 /// Questions to the chain at once: strangers may ask about any number of leases.
@@ -31,6 +40,9 @@ pub trait LeaseAccess: Send + Sync + fmt::Debug + 'static {
     /// A lease of this provider, live or over; `None` for everything else. Look in the agent's own store first: anybody
     /// may ask about any number.
     async fn lease(&self, lease: LeaseId) -> Result<Option<OnChainLease>, ChainUnavailable>;
+
+    /// An address with its keys and its right to spend of an account in a token, at the newest block.
+    async fn holder(&self, holder: Address, account: u32, token: u8) -> Result<OnChainHolder, ChainUnavailable>;
 
     /// The update that stands for a lease, for which its manifest may come.
     async fn proposal(&self, lease: LeaseId) -> Result<Proposed, ChainUnavailable>;
@@ -68,6 +80,44 @@ pub struct OnChainLease {
     pub closed: Option<String>,
 }
 
+/// An address that may have a right to spend of an account.
+#[derive(Debug, Clone)]
+pub struct OnChainHolder {
+    /// The keys that it published; `None` when there are none, or they were revoked.
+    pub keys: Option<PinnedFingerprints>,
+    /// Its right; all zero where it has none, or the account changed hands since.
+    pub right: SpendingRight,
+    /// Unix seconds of the block at which this is so.
+    pub now: u64,
+}
+
+/// A right to spend of an account in a token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SpendingRight {
+    /// Token units that may still be locked.
+    pub limit: U256,
+    /// Unix seconds from which it is worth nothing.
+    pub expiry: u64,
+    /// Whether its holder may also close and update leases.
+    pub may_close: bool,
+}
+
+impl SpendingRight {
+    /// Why it is worth nothing (any more), said of its holder.
+    fn ended(&self, now: u64) -> Option<&'static str> {
+        let nothing_left = self.limit.is_zero() && !self.may_close;
+        if nothing_left && self.expiry == 0 {
+            Some("has no right to spend of it in the lease's token")
+        } else if nothing_left {
+            Some("has a right to spend of it in the lease's token, of which nothing is left")
+        } else if self.expiry <= now {
+            Some("had a right to spend of it in the lease's token, which has expired")
+        } else {
+            None
+        }
+    }
+}
+
 /// What is proposed in place of a lease.
 #[derive(Debug, Clone)]
 pub enum Proposed {
@@ -84,7 +134,7 @@ pub enum Proposed {
 #[error("the chain cannot be read")]
 pub struct ChainUnavailable(#[source] pub Box<dyn std::error::Error + Send + Sync>);
 
-/// A lease whose owner is asking. Handlers take it with `axum::Extension<Granted>`.
+/// A lease about which somebody asks who may. Handlers take it with `axum::Extension<Granted>`.
 #[derive(Debug, Clone)]
 pub struct Granted {
     /// Which.
@@ -93,14 +143,12 @@ pub struct Granted {
     pub on_chain: Arc<OnChainLease>,
 }
 
-type Remembered = (Instant, Option<Arc<OnChainLease>>);
-
 /// [`LeaseAccess`] with a short memory and bounds.
 #[derive(Debug)]
 pub struct Access {
     chain: Arc<dyn LeaseAccess>,
-    lifetime: Duration,
-    remembered: Mutex<HashMap<LeaseId, Remembered>>,
+    leases: Memory<LeaseId, Option<Arc<OnChainLease>>>,
+    holders: Memory<(LeaseId, Address), OnChainHolder>,
     lookups: Semaphore,
 }
 
@@ -109,30 +157,69 @@ impl Access {
     pub fn new(chain: Arc<dyn LeaseAccess>, lifetime: Duration) -> Self {
         Self {
             chain,
-            lifetime,
-            remembered: Mutex::default(),
+            leases: Memory::new(REMEMBERED_LEASES, lifetime),
+            holders: Memory::new(REMEMBERED_HOLDERS, lifetime),
             lookups: Semaphore::new(LOOKUPS),
         }
     }
 
-    /// The lease, if `peer` holds a key of its account's current owner.
+    /// The lease, if `peer` holds a key of its account's current owner, or of an address that may spend of the account now.
     pub async fn grant(&self, peer: Peer, lease: LeaseId) -> Result<Granted, ErrorBody> {
         let Some(on_chain) = self.lease(lease).await? else {
             let message = format!("this provider has no lease {lease}");
             return Err(ErrorBody::new(ErrorCode::UnknownLease, message));
         };
-        let message = match &on_chain.owner_keys {
-            Some(keys) if keys.contains(&peer.fingerprint) => return Ok(Granted { lease, on_chain }),
-            Some(keys) => format!(
-                "lease {lease} belongs to {}, whose key on chain is {keys}; this client's is {}",
-                on_chain.owner, peer.fingerprint
-            ),
-            None => format!(
-                "lease {lease} belongs to {}, who has no key on chain (or revoked it); publish one with `spheron init`",
-                on_chain.owner
-            ),
+        let owns = on_chain.owner_keys.is_some_and(|keys| keys.contains(&peer.fingerprint));
+        if owns {
+            return Ok(Granted { lease, on_chain });
+        }
+        let refusal = match peer.claimed_holder {
+            Some(holder) if holder != on_chain.owner => self.refusal_of_holder(peer, holder, lease).await?,
+            _ => Some(not_the_owner(peer, &on_chain)),
         };
-        Err(ErrorBody::new(ErrorCode::NotYours, message))
+        match refusal {
+            None => Ok(Granted { lease, on_chain }),
+            Some(reason) => {
+                let OrderId { account, .. } = OrderId::unpack(lease.0);
+                let message = format!(
+                    "lease {lease} is for the owner of account {account}, {}, and for who may spend of it: {reason}",
+                    on_chain.owner
+                );
+                Err(ErrorBody::new(ErrorCode::NotYours, message))
+            }
+        }
+    }
+
+    /// Why somebody who says to have the key of `holder`, which does not own the lease's account, may not ask; nothing where it
+    /// may.
+    async fn refusal_of_holder(
+        &self,
+        peer: Peer,
+        holder: Address,
+        lease: LeaseId,
+    ) -> Result<Option<String>, ErrorBody> {
+        let OrderId { account, token, .. } = OrderId::unpack(lease.0);
+        let known = match self.holders.get(&(lease, holder)) {
+            Some(known) => known,
+            None => {
+                let asked_at = Instant::now();
+                let known = self.bounded(self.chain.holder(holder, account, token)).await?;
+                self.holders.insert((lease, holder), asked_at, known.clone());
+                known
+            }
+        };
+        let publish = format!("publish {} with `spheron init`", peer.fingerprint);
+        let reason = match &known.keys {
+            Some(keys) if keys.contains(&peer.fingerprint) => known.right.ended(known.now).map(|ended| {
+                format!(
+                    "{holder} {ended}; the owner grants one with `spheron account operator add {holder} \
+                     --account {account} --limit AMOUNT --token SYMBOL`"
+                )
+            }),
+            Some(keys) => Some(format!("the key of {holder} on chain is {keys}; {publish}")),
+            None => Some(format!("{holder} has no key on chain, or revoked it; {publish}")),
+        };
+        Ok(reason)
     }
 
     /// The update that stands for a lease, as of now.
@@ -151,22 +238,12 @@ impl Access {
     }
 
     async fn lease(&self, lease: LeaseId) -> Result<Option<Arc<OnChainLease>>, ErrorBody> {
-        if let Some((at, known)) = self.remembered().get(&lease)
-            && at.elapsed() < self.lifetime
-        {
-            return Ok(known.clone());
+        if let Some(known) = self.leases.get(&lease) {
+            return Ok(known);
         }
-        // The answer is as old as the question.
         let asked_at = Instant::now();
         let known = self.bounded(self.chain.lease(lease)).await?.map(Arc::new);
-        let mut remembered = self.remembered();
-        if remembered.len() >= REMEMBERED_LEASES {
-            remembered.retain(|_, (at, _)| at.elapsed() < self.lifetime);
-            if remembered.len() >= REMEMBERED_LEASES {
-                remembered.clear();
-            }
-        }
-        remembered.insert(lease, (asked_at, known.clone()));
+        self.leases.insert(lease, asked_at, known.clone());
         Ok(known)
     }
 
@@ -185,9 +262,21 @@ impl Access {
         };
         timeout(LOOKUP_TIMEOUT, asking).await.unwrap_or_else(|_| Err(away()))
     }
+}
 
-    fn remembered(&self) -> std::sync::MutexGuard<'_, HashMap<LeaseId, Remembered>> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
+/// Why whoever does not say to be somebody else may not ask.
+fn not_the_owner(peer: Peer, on_chain: &OnChainLease) -> String {
+    let own = peer.fingerprint;
+    let keys = match &on_chain.owner_keys {
+        Some(keys) => format!("the owner's key on chain is {keys}, this client's is {own}"),
+        None => format!("the owner has no key on chain, or revoked it; this client's is {own}"),
+    };
+    match peer.claimed_holder {
+        Some(_) => format!("{keys}; publish it with `spheron init`"),
+        None => format!(
+            "{keys}; the owner publishes it with `spheron init`, and who may spend says whose key it is with the header {}",
+            wire::HOLDER
+        ),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use alloy_primitives::{Address, U256};
 use async_trait::async_trait;
 use avs::words::OrderId;
 use bindings::OrderState;
@@ -11,8 +12,8 @@ use gateway::wire::{UpdatePhase, UpdateStatus};
 use manifest::{Catalog, GpuModel, Manifest, OrderRequest, Token};
 use workload::LeaseId;
 
-use super::{ChainError, Market, is_closed, why_closed};
-use crate::api::access::{ChainUnavailable, LeaseAccess, OnChainLease, Proposed};
+use super::{ChainError, Market, is_closed, reading, why_closed};
+use crate::api::access::{ChainUnavailable, LeaseAccess, OnChainHolder, OnChainLease, Proposed, SpendingRight};
 use crate::funds::Windows;
 use crate::store::{Phase, Proposal, Store};
 
@@ -27,6 +28,23 @@ pub struct ChainAccess {
     supplier: tokio::sync::watch::Receiver<Option<u32>>,
     windows: tokio::sync::watch::Receiver<Windows>,
     catalog: Mutex<Option<(Instant, Catalog)>>,
+}
+
+impl Market {
+    /// What is left of a right to spend of an account in a token; all zero where there is none, or the account changed hands.
+    async fn spending_right(&self, account: u32, spender: Address, token: u8) -> Result<SpendingRight, ChainError> {
+        let found = self
+            .escrow()
+            .spendingRight(account, spender, token)
+            .call()
+            .await
+            .map_err(reading("a spending right"))?;
+        Ok(SpendingRight {
+            limit: U256::from(found.limit),
+            expiry: found.expiry.to(),
+            may_close: found.mayClose,
+        })
+    }
 }
 
 impl ChainAccess {
@@ -170,6 +188,20 @@ impl LeaseAccess for ChainAccess {
             started_at: word.start.into(),
             closed: is_closed(word.state).then(|| why_closed(word.state)),
         }))
+    }
+
+    async fn holder(&self, holder: Address, account: u32, token: u8) -> Result<OnChainHolder, ChainUnavailable> {
+        let (keys, right, head) = tokio::try_join!(
+            self.market.keys_of(holder),
+            self.market.spending_right(account, holder, token),
+            self.market.head()
+        )
+        .map_err(away)?;
+        Ok(OnChainHolder {
+            keys,
+            right,
+            now: head.time,
+        })
     }
 
     async fn proposal(&self, lease: LeaseId) -> Result<Proposed, ChainUnavailable> {

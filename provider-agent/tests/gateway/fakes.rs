@@ -1,6 +1,7 @@
 //! A chain and an engine that do as the test says, and a gateway between them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use futures::stream::{self, BoxStream};
 use gateway::wire::{self, ProviderStatus, ResourceAmounts, VERSION};
 use gateway::{GatewayClient, Identity, PinnedFingerprints, ServerMetrics};
 use manifest::{Catalog, Manifest, SaltedManifest, Token};
-use provider_agent::api::access::{ChainUnavailable, LeaseAccess, OnChainLease, Proposed};
+use provider_agent::api::access::{
+    ChainUnavailable, LeaseAccess, OnChainHolder, OnChainLease, Proposed, SpendingRight,
+};
 use provider_agent::api::status::Workloads;
 use provider_agent::api::{Gateway, Settings};
 use provider_agent::manifests::Manifests;
@@ -22,7 +25,12 @@ use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 use workload::{LeaseId, LeaseStatus, LogItem, LogLine, Stream};
 
-pub(crate) const LEASE: LeaseId = LeaseId((7 << 32) | 1);
+pub(crate) const LEASE: LeaseId = LeaseId(((ACCOUNT as u64) << 32) | ((TOKEN as u64) << 24) | 1);
+/// The account of [`LEASE`] and its token.
+pub(crate) const ACCOUNT: u32 = 7;
+pub(crate) const TOKEN: u8 = 1;
+/// Unix seconds on the chain.
+pub(crate) const NOW: u64 = 1_700_000_100;
 pub(crate) const PARAMETERS_VERSION: u16 = 1;
 
 pub(crate) fn on_wire(lease: LeaseId) -> wire::LeaseId {
@@ -66,6 +74,11 @@ pub(crate) fn lease_of(owner: &Identity) -> OnChainLease {
 #[derive(Debug, Default)]
 pub(crate) struct FakeChain {
     pub(crate) leases: Mutex<HashMap<LeaseId, OnChainLease>>,
+    /// Published keys by address.
+    pub(crate) keys: Mutex<HashMap<Address, PinnedFingerprints>>,
+    /// Rights by account, token and spender.
+    pub(crate) rights: Mutex<HashMap<(u32, u8, Address), SpendingRight>>,
+    pub(crate) asked_about_holders: AtomicUsize,
     pub(crate) proposed: Mutex<Option<Proposed>>,
     pub(crate) said: Mutex<Option<wire::UpdateStatus>>,
     pub(crate) away: Mutex<bool>,
@@ -90,6 +103,22 @@ impl LeaseAccess for FakeChain {
     async fn lease(&self, lease: LeaseId) -> Result<Option<OnChainLease>, ChainUnavailable> {
         self.check()?;
         Ok(self.leases.lock().expect("lock").get(&lease).cloned())
+    }
+
+    async fn holder(&self, holder: Address, account: u32, token: u8) -> Result<OnChainHolder, ChainUnavailable> {
+        self.asked_about_holders.fetch_add(1, Ordering::SeqCst);
+        self.check()?;
+        let right = self
+            .rights
+            .lock()
+            .expect("lock")
+            .get(&(account, token, holder))
+            .copied();
+        Ok(OnChainHolder {
+            keys: self.keys.lock().expect("lock").get(&holder).copied(),
+            right: right.unwrap_or_default(),
+            now: NOW,
+        })
     }
 
     async fn proposal(&self, _lease: LeaseId) -> Result<Proposed, ChainUnavailable> {

@@ -4,3 +4,4 @@ mod access;
 mod fakes;
 mod logs;
 mod manifests;
+mod spenders;

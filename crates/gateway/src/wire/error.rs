@@ -58,7 +58,8 @@ pub enum ErrorCode {
     MethodNotAllowed,
     /// No such lease at this provider.
     UnknownLease,
-    /// The certificate is not that of the owner of the lease's account, or was revoked.
+    /// The certificate is neither that of the owner of the lease's account nor that of a [`super::HOLDER`] who has a right to
+    /// spend of it now; or it was revoked.
     NotYours,
     /// The lease is over.
     LeaseClosed,

@@ -2,6 +2,7 @@
 //! loopback.
 
 mod endpoints;
+mod holder;
 mod identities;
 mod limits;
 mod logs;
