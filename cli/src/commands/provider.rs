@@ -85,6 +85,9 @@ async fn update(session: &Session<'_>, arguments: &Update) -> eyre::Result<()> {
         Some(_) => Some(stake_target(session, arguments.stake.as_deref()).await?),
         None => None,
     };
+    session.output.note(
+        "an agent that runs with this key stops when it finds a nonce used that it did not use; start it again after this",
+    );
     apply(session, &signer, description, fingerprint, stake).await
 }
 
@@ -198,7 +201,7 @@ async fn apply(
         "owner": owner,
         "name": wanted.name,
         "gateway": wanted.gateway,
-        "fingerprint": fingerprint.unwrap_or(published.current),
+        "certificate": fingerprint.unwrap_or(published.current),
         "stake": stake,
         "active": card.active,
         "tier": card.tier,
