@@ -4,10 +4,11 @@
 //! a time. Nothing here is remembered that a restart may not forget: what must not
 //! be decided twice is in the store before it is used.
 
+mod memory;
 mod work;
 mod workloads;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use daemon::StoreError;
 use daemon::causes::with_causes;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use workload::{Engine, LeaseId, ObservedLease};
 
@@ -30,11 +32,10 @@ use crate::manifests::Manifests;
 use crate::metrics::{Phase, ProviderMetrics};
 use crate::store::{Lease, Store};
 use crate::updates::Trial;
-use work::{Done, Steadily, Work};
+use memory::{Memory, Ordered, Schedule, Trigger};
+use work::{Done, Work};
 use workloads::{Workload, by_workload};
 
-/// The longest time between two looks.
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// Between two looks.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
@@ -71,79 +72,23 @@ pub struct Caretaker {
     pub metrics: ProviderMetrics,
 }
 
-/// What a caretaker remembers between looks, and may forget.
-#[derive(Debug, Default)]
-struct Memory {
-    /// Since when a lease cannot start, Unix seconds of a block.
-    failing_since: HashMap<LeaseId, u64>,
-    /// Labels without a lease: the newest block when they were first seen.
-    strange_since: HashMap<LeaseId, u64>,
-    /// Leases whose end and grace are over: the newest block when that was first seen.
-    over_since: HashMap<LeaseId, u64>,
-    /// Since when every container of a workload has run without a restart.
-    steadily: HashMap<LeaseId, Steadily>,
-    /// The lease that was current when a workload was last looked at.
-    current: HashMap<LeaseId, LeaseId>,
-    /// Worked on now: on the engine, and on the chain.
-    busy: BTreeSet<LeaseId>,
-    closing: BTreeSet<LeaseId>,
-    /// Leases that ran whole when they were last looked at: a new block alone is no reason to look again.
-    steady: BTreeSet<LeaseId>,
-    /// What hindered the last work on a lease: the same again is not news.
-    problems: HashMap<LeaseId, String>,
-    /// Whether something was to be done on a lease that was being worked on.
-    missed: bool,
-}
-
-impl Memory {
-    /// Forgets all others.
-    fn keep(&mut self, is_there: impl Fn(&LeaseId) -> bool) {
-        self.strange_since.retain(|id, _| is_there(id));
-        self.failing_since.retain(|id, _| is_there(id));
-        self.over_since.retain(|id, _| is_there(id));
-        self.steadily.retain(|id, _| is_there(id));
-        self.current.retain(|id, _| is_there(id));
-        self.problems.retain(|id, _| is_there(id));
-        self.steady.retain(is_there);
-    }
-
-    /// Whether a new block alone changes nothing about a workload.
-    fn rests(&self, workload: LeaseId, lease: &Lease, time: u64, windows: &Windows) -> bool {
-        if !self.strange_since.is_empty() {
-            return false;
-        }
-        match stops_at(lease, windows) {
-            Some(stops_at) if lease.is_live() => {
-                self.steady.contains(&workload) && self.current.get(&workload) == Some(&lease.id) && time < stops_at
-            }
-            _ => lease.removed,
-        }
-    }
-}
-
-/// Why to look at the leases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trigger {
-    /// A new block: only what depends on time and chain.
-    Block,
-    /// Something happened here, or it is time to look at everything.
-    Everything,
-}
-
 impl Caretaker {
     /// Takes care until `stop`. Workloads go on running.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Infallible> {
         let mut memory = Memory::default();
         let mut tasks: JoinSet<Done> = JoinSet::new();
         let mut manifests = self.manifests.changes();
+        let mut schedule = Schedule::new(Instant::now());
         let mut trigger = Trigger::Everything;
         loop {
-            if let Err(reason) = self.round(trigger, &mut memory, &mut tasks).await {
+            let looked = self.round(trigger, &mut memory, &mut tasks).await;
+            schedule.looked(trigger, looked.is_ok(), Instant::now());
+            if let Err(reason) = looked {
                 tracing::warn!(reason, "leases could not be looked at");
             }
             // Several things often change together.
             tokio::time::sleep(SHORTEST_PAUSE).await;
-            trigger = loop {
+            let happened = loop {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     changed = self.seen.changed() => match changed {
@@ -160,18 +105,19 @@ impl Caretaker {
                     },
                     () = self.engine.changed() => break Trigger::Everything,
                     Some(done) = tasks.join_next() => {
-                        self.note(done, &mut memory);
-                        if std::mem::take(&mut memory.missed) {
-                            break Trigger::Everything;
+                        if let Some(workload) = self.note(done, &mut memory) {
+                            break Trigger::Again(workload);
                         }
                     }
-                    () = tokio::time::sleep(LONGEST_PAUSE) => break Trigger::Everything,
+                    () = tokio::time::sleep_until(schedule.deadline) => break Trigger::Everything,
                 }
             };
+            trigger = schedule.trigger(happened, Instant::now());
         }
     }
 
-    fn note(&self, done: Result<Done, tokio::task::JoinError>, memory: &mut Memory) {
+    /// Returns the workload if it is to be looked at again.
+    fn note(&self, done: Result<Done, tokio::task::JoinError>, memory: &mut Memory) -> Option<LeaseId> {
         let done = match done {
             Ok(done) => done,
             // Which lease it was is lost with it; the others are looked at again.
@@ -179,12 +125,13 @@ impl Caretaker {
                 tracing::error!(%error, "work on a lease was cut short");
                 memory.busy.clear();
                 memory.closing.clear();
-                return;
+                return None;
             }
         };
         match done {
             Done::Engine {
                 lease,
+                ordered,
                 is_failing,
                 is_ready,
                 steadily,
@@ -192,6 +139,11 @@ impl Caretaker {
             } => {
                 memory.busy.remove(&lease);
                 self.tell(lease, problem, memory);
+                if ordered.is_some_and(|ordered| !memory.is_current(lease, ordered)) {
+                    // Another lease, or another manifest, has come meanwhile: of that nothing is known yet.
+                    memory.missed.remove(&lease);
+                    return Some(lease);
+                }
                 match steadily {
                     Some(steadily) => drop(memory.steadily.insert(lease, steadily)),
                     None => drop(memory.steadily.remove(&lease)),
@@ -209,8 +161,12 @@ impl Caretaker {
                     Some(false) => drop(memory.failing_since.remove(&lease)),
                     None => {}
                 }
+                memory.missed.remove(&lease).then_some(lease)
             }
-            Done::Chain { lease } => drop(memory.closing.remove(&lease)),
+            Done::Chain { lease } => {
+                memory.closing.remove(&lease);
+                None
+            }
         }
     }
 
@@ -228,9 +184,10 @@ impl Caretaker {
         }
     }
 
-    async fn round(&mut self, trigger: Trigger, memory: &mut Memory, tasks: &mut JoinSet<Done>) -> Result<(), String> {
-        let seen = *self.seen.borrow_and_update();
-        let ground = self.ground.borrow_and_update().clone();
+    async fn round(&self, trigger: Trigger, memory: &mut Memory, tasks: &mut JoinSet<Done>) -> Result<(), String> {
+        // What came since is the next look's: this one may not be for everything.
+        let seen = *self.seen.borrow();
+        let ground = self.ground.borrow().clone();
         if seen.head == 0 || !ground.measured {
             // Who starts reads the chain first, and measures the disks before anything is started on them.
             return Ok(());
@@ -285,12 +242,8 @@ impl Caretaker {
         for (id, workload) in workloads {
             self.let_go(id, &workload, &now).await?;
             let lease = workload.current().cloned();
-            if let Some(lease) = &lease
-                && memory.current.insert(id, lease.id) != Some(lease.id)
-            {
-                // Another manifest is to run, perhaps.
-                memory.steady.remove(&id);
-                memory.steadily.remove(&id);
+            if let Some(lease) = &lease {
+                memory.is_to_run(id, Ordered::by(lease));
             }
             let Some(on_chain) = on_chain(lease.as_ref(), id, &now, &self.windows, memory) else {
                 continue;
@@ -306,10 +259,13 @@ impl Caretaker {
                 ),
             );
             let mut actions = leases::decide(&self.patience, &now, &facts);
-            if trigger == Trigger::Block && memory.steady.contains(&id) {
+            if !trigger.is_for(id) && memory.steady.contains(&id) {
                 actions.retain(|action| *action != Action::Apply);
             }
-            self.start(id, lease, actions, memory, tasks);
+            let is_busy = self.start(id, lease, actions, memory, tasks);
+            if is_busy && !matches!(trigger, Trigger::Again(other) if other != id) {
+                memory.missed.insert(id);
+            }
         }
         Ok(())
     }
@@ -361,6 +317,7 @@ impl Caretaker {
         Ok(())
     }
 
+    /// Returns whether something could not be begun because the workload is being worked on.
     fn start(
         &self,
         id: LeaseId,
@@ -368,7 +325,8 @@ impl Caretaker {
         actions: Vec<Action>,
         memory: &mut Memory,
         tasks: &mut JoinSet<Done>,
-    ) {
+    ) -> bool {
+        let mut is_busy = false;
         for action in actions {
             let turn = match action {
                 Action::Close(_) => &mut memory.closing,
@@ -383,9 +341,10 @@ impl Caretaker {
                 };
                 tasks.spawn(work.carry_out(action));
             } else if !matches!(action, Action::Close(_)) {
-                memory.missed = true;
+                is_busy = true;
             }
         }
+        is_busy
     }
 
     fn count(&self, workloads: &BTreeMap<LeaseId, Workload>) {
@@ -467,3 +426,6 @@ fn facts(
         removed: lease.is_none_or(|lease| lease.removed),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -71,6 +71,8 @@ pub struct Updater {
 #[derive(Debug, Default)]
 struct Memory {
     busy: BTreeSet<LeaseId>,
+    /// Leases whose proposals were to be looked at while one was being worked on.
+    missed: BTreeSet<LeaseId>,
     /// Leases for whose updates images are on the way.
     staging: BTreeSet<LeaseId>,
     /// The proposal for which images of a lease were asked for last, and the lease's workload.
@@ -115,12 +117,16 @@ impl Updater {
         let mut memory = Memory::default();
         let mut tasks: JoinSet<Done> = JoinSet::new();
         let mut manifests = self.manifests.changes();
+        let mut looked_at = Instant::now();
+        let mut only = None;
         loop {
-            if let Err(reason) = self.round(&mut memory, &mut tasks).await {
+            if let Err(reason) = self.round(only, &mut memory, &mut tasks).await {
                 tracing::warn!(reason, "proposed updates could not be looked at");
             }
-            let looked_at = Instant::now();
-            loop {
+            if only.is_none() {
+                looked_at = Instant::now();
+            }
+            only = loop {
                 let pause = match memory.staging.is_empty() {
                     true => LONGEST_PAUSE,
                     false => STAGING_PAUSE,
@@ -128,28 +134,31 @@ impl Updater {
                 tokio::select! {
                     () = stop.cancelled() => return Ok(()),
                     changed = self.seen.changed() => match changed {
-                        Ok(()) => break,
+                        Ok(()) => break None,
                         Err(_) => return Ok(()),
                     },
                     changed = manifests.changed() => match changed {
-                        Ok(()) => break,
+                        Ok(()) => break None,
                         Err(_) => return Ok(()),
                     },
-                    Some(done) = tasks.join_next() => self.note(done, &mut memory),
-                    () = tokio::time::sleep_until(looked_at + pause) => break,
+                    Some(done) = tasks.join_next() => if let Some(lease) = self.note(done, &mut memory) {
+                        break Some(lease);
+                    },
+                    () = tokio::time::sleep_until(looked_at + pause) => break None,
                 }
-            }
+            };
         }
     }
 
-    fn note(&self, done: Result<Done, JoinError>, memory: &mut Memory) {
+    /// Returns the lease if its proposal is to be looked at again.
+    fn note(&self, done: Result<Done, JoinError>, memory: &mut Memory) -> Option<LeaseId> {
         let done = match done {
             Ok(done) => done,
             // Which lease it was is lost with it; the others are looked at again.
             Err(error) => {
                 tracing::error!(%error, "work on an update was cut short");
                 memory.busy.clear();
-                return;
+                return None;
             }
         };
         memory.busy.remove(&done.lease);
@@ -164,10 +173,13 @@ impl Updater {
         if done.was_refused {
             memory.refused_at.insert(done.lease, self.seen.borrow().time);
         }
+        memory.missed.remove(&done.lease).then_some(done.lease)
     }
 
-    async fn round(&mut self, memory: &mut Memory, tasks: &mut JoinSet<Done>) -> Result<(), String> {
-        let seen = *self.seen.borrow_and_update();
+    /// Looks at all proposals, or at one lease's only.
+    async fn round(&self, only: Option<LeaseId>, memory: &mut Memory, tasks: &mut JoinSet<Done>) -> Result<(), String> {
+        // What came since is the next look's: this one may be for one lease only.
+        let seen = *self.seen.borrow();
         if seen.head == 0 {
             return Ok(());
         }
@@ -194,13 +206,18 @@ impl Updater {
             self.engine.unstage(workload).await;
         }
         for proposal in proposals {
+            let lease = proposal.key.lease;
             let is_over = matches!(proposal.phase, Phase::Refused { .. }) || now.time >= proposal.expiry;
-            if is_over || !now.may_act || !memory.busy.insert(proposal.key.lease) {
+            if is_over || !now.may_act || only.is_some_and(|only| only != lease) {
+                continue;
+            }
+            if !memory.busy.insert(lease) {
+                memory.missed.insert(lease);
                 continue;
             }
             let work = Work {
                 updater: self.clone(),
-                refused_at: memory.refused_at.get(&proposal.key.lease).copied(),
+                refused_at: memory.refused_at.get(&lease).copied(),
                 proposal,
                 now,
             };
@@ -442,6 +459,7 @@ mod tests {
     use avs::terms::Terms;
 
     use super::*;
+    use crate::caretaker::tests::{Bench, FIRST};
 
     const LEASE: LeaseId = LeaseId(2);
     /// The first lease of the workload: what is asked of the engine has its name.
@@ -469,6 +487,45 @@ mod tests {
             phase: Phase::Staging,
             images: BTreeMap::new(),
         }
+    }
+
+    /// Whose chain is nowhere, over another agent's parts.
+    fn updater(bench: &Bench) -> Updater {
+        let caretaker = &bench.caretaker;
+        Updater {
+            market: caretaker.market.clone(),
+            store: caretaker.store.clone(),
+            manifests: caretaker.manifests.clone(),
+            engine: caretaker.engine.clone(),
+            transactions: caretaker.transactions.clone(),
+            own: caretaker.own,
+            accept: Accept::IfItFits,
+            prices: BTreeMap::new(),
+            command: None,
+            answer_window: 1,
+            seen: caretaker.seen.clone(),
+            reachability: caretaker.reachability.clone(),
+            failures: Vec::new(),
+            metrics: caretaker.metrics.clone(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_missed_while_a_proposal_was_worked_on_is_looked_at_again() {
+        let mut bench = Bench::new();
+        bench.with_a_proposal().await;
+        let updater = updater(&bench);
+        let (mut memory, mut tasks) = (Memory::default(), JoinSet::new());
+        updater.round(None, &mut memory, &mut tasks).await.expect("a round");
+        // Its manifest comes, say.
+        updater.round(None, &mut memory, &mut tasks).await.expect("a round");
+        assert_eq!(tasks.len(), 1);
+        let done = tasks.join_next().await.expect("it is worked on");
+        let again = updater.note(done, &mut memory);
+        assert_eq!(again, Some(FIRST));
+        updater.round(again, &mut memory, &mut tasks).await.expect("a round");
+        let done = tasks.join_next().await.expect("it is worked on again");
+        assert_eq!(updater.note(done, &mut memory), None);
     }
 
     #[test]

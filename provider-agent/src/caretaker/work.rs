@@ -6,6 +6,7 @@ use daemon::causes::with_causes;
 use workload::{Assignment, LeaseId, LeaseStatus, ReplicaState};
 
 use super::Caretaker;
+use super::memory::Ordered;
 use crate::chain::is_closed;
 use crate::leases::{Action, Reason};
 use crate::manifests::StoredManifest;
@@ -30,6 +31,8 @@ pub(super) enum Done {
     /// what hindered the work.
     Engine {
         lease: LeaseId,
+        /// What the workload was to run when the work was begun.
+        ordered: Option<Ordered>,
         is_failing: Option<bool>,
         is_ready: bool,
         steadily: Option<Steadily>,
@@ -91,6 +94,7 @@ impl Work {
         };
         Done::Engine {
             lease,
+            ordered: self.lease.as_ref().map(Ordered::by),
             is_failing: look.is_failing,
             is_ready: look.is_ready,
             steadily: look.steadily,
