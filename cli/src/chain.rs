@@ -1,6 +1,8 @@
 //! The chain, for a program that runs once: reads that fall over from one endpoint to the next, and transactions that are
 //! sent one after the other and waited for. (Agents use the persisted actor of `::chain` instead.)
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ::chain::network::Network;
@@ -19,6 +21,8 @@ use alloy::transports::TransportError;
 use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
 use url::Url;
 
+use crate::sentences::sentence;
+
 /// How often a receipt is asked for.
 const RECEIPT_PERIOD: Duration = Duration::from_millis(50);
 /// How long a transaction may take to be included.
@@ -31,8 +35,28 @@ const NONCE_ATTEMPTS: usize = 4;
 pub(crate) struct Chain {
     pub(crate) network: Network,
     pub(crate) provider: RootProvider,
+    /// What this command sends, oldest first: what an interruption tells.
+    journal: Rc<RefCell<Vec<Underway>>>,
     /// Gwei for a unit of gas. What is to be paid for gas is an endpoint's word, and whoever mines the block gets it.
     most_gwei: u64,
+}
+
+/// How far a transaction of this command came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Handed to an endpoint that has not answered yet.
+    Sending,
+    Sent,
+    Included,
+    Reverted,
+}
+
+/// A transaction of this command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Underway {
+    pub(crate) purpose: &'static str,
+    pub(crate) hash: B256,
+    pub(crate) progress: Progress,
 }
 
 /// A call to be sent.
@@ -83,8 +107,21 @@ impl Chain {
         Ok(Self {
             network,
             provider,
+            journal: Rc::default(),
             most_gwei,
         })
+    }
+
+    /// All that this command has sent so far.
+    pub(crate) fn journal(&self) -> Vec<Underway> {
+        self.journal.borrow().clone()
+    }
+
+    fn note_progress(&self, hash: B256, progress: Progress) {
+        let mut journal = self.journal.borrow_mut();
+        if let Some(found) = journal.iter_mut().find(|underway| underway.hash == hash) {
+            found.progress = progress;
+        }
     }
 
     /// Sends calls in order and waits until all are included. Each is tried first, on top of those before it.
@@ -187,12 +224,21 @@ impl Chain {
             .map_err(|error| Refusal::Other(eyre::Report::new(error).wrap_err("cannot sign")))?;
         let envelope = TxEnvelope::from(transaction.into_signed(signature));
         let hash = *envelope.tx_hash();
+        self.journal.borrow_mut().push(Underway {
+            purpose: call.purpose,
+            hash,
+            progress: Progress::Sending,
+        });
         match self.provider.send_raw_transaction(&envelope.encoded_2718()).await {
             Ok(_) => {}
             // An endpoint that broke off may have passed it on; the receipt will tell.
             Err(error) if says(&error, &["already known", "already imported"]) => {}
-            Err(error) => return Err(self.judge(error, sender)),
+            Err(error) => {
+                self.journal.borrow_mut().retain(|underway| underway.hash != hash);
+                return Err(self.judge(error, sender));
+            }
         }
+        self.note_progress(hash, Progress::Sent);
         Ok(Sent {
             call: call.clone(),
             nonce,
@@ -222,8 +268,10 @@ impl Chain {
             tokio::time::sleep(RECEIPT_PERIOD).await;
         };
         if receipt.status() {
+            self.note_progress(sent.hash, Progress::Included);
             return Ok(receipt);
         }
+        self.note_progress(sent.hash, Progress::Reverted);
         let request = TransactionRequest::default()
             .with_from(receipt.from)
             .with_to(sent.call.to)
@@ -235,7 +283,7 @@ impl Chain {
             .block(BlockNumberOrTag::Number(before).into())
             .await
         {
-            Err(error) => reverts::data_of(&error).map(|data| sentence(&data)),
+            Err(error) => reverts::data_of(&error).map(|data| sentence(&data, Some(&self.network))),
             Ok(_) => None,
         };
         bail!(
@@ -264,7 +312,7 @@ impl Chain {
             ));
         }
         if let Some(data) = reverts::data_of(&error) {
-            return Refusal::Reverts(sentence(&data));
+            return Refusal::Reverts(sentence(&data, Some(&self.network)));
         }
         Refusal::Other(match error.as_error_resp() {
             Some(response) => eyre::eyre!("the node refused: {}", response.message),
@@ -345,10 +393,6 @@ fn says(error: &TransportError, words: &[&str]) -> bool {
     words.iter().any(|word| message.contains(word))
 }
 
-fn sentence(data: &[u8]) -> String {
-    bindings::describe_revert(data).unwrap_or_else(|| reverts::describe(data, None))
-}
-
 /// A read of a contract, with its revert as a sentence.
 pub(crate) async fn read<P: Provider, D: CallDecoder + Unpin>(call: CallBuilder<P, D>) -> eyre::Result<D::CallOutput> {
     call.call().await.map_err(|error| {
@@ -357,7 +401,7 @@ pub(crate) async fn read<P: Provider, D: CallDecoder + Unpin>(call: CallBuilder<
             _ => None,
         };
         match revert {
-            Some(data) => eyre::eyre!("the contract refuses: {}", sentence(&data)),
+            Some(data) => eyre::eyre!("the contract refuses: {}", sentence(&data, None)),
             None => eyre::Report::new(error).wrap_err("cannot read the chain"),
         }
     })

@@ -9,6 +9,7 @@
 //! chain       reads and one-shot sends    market     orders, suppliers and accounts as the chain has them
 //! ledger      what happened to an account's money, from events: sums that must agree with what the chain holds
 //! signatures  orders and closes that somebody else brings in; permits: signed approvals
+//! sentences   what contracts refuse, with dates, symbols and whole tokens
 //! ```
 
 mod accounts;
@@ -28,6 +29,7 @@ mod market;
 mod orders;
 mod output;
 mod permits;
+mod sentences;
 mod serving;
 mod session;
 mod signatures;
@@ -44,13 +46,10 @@ use crate::output::Output;
 
 /// Runs the command that the arguments (with the program's name first) ask for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let given: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = match Arguments::try_parse_from(&given) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Help goes to stdout, mistakes to stderr; a closed pipe is no reason to complain about either.
-            error.print().ok();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(failure::FAILED));
-        }
+        Err(error) => return unusable(&given, &error),
     };
     let output = Output::new(arguments.json);
     let outcome = start(&arguments, &output);
@@ -63,6 +62,25 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(status)
         }
     }
+}
+
+/// A command line that is none, or that asks for help.
+fn unusable(given: &[OsString], error: &clap::Error) -> ExitCode {
+    // Help goes to stdout, mistakes to stderr; a closed pipe is no reason to complain about either.
+    error.print().ok();
+    let status = u8::try_from(error.exit_code()).unwrap_or(failure::FAILED);
+    // Nothing was parsed, so the flag is looked for as it was written; what follows `--` is no flag.
+    let json = given.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
+    if json && error.use_stderr() {
+        let text = error.render().to_string();
+        // The usage and the tips that follow are for people.
+        let message = text.split("\n\n").next().unwrap_or_default();
+        let message = message.trim_start_matches("error: ").trim_end();
+        let output = Output::new(true);
+        output.line(&serde_json::json!({"error": {"message": message, "status": status}}).to_string());
+        output.finish();
+    }
+    ExitCode::from(status)
 }
 
 fn start(arguments: &Arguments, output: &Output) -> eyre::Result<()> {

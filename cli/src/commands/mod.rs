@@ -4,6 +4,7 @@ mod account;
 mod check;
 mod deploy;
 mod init;
+mod interruption;
 mod lease;
 mod listing;
 mod logs;
@@ -34,7 +35,7 @@ pub(crate) async fn execute(arguments: &Arguments, output: &Output) -> eyre::Res
     match &arguments.command {
         Command::Init(init) => init::run(&session, init).await,
         Command::Deploy(deploy) => deploy::run(&session, deploy).await,
-        Command::Account(account) => account::run(&session, account).await,
+        Command::Account(account) => interruption::told(&session, account::run(&session, account)).await,
         Command::Lease(Lease::List(list)) | Command::Ps(list) => {
             listing::run(&session, list, listing::Kind::Leases).await
         }

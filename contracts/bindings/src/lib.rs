@@ -21,4 +21,4 @@ pub mod standard;
 
 pub use interfaces::*;
 pub use proof::encode_bls_proof;
-pub use revert::describe_revert;
+pub use revert::{Operand, describe_revert, describe_revert_with};

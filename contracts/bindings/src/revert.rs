@@ -85,6 +85,23 @@ fn known_errors() -> impl Iterator<Item = &'static ErrorShape> {
 /// The form is the error's name in words, its operands, and what to do about it where a person can do something:
 /// `wrong close block hash (close block: 7, given: 0x…, …)`, `extension is zero (order id: 7): extend by at least a second`.
 pub fn describe_revert(data: &[u8]) -> Option<String> {
+    describe_revert_with(data, |_, _| None)
+}
+
+/// An operand of a custom error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operand {
+    /// Its Solidity type.
+    pub kind: &'static str,
+    /// Its name in the declaration.
+    pub name: &'static str,
+    /// Its word; of a string the offset.
+    pub word: U256,
+}
+
+/// [`describe_revert`] for whoever knows more of an operand than its number: `shown` gets it with all of its error, and what it
+/// answers stands in the sentence.
+pub fn describe_revert_with(data: &[u8], shown: impl Fn(&Operand, &[Operand]) -> Option<String>) -> Option<String> {
     if let Ok(Revert { reason }) = Revert::abi_decode(data) {
         return Some(reason);
     }
@@ -93,15 +110,23 @@ pub fn describe_revert(data: &[u8]) -> Option<String> {
     }
     let (selector, operands) = data.split_at_checked(4)?;
     let shape = known_errors().find(|shape| shape.selector == selector)?;
-    shape.describe(operands)
+    shape.describe(operands, &shown)
 }
 
 impl ErrorShape {
-    fn describe(&self, data: &[u8]) -> Option<String> {
-        let mut values = Vec::with_capacity(self.operands.len());
+    fn describe(&self, data: &[u8], shown: &impl Fn(&Operand, &[Operand]) -> Option<String>) -> Option<String> {
+        let mut operands = Vec::with_capacity(self.operands.len());
         for (index, (kind, name)) in self.operands.iter().enumerate() {
-            let word: [u8; 32] = data.get(index * 32..index * 32 + 32)?.try_into().ok()?;
-            values.push(format!("{}: {}", words(name), value(kind, word, data)?));
+            let word = U256::from_be_slice(data.get(index * 32..index * 32 + 32)?);
+            operands.push(Operand { kind, name, word });
+        }
+        let mut values = Vec::with_capacity(operands.len());
+        for operand in &operands {
+            let text = match shown(operand, &operands) {
+                Some(text) => text,
+                None => value(operand.kind, operand.word.to_be_bytes(), data)?,
+            };
+            values.push(format!("{}: {text}", words(operand.name)));
         }
         let mut sentence = words(self.name);
         if !values.is_empty() {
