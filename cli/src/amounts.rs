@@ -23,6 +23,9 @@ pub(crate) fn shown(units: U256, token: &Token) -> String {
 
 /// Units from whole tokens as decimal text.
 pub(crate) fn units(text: &str, decimals: u8, symbol: &str) -> Result<U256, Failure> {
+    if text.starts_with('-') {
+        return Err(Failure::bad_input(format!("`{text}`: an amount is a positive number")));
+    }
     let amount: Decimal = text.parse().map_err(|_| {
         Failure::bad_input(format!(
             "`{text}` is not an amount; expected whole tokens in decimal text, for example 12.5"
@@ -245,6 +248,8 @@ mod tests {
         check("-1", None);
         check("1e3", None);
         check("", None);
+        let negative = units("-5", 6, "uSPON").expect_err("negative").to_string();
+        assert!(negative.ends_with("an amount is a positive number"), "{negative}");
         assert!(units(&"9".repeat(38), 36, "X").is_ok());
         assert!(units(&"9".repeat(39), 200, "X").is_err());
     }

@@ -1,23 +1,23 @@
 //! `spheron account`: open, list, show, deposit, withdraw, hand over; who may spend; what was paid.
 
 mod history;
+mod money;
 mod operator;
 mod transfer;
 
 use alloy::primitives::{Address, U256};
 use avs::words::OrderId;
 use bindings::{IEscrow, ILeases, OrderState};
-use eyre::{OptionExt as _, ensure};
+use eyre::OptionExt as _;
 use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::init::opened;
 use crate::accounts::Right;
-use crate::arguments::{Account, Deposit, Money};
+use crate::arguments::Account;
 use crate::chain::{Call, read};
 use crate::dates::Date;
-use crate::failure::Failure;
 use crate::output::table;
 use crate::session::Session;
 use crate::{amounts, brackets};
@@ -31,14 +31,14 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Account) -> eyre::Res
         Account::List { owner } => list(session, *owner).await,
         Account::Show { account } => {
             let account = session.account(*account).await?;
-            show(session, account).await
+            show(session, account, None).await
         }
-        Account::Deposit(arguments) => deposit(session, arguments).await,
-        Account::Withdraw { amount, money, to } => withdraw(session, amount, money, *to).await,
+        Account::Deposit(arguments) => money::deposit(session, arguments).await,
+        Account::Withdraw { amount, money, to } => money::withdraw(session, amount, money, *to).await,
         Account::Transfer { to, account, yes } => transfer::run(session, *account, *to, *yes).await,
         Account::Operator(arguments) => operator::run(session, arguments).await,
         Account::History(arguments) => history::run(session, arguments).await,
-        Account::UpdateBracket { money } => update_bracket(session, money).await,
+        Account::UpdateBracket { money } => money::update_bracket(session, money).await,
         Account::Credits { token, withdraw, to } => credits(session, token.as_deref(), *withdraw, *to).await,
         Account::RevokeSignature => revoke(session).await,
     }
@@ -97,121 +97,6 @@ async fn list(session: &Session<'_>, owner: Option<Address>) -> eyre::Result<()>
     session
         .output
         .result(&json!({"owner": owner, "accounts": found}), &shown);
-    Ok(())
-}
-
-async fn deposit(session: &Session<'_>, arguments: &Deposit) -> eyre::Result<()> {
-    let Deposit {
-        amount,
-        money,
-        permission,
-    } = arguments;
-    let token = session.token(&money.token)?;
-    let units = amounts::units(amount, token.decimals, &token.symbol)?;
-    if units.is_zero() {
-        return Err(Failure::bad_input("an amount of zero cannot be deposited").into());
-    }
-    let account = session.account(money.account).await?;
-    let owner = session.owner_of(account).await?;
-    let signer = session.home.signer()?;
-    let before = read(session.escrow().bracketOf(account, token.id)).await?;
-    let calls = session
-        .deposit_calls(&signer, account, token, units, *permission)
-        .await?;
-    let whose = if owner == signer.address() {
-        String::new()
-    } else {
-        format!(" of {owner}")
-    };
-    session.output.step(format!(
-        "depositing {} into account {account}{whose}",
-        amounts::shown(units, token)
-    ));
-    session.chain.execute(&signer, calls).await?;
-    let after = read(session.escrow().bracketOf(account, token.id)).await?;
-    if after != before {
-        session.output.note(format!(
-            "account {account} now has bracket {after} in {}, which entitles to {}",
-            token.symbol,
-            brackets::entitlement(after)
-        ));
-    } else if after == 0 {
-        session.output.note(format!(
-            "the account's bracket in {} is still 0: {}",
-            token.symbol,
-            brackets::entitlement(0)
-        ));
-    }
-    show(session, account).await
-}
-
-async fn withdraw(session: &Session<'_>, amount: &str, money: &Money, to: Option<Address>) -> eyre::Result<()> {
-    let token = session.token(&money.token)?;
-    let account = session.account(money.account).await?;
-    let signer = session.home.signer()?;
-    session.require_owner(account, signer.address()).await?;
-    let held = session.balance(account, token.id).await?;
-    let units = match amount {
-        "all" => held.unlocked,
-        amount => amounts::units(amount, token.decimals, &token.symbol)?,
-    };
-    if units.is_zero() {
-        return Err(Failure::bad_input("an amount of zero cannot be withdrawn").into());
-    }
-    ensure!(
-        held.unlocked >= units,
-        "account {account} has {} unlocked ({} are locked for orders and leases), {} were asked for",
-        amounts::shown(held.unlocked, token),
-        amounts::shown(held.locked, token),
-        amounts::shown(units, token)
-    );
-    let to = to.unwrap_or_else(|| signer.address());
-    let before = read(session.escrow().bracketOf(account, token.id)).await?;
-    let call = IEscrow::withdrawCall {
-        account,
-        token: token.id,
-        amount: units,
-        to,
-    };
-    session
-        .output
-        .step(format!("withdrawing {} to {to}", amounts::shown(units, token)));
-    let call = Call::new("to withdraw", session.chain.network.contracts.escrow, &call);
-    session.chain.execute(&signer, vec![call]).await?;
-    let after = read(session.escrow().bracketOf(account, token.id)).await?;
-    if after < before {
-        session.output.note(format!(
-            "bracket {after} (before: {before}): the account now entitles to {}",
-            brackets::entitlement(after)
-        ));
-    }
-    show(session, account).await
-}
-
-async fn update_bracket(session: &Session<'_>, money: &Money) -> eyre::Result<()> {
-    let token = session.token(&money.token)?;
-    let account = session.account(money.account).await?;
-    session.owner_of(account).await?;
-    let signer = session.home.signer()?;
-    let before = read(session.escrow().bracketOf(account, token.id)).await?;
-    let call = IEscrow::updateBracketCall {
-        account,
-        token: token.id,
-    };
-    let call = Call::new("to set the bracket", session.chain.network.contracts.escrow, &call);
-    session.output.step("setting the bracket from today's price");
-    session.chain.execute(&signer, vec![call]).await?;
-    let after = read(session.escrow().bracketOf(account, token.id)).await?;
-    let value = json!({
-        "account": account.to_string(), "symbol": token.symbol, "before": before,
-        "bracket": brackets::entitlement_json(after),
-    });
-    let text = format!(
-        "account {account} has bracket {after} in {} (before: {before}): {}",
-        token.symbol,
-        brackets::entitlement(after)
-    );
-    session.output.result(&value, &text);
     Ok(())
 }
 
@@ -333,7 +218,15 @@ pub(super) fn live_json(live: &[(u64, OrderState)]) -> Value {
         .collect()
 }
 
-async fn show(session: &Session<'_>, account: u32) -> eyre::Result<()> {
+/// What a command moved into or out of the account that is shown after it.
+struct Moved {
+    /// Its field for programs.
+    name: &'static str,
+    value: Value,
+    text: String,
+}
+
+async fn show(session: &Session<'_>, account: u32, moved: Option<Moved>) -> eyre::Result<()> {
     let (mut value, rights, live, (_, now)) = tokio::try_join!(
         session.account_json(account),
         session.rights(account),
@@ -371,6 +264,10 @@ async fn show(session: &Session<'_>, account: u32) -> eyre::Result<()> {
     }
     if !rights.is_empty() {
         shown.push_str(&format!("\nspending rights\n{}", rights_table(session, &rights, now)?));
+    }
+    if let Some(moved) = moved {
+        shown = format!("{}\n\n{shown}", moved.text);
+        value[moved.name] = moved.value;
     }
     value["live"] = live_json(&live);
     value["spending_rights"] = rights_json(session, &rights, now)?.into();
