@@ -11,18 +11,28 @@ use bindings::{IEscrow, IPaymentTokens, SpendingRight};
 use eyre::{OptionExt as _, bail, ensure};
 use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::arguments::Permission;
 use crate::chain::{Call, read};
 use crate::dates::Date;
 use crate::failure::Failure;
-use crate::market::{filter, logs, logs_since, topic};
+use crate::market::{filter, logs_since, topic};
 use crate::session::Session;
 use crate::{amounts, brackets};
 
 /// Accounts that are read at the same time.
 const READS_AT_ONCE: usize = 16;
+/// Blocks whose logs are read again: the last ones may have been replaced since.
+const BLOCKS_READ_AGAIN: u64 = 100;
+
+/// Accounts that an address ever received, as of a block: read once, since logs do not change.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Received {
+    block: u64,
+    accounts: BTreeSet<u32>,
+}
 
 /// What an account holds of a token, in units.
 #[derive(Debug, Clone, Copy)]
@@ -63,9 +73,10 @@ impl Right {
 }
 
 impl Session<'_> {
-    /// The account a command is about: the one that was named, or the key's first.
+    /// The account a command is about: the one that was named, or the key's first. One that does not exist is bad input.
     pub(crate) async fn account(&self, named: Option<u32>) -> eyre::Result<u32> {
         if let Some(account) = named {
+            self.owner_of(account).await?;
             return Ok(account);
         }
         let owner = self.home.address()?;
@@ -94,13 +105,29 @@ impl Session<'_> {
 
     /// All accounts that an address owns now, ascending.
     pub(crate) async fn own_accounts(&self, owner: Address) -> eyre::Result<BTreeSet<u32>> {
-        let escrow = self.chain.network.contracts.escrow;
+        let (escrow, deployment) = (self.chain.network.contracts.escrow, self.chain.deployment().await?);
+        let name = format!("accounts-{owner}");
+        let known = self.home.cached(&deployment, &name);
+        let Received {
+            block,
+            accounts: mut candidates,
+        } = known
+            .and_then(|known| serde_json::from_value(known).ok())
+            .unwrap_or_default();
+        let (head, _) = self.chain.head().await?;
+        let since = block
+            .saturating_sub(BLOCKS_READ_AGAIN)
+            .max(self.chain.network.deployed_at);
         // Where an account came from does not matter, only who holds it now.
-        let received = logs::<IERC721::Transfer>(&self.chain, escrow, None, Some(owner.into_word())).await?;
-        let mut candidates = BTreeSet::new();
-        for (_, transfer) in received {
+        let received = logs_since::<IERC721::Transfer>(&self.chain, escrow, None, Some(owner.into_word()), since);
+        for (_, transfer) in received.await? {
             candidates.insert(u32::try_from(transfer.tokenId)?);
         }
+        let received = Received {
+            block: head,
+            accounts: candidates.clone(),
+        };
+        self.home.cache(&deployment, &name, &serde_json::to_value(received)?);
         stream::iter(candidates)
             .map(async |account| eyre::Ok((account, self.owner_of(account).await?)))
             .buffered(READS_AT_ONCE)
