@@ -97,6 +97,10 @@ pub(crate) struct Lease {
     rate: U256,
     duration: u32,
     start: u32,
+    /// Zero before the match.
+    pub(crate) supplier: u32,
+    /// The lease that took its place.
+    pub(crate) replaced_by: Option<u64>,
     schedule: FeeSchedule,
     origin: Origin,
     /// Seconds billed, once it ended.
@@ -121,8 +125,8 @@ pub(crate) struct Ledger {
     /// Events that contradict the contracts' own rules: the endpoint left some out, or this program is wrong.
     pub(crate) problems: Vec<String>,
     proposals: BTreeMap<u64, (U256, u32)>,
-    /// Leases that began without an order: rate and start.
-    begun: BTreeMap<u64, (U256, u32)>,
+    /// Leases that began without an order: supplier, rate and start.
+    begun: BTreeMap<u64, (u32, U256, u32)>,
 }
 
 impl Ledger {
@@ -194,16 +198,27 @@ impl Ledger {
                 let lease = self.known(order)?;
                 lease.stage = Stage::Over;
                 let lock = std::mem::take(&mut lease.locked);
+                lease.refunded += lock;
                 Ok((signed(lock), -signed(lock)))
             }
-            Event::Leased { order, rate, start, .. } => match self.leases.get_mut(&order) {
-                Some(lease) => lease.begin(rate, start, facts.lease(order)?),
+            Event::Leased {
+                order,
+                supplier,
+                rate,
+                start,
+            } => match self.leases.get_mut(&order) {
+                Some(lease) => {
+                    lease.supplier = supplier;
+                    lease.begin(rate, start, facts.lease(order)?)
+                }
                 None => {
-                    self.begun.insert(order, (rate, start));
+                    self.begun.insert(order, (supplier, rate, start));
                     Ok((0, 0))
                 }
             },
-            Event::Proposed { order, rate, duration } => {
+            Event::Proposed {
+                order, rate, duration, ..
+            } => {
                 self.proposals.insert(order, (rate, duration));
                 Ok((0, 0))
             }
@@ -250,13 +265,16 @@ impl Ledger {
     fn update(&mut self, order: u64, updated: u64, facts: &Facts) -> Result<(i128, i128), String> {
         let unseen = || format!("lease {updated}: nothing says what update it is the answer to");
         let (_, duration) = self.proposals.remove(&order).ok_or_else(unseen)?;
-        let (rate, start) = self.begun.remove(&updated).ok_or_else(unseen)?;
+        let (supplier, rate, start) = self.begun.remove(&updated).ok_or_else(unseen)?;
         let (schedule, shared) = facts.lease(updated)?;
         let lock = lease_lock(duration, rate, schedule);
         let mut lease = Lease::open(rate, duration, schedule.clone(), lock);
-        (lease.stage, lease.start) = (Stage::Live, start);
+        (lease.stage, lease.start, lease.supplier) = (Stage::Live, start, supplier);
         lease.origin = Origin { updated: true, shared };
         self.leases.insert(updated, lease);
+        if let Some(replaced) = self.leases.get_mut(&order) {
+            replaced.replaced_by = Some(updated);
+        }
         Ok((-signed(lock), signed(lock)))
     }
 
@@ -335,6 +353,8 @@ impl Lease {
             rate,
             duration,
             start: 0,
+            supplier: 0,
+            replaced_by: None,
             schedule,
             origin: Origin::default(),
             billed: None,

@@ -71,12 +71,15 @@ pub(crate) enum Event {
     },
     Proposed {
         order: u64,
+        by: Address,
         rate: U256,
         duration: u32,
     },
     Rejected {
         order: u64,
+        by: Address,
     },
+    /// `updated` takes the place of `order`, and its lock is its own.
     Updated {
         order: u64,
         updated: u64,
@@ -113,8 +116,8 @@ impl Event {
             | Self::Extended { order, .. }
             | Self::LowOnFunds { order, .. }
             | Self::Proposed { order, .. }
-            | Self::Rejected { order }
-            | Self::Updated { order, .. }
+            | Self::Rejected { order, .. }
+            | Self::Updated { updated: order, .. }
             | Self::Settled { order, .. }
             | Self::GatewayPaid { order, .. }
             | Self::Closed { order, .. }

@@ -101,6 +101,9 @@ fn an_order_that_nobody_took_costs_nothing() {
         let ledger = replay(vec![deposited(), ordered(3_600), (at(9), end)]);
         let sums = balanced(&ledger);
         assert_eq!((sums.unlocked, sums.locked), (5_000_000_000, 0));
+        let order = &ledger.leases[&ORDER];
+        assert_eq!(signed(order.refunded), ledger.entries[1].locked);
+        assert_eq!(order.spent(), U256::ZERO);
         assert!(ledger.entries[1].locked > 0 && ledger.entries[1].after.1 == ledger.entries[1].locked);
     }
 }
@@ -188,7 +191,7 @@ fn an_update_goes_on_as_a_lease_without_a_match_fee_and_with_a_gateways_share() 
         ),
     );
     let next = ORDER + 1;
-    let sums = balanced(&replay(vec![
+    let ledger = replay(vec![
         deposited(),
         ordered(3_600),
         leased(),
@@ -196,6 +199,7 @@ fn an_update_goes_on_as_a_lease_without_a_match_fee_and_with_a_gateways_share() 
             at(400),
             Event::Proposed {
                 order: ORDER,
+                by: Address::ZERO,
                 rate: U256::from(600_000),
                 duration: 1_800,
             },
@@ -227,10 +231,27 @@ fn an_update_goes_on_as_a_lease_without_a_match_fee_and_with_a_gateways_share() 
             },
         ),
         closed(next, 1_400, OrderState::ClosedMaintenance, 900),
-    ]));
+    ]);
+    let sums = balanced(&ledger);
     assert_eq!(sums.match_fees, 1_000);
     assert_eq!(sums.gateways, signed(new.gateway));
     assert_eq!(sums.unlocked, 5_000_000_000 - signed(old.spent()) - signed(new.spent()));
+    // The rows of each lease add up by themselves.
+    for (order, bill) in [(ORDER, old), (next, new)] {
+        let rows: Vec<&Entry> = ledger
+            .entries
+            .iter()
+            .filter(|entry| entry.event.order() == Some(order))
+            .collect();
+        assert_eq!(rows.iter().map(|row| row.locked).sum::<i128>(), 0, "{order}");
+        assert_eq!(
+            rows.iter().map(|row| row.unlocked).sum::<i128>(),
+            -signed(bill.spent()),
+            "{order}"
+        );
+    }
+    assert_eq!(ledger.leases[&ORDER].replaced_by, Some(next));
+    assert_eq!((ledger.leases[&ORDER].supplier, ledger.leases[&next].supplier), (7, 8));
 }
 
 #[test]

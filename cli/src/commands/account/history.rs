@@ -2,7 +2,9 @@
 //! contract holds.
 
 mod events;
+mod people;
 mod showing;
+mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,11 +42,24 @@ pub(super) async fn run(session: &Session<'_>, arguments: &History) -> eyre::Res
     if let (Some(account), Some(lease)) = (arguments.account, named)
         && lease.account != account
     {
-        return Err(Failure::bad_input(format!("that lease belongs to account {}", lease.account)).into());
+        return Err(Failure::bad_input(format!(
+            "order {} belongs to account {}, not to {account}",
+            lease.pack()?,
+            lease.account
+        ))
+        .into());
     }
     let account = session
         .account(arguments.account.or(named.map(|lease| lease.account)))
         .await?;
+    if let Some(lease) = arguments.lease {
+        session.order(lease).await?;
+        let token = session.token_of(lease)?;
+        if let Some(wanted) = arguments.token.as_deref().filter(|wanted| *wanted != token.symbol) {
+            let problem = format!("order {lease} is paid in {}, not in {wanted}", token.symbol);
+            return Err(Failure::bad_input(problem).into());
+        }
+    }
     let owner = session.owner_of(account).await?;
     let opened = session.opened_at(account).await?;
     let held = held(session, account).await?;
@@ -60,7 +75,7 @@ pub(super) async fn run(session: &Session<'_>, arguments: &History) -> eyre::Res
     let placed = times(session, events).await?;
     let mut ledger = Ledger::replay(placed, &facts);
     compare(&mut ledger, &held);
-    showing::show(session, arguments, account, owner, &ledger, &held)
+    showing::show(session, arguments, account, owner, &ledger, &held).await
 }
 
 /// The balances and the block they are of. Blocks may come in between: then they are read again.

@@ -168,13 +168,18 @@ fn of_order(signature: B256, log: &Log) -> eyre::Result<Option<Event>> {
             let proposed: ILeases::UpdateProposed = decoded(log)?;
             Event::Proposed {
                 order: proposed.orderId,
+                by: proposed.by,
                 rate: U256::from(proposed.terms.maximumRate),
                 duration: proposed.terms.duration,
             }
         }
-        ILeases::UpdateRejected::SIGNATURE_HASH => Event::Rejected {
-            order: decoded::<ILeases::UpdateRejected>(log)?.orderId,
-        },
+        ILeases::UpdateRejected::SIGNATURE_HASH => {
+            let rejected: ILeases::UpdateRejected = decoded(log)?;
+            Event::Rejected {
+                order: rejected.orderId,
+                by: rejected.by,
+            }
+        }
         ILeases::LeaseUpdated::SIGNATURE_HASH => {
             let updated: ILeases::LeaseUpdated = decoded(log)?;
             Event::Updated {

@@ -5,16 +5,16 @@ use eyre::bail;
 use serde_json::{Value, json};
 
 use super::Held;
+use super::people::People;
+use super::telling::Teller;
 use crate::amounts;
 use crate::arguments::History;
-use crate::dates::Date;
-use crate::ledger::{Entry, Event, Lease, Ledger, Sums};
-use crate::market::state;
+use crate::ledger::{Entry, Lease, Ledger, Sums};
 use crate::output::table;
 use crate::session::Session;
 
 /// Prints the history. Sums that are not what the contract holds are a failure, after everything was shown.
-pub(super) fn show(
+pub(super) async fn show(
     session: &Session<'_>,
     arguments: &History,
     account: u32,
@@ -42,7 +42,13 @@ pub(super) fn show(
         .map(|(id, sums)| (*id, *sums))
         .collect();
 
-    let entries: eyre::Result<Vec<Value>> = shown.iter().map(|entry| entry_json(session, entry)).collect();
+    let people = People::of(session, &shown, ledger).await?;
+    let teller = Teller {
+        session,
+        ledger,
+        people: &people,
+    };
+    let entries: eyre::Result<Vec<Value>> = shown.iter().map(|entry| teller.json(entry)).collect();
     let sums: eyre::Result<Vec<Value>> = tokens.iter().map(|(id, sums)| sums_json(session, *id, sums)).collect();
     let leases: eyre::Result<Vec<Value>> = ledger
         .leases
@@ -61,7 +67,7 @@ pub(super) fn show(
         "problems": ledger.problems,
     });
     let mut text = format!("account {account} of {owner}, as of block {}\n\n", held.block);
-    text.push_str(&table(&rows(session, &shown)?));
+    text.push_str(&table(&teller.rows(&shown)));
     text.push_str(&match arguments.lease {
         Some(lease) => lease_text(session, ledger, lease)?,
         None => sums_text(session, &tokens)?,
@@ -76,166 +82,18 @@ pub(super) fn show(
     bail!("the history does not add up: {}", ledger.problems.join("; "))
 }
 
-fn symbol(session: &Session<'_>, token: Option<u8>) -> String {
+pub(super) fn symbol(session: &Session<'_>, token: Option<u8>) -> String {
     let symbol = token.and_then(|id| session.token_by_id(id).ok());
     symbol.map_or_else(String::new, |token| token.symbol.clone())
 }
 
 /// Units with their sign as whole tokens.
-fn whole(session: &Session<'_>, token: Option<u8>, units: i128) -> String {
+pub(super) fn whole(session: &Session<'_>, token: Option<u8>, units: i128) -> String {
     let decimals = token
         .and_then(|id| session.token_by_id(id).ok())
         .map_or(0, |token| token.decimals);
     let sign = if units < 0 { "-" } else { "" };
     format!("{sign}{}", amounts::whole(U256::from(units.unsigned_abs()), decimals))
-}
-
-fn entry_json(session: &Session<'_>, entry: &Entry) -> eyre::Result<Value> {
-    let mut value = json!({
-        "time": entry.place.time,
-        "date": Date(entry.place.time).to_string(),
-        "block": entry.place.block,
-        "transaction": entry.place.transaction,
-        "event": entry.event.name(),
-        "text": describe(session, entry),
-    });
-    if let Some(id) = entry.token {
-        value["symbol"] = session.token_by_id(id)?.symbol.clone().into();
-        value["unlocked_change_units"] = entry.unlocked.to_string().into();
-        value["locked_change_units"] = entry.locked.to_string().into();
-        value["unlocked_units"] = entry.after.0.to_string().into();
-        value["locked_units"] = entry.after.1.to_string().into();
-    }
-    if let Some(order) = entry.event.order() {
-        value["order"] = order.to_string().into();
-    }
-    match &entry.event {
-        Event::Updated { updated, .. } => value["updated"] = updated.to_string().into(),
-        Event::Closed { reason, billed, .. } => {
-            value["reason"] = state(*reason).1.into();
-            value["billed_seconds"] = (*billed).into();
-        }
-        Event::Settled { until, .. } => value["settled_for_seconds"] = (*until).into(),
-        _ => {}
-    }
-    if let Some(amount) = amount(&entry.event) {
-        value["amount_units"] = amount.to_string().into();
-    }
-    Ok(value)
-}
-
-/// What an event names as its amount.
-fn amount(event: &Event) -> Option<U256> {
-    match event {
-        Event::Deposited { amount, .. }
-        | Event::Withdrawn { amount, .. }
-        | Event::Spent { amount, .. }
-        | Event::Settled { amount, .. }
-        | Event::GatewayPaid { amount, .. } => Some(*amount),
-        Event::Extended { locked, .. } => Some(*locked),
-        Event::RightSet { limit, .. } => Some(*limit),
-        _ => None,
-    }
-}
-
-/// One sentence without the order's number.
-fn describe(session: &Session<'_>, entry: &Entry) -> String {
-    let money = |units: &U256| {
-        let units = i128::try_from(*units).unwrap_or(i128::MAX);
-        format!(
-            "{} {}",
-            whole(session, entry.token, units),
-            symbol(session, entry.token)
-        )
-    };
-    let hourly = |rate: &U256| {
-        let token = entry.token.and_then(|id| session.token_by_id(id).ok());
-        token.map_or_else(String::new, |token| {
-            format!("{} {}/h", amounts::hourly(*rate, token), token.symbol)
-        })
-    };
-    match &entry.event {
-        Event::Opened { owner } => format!("account opened for {owner}"),
-        Event::HandedOver { from, to } => format!("handed over by {from} to {to}; spending rights ended"),
-        Event::Deposited { from, amount, .. } => format!("deposit of {} by {from}", money(amount)),
-        Event::Withdrawn { to, amount, .. } => format!("withdrawal of {} to {to}", money(amount)),
-        Event::BracketChanged { bracket, .. } => format!("bracket {bracket}"),
-        Event::RightSet { spender, limit, .. } if limit.is_zero() => format!("spending right of {spender} taken back"),
-        Event::RightSet { spender, limit, .. } => format!("spending right of {} for {spender}", money(limit)),
-        Event::Spent {
-            spender, amount, left, ..
-        } => format!(
-            "{spender} spent {} of its right, {} are left",
-            money(amount),
-            money(left)
-        ),
-        Event::Ordered { rate, duration, .. } => format!(
-            "order for {} at up to {}: its worst case is locked",
-            amounts::time((*duration).into()),
-            hourly(rate)
-        ),
-        Event::Cancelled { .. } => "order taken back".to_owned(),
-        Event::Expired { .. } => "order expired".to_owned(),
-        Event::Requeued { .. } => "no supplier had room: the order takes bids again".to_owned(),
-        Event::Leased { supplier, rate, .. } => {
-            // A lease that came from an update was not matched.
-            let fee = if entry.locked == 0 {
-                ""
-            } else {
-                "; the match fee is paid"
-            };
-            format!("lease with supplier {supplier} at {}{fee}", hourly(rate))
-        }
-        Event::Extended { duration, locked, .. } => format!(
-            "lease extended to {}: {} more locked",
-            amounts::time((*duration).into()),
-            money(locked)
-        ),
-        Event::LowOnFunds { end, .. } => format!("lease low on funds: it ends {} UTC", Date(*end)),
-        Event::Proposed { rate, duration, .. } => format!(
-            "update proposed: {} at up to {}",
-            amounts::time((*duration).into()),
-            hourly(rate)
-        ),
-        Event::Rejected { .. } => "update withdrawn or refused".to_owned(),
-        Event::Updated { updated, .. } => format!("lease replaced by lease {updated}: its worst case is locked"),
-        Event::Settled { amount, until, .. } => format!(
-            "{} paid to the supplier, for the first {}",
-            money(amount),
-            amounts::time((*until).into())
-        ),
-        Event::GatewayPaid { amount, .. } => format!("{} paid to the gateway", money(amount)),
-        Event::Closed { reason, billed, .. } => {
-            let reason = state(*reason).1.unwrap_or("closed");
-            format!(
-                "lease closed ({reason}): {} billed, {} back",
-                amounts::time((*billed).into()),
-                money(&U256::from(entry.unlocked.unsigned_abs()))
-            )
-        }
-        Event::Rated { rating, .. } => format!("lease rated {rating} of 10"),
-    }
-}
-
-fn rows(session: &Session<'_>, shown: &[&Entry]) -> eyre::Result<Vec<Vec<String>>> {
-    let header = ["TIME (UTC)", "ORDER", "UNLOCKED", "LOCKED", "TOKEN", "WHAT"];
-    let mut rows = vec![header.map(str::to_owned).to_vec()];
-    for entry in shown {
-        let change = |units: i128| match units {
-            0 => String::new(),
-            units if units > 0 => format!("+{}", whole(session, entry.token, units)),
-            units => whole(session, entry.token, units),
-        };
-        rows.push(vec![
-            Date(entry.place.time).to_string(),
-            entry.event.order().map_or_else(String::new, |order| order.to_string()),
-            change(entry.unlocked),
-            change(entry.locked),
-            symbol(session, entry.token),
-            describe(session, entry),
-        ]);
-    }
-    Ok(rows)
 }
 
 /// Names and amounts of a token's sums, in the order in which they add up.
