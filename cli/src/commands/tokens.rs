@@ -48,11 +48,7 @@ pub(super) async fn run(session: &Session<'_>) -> eyre::Result<()> {
                 .as_u64()
                 .map_or_else(|| "-".to_owned(), amounts::time),
             format!("{} %", text(&fees["user_percent"])),
-            format!(
-                "{} % + {} %",
-                text(&fees["commission_percent"]),
-                text(&fees["provider_percent"])
-            ),
+            provider_pays(fees),
             text(&fees["match"]),
             format!("{} of {}", text(&token["held"]), text(&token["cap"])),
         ]);
@@ -68,6 +64,18 @@ pub(super) async fn run(session: &Session<'_>) -> eyre::Result<()> {
         .output
         .result(&json!({"tokens": found, "brackets": ladder}), &shown);
     Ok(())
+}
+
+/// Commission and provider fee; the commission of providers of tier 1, where it is another one.
+fn provider_pays(fees: &Value) -> String {
+    let percent = |name: &str| fees[name].as_str().unwrap_or("-").to_owned();
+    let (commission, rebated) = (percent("commission_percent"), percent("commission_rebated_percent"));
+    let of_tier_1 = if commission == rebated {
+        String::new()
+    } else {
+        format!(" (tier 1: {rebated} %)")
+    };
+    format!("{commission} %{of_tier_1} + {} %", percent("provider_percent"))
 }
 
 async fn one(session: &Session<'_>, token: &::chain::network::Token, now: u64) -> eyre::Result<Value> {
@@ -134,4 +142,17 @@ async fn age(session: &Session<'_>, feed: &IPaymentTokens::PriceFeed, now: u64) 
     let feed = bindings::standard::IPriceFeed::new(feed.feed, &session.chain.provider);
     let round = feed.latestRoundData().call().await.ok()?;
     Some(now.saturating_sub(round.updatedAt.saturating_to()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rebated_commission_is_told() {
+        let mut fees = json!({"commission_percent": "20", "commission_rebated_percent": "15", "provider_percent": "2"});
+        assert_eq!(provider_pays(&fees), "20 % (tier 1: 15 %) + 2 %");
+        fees["commission_rebated_percent"] = "20".into();
+        assert_eq!(provider_pays(&fees), "20 % + 2 %");
+    }
 }

@@ -1,8 +1,9 @@
 //! `spheron account operator`: who may spend of an account.
 
+use ::chain::network::Token;
 use alloy::primitives::aliases::{U40, U112};
-use alloy::primitives::{Address, B256};
-use bindings::{ICertificateRegistry, IEscrow, SpendingRight};
+use alloy::primitives::{Address, U256};
+use bindings::{IEscrow, SpendingRight};
 use eyre::ensure;
 use serde_json::json;
 
@@ -22,7 +23,6 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Operator) -> eyre::Re
             limit,
             expires,
             may_close,
-            certificate,
             money,
         } => {
             let right = Wanted {
@@ -30,7 +30,6 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Operator) -> eyre::Re
                 limit,
                 expires: *expires,
                 may_close: *may_close,
-                certificate: *certificate,
             };
             add(session, right, money).await
         }
@@ -55,7 +54,6 @@ struct Wanted<'a> {
     limit: &'a str,
     expires: Moment,
     may_close: bool,
-    certificate: Option<B256>,
 }
 
 async fn add(session: &Session<'_>, wanted: Wanted<'_>, money: &Money) -> eyre::Result<()> {
@@ -64,14 +62,13 @@ async fn add(session: &Session<'_>, wanted: Wanted<'_>, money: &Money) -> eyre::
         limit,
         expires,
         may_close,
-        certificate,
     } = wanted;
     let token = session.token(&money.token)?;
     let units = amounts::units(limit, token.decimals, &token.symbol)?;
-    let limit = U112::checked_from_limbs_slice(units.as_limbs()).filter(|limit| !limit.is_zero());
-    let limit = limit.ok_or_else(|| {
-        Failure::bad_input("a limit is more than zero and fits the account; `operator remove` takes a right back")
-    })?;
+    let limit = limit_of(units, token)?;
+    if spender == Address::ZERO {
+        return Err(Failure::bad_input("the zero address has no key: nobody could spend with that right").into());
+    }
     let account = session.account(money.account).await?;
     let (signer, (_, now)) = (session.home.signer()?, session.chain.head().await?);
     session.require_owner(account, signer.address()).await?;
@@ -82,6 +79,12 @@ async fn add(session: &Session<'_>, wanted: Wanted<'_>, money: &Money) -> eyre::
     if expiry <= now || expiry >= 1 << 40 {
         return Err(Failure::bad_input(format!("{} is no time to come", Date(expiry))).into());
     }
+    let before = read(session.escrow().spendingRight(account, spender, token.id)).await?;
+    let replaced = is_right(&before).then_some(Right {
+        spender,
+        token: token.id,
+        right: before,
+    });
     let right = SpendingRight {
         limit,
         expiry: U40::from(expiry),
@@ -93,58 +96,74 @@ async fn add(session: &Session<'_>, wanted: Wanted<'_>, money: &Money) -> eyre::
         token: token.id,
         right: right.clone(),
     };
-    let mut calls = vec![Call::new(
-        "to grant the right",
-        session.chain.network.contracts.escrow,
-        &call,
-    )];
-    if let Some(fingerprint) = certificate {
-        calls.extend(publication(session, signer.address(), fingerprint).await?);
-    }
+    let grant = Call::new("to grant the right", session.chain.network.contracts.escrow, &call);
     session.output.step(format!("granting {spender} a spending right"));
-    session.chain.execute(&signer, calls).await?;
+    session.chain.execute(&signer, vec![grant]).await?;
     let granted = Right {
         spender,
         token: token.id,
         right,
     };
-    let value = json!({"account": account.to_string(), "spending_right": granted.json(token, now)});
+    let value = json!({
+        "account": account.to_string(),
+        "spending_right": granted.json(token, now),
+        "replaced": replaced.as_ref().map(|right| right.json(token, now)),
+    });
     let close = if may_close {
         ", and close what is ordered in it"
     } else {
         ""
     };
+    let instead = replaced.map_or_else(String::new, |right| instead_of(&right, token, now));
     let text = format!(
-        "{spender} may lock {} of account {account} until {} UTC{close}\nit deploys with `spheron deploy FILE --account \
-         {account}`; the right ends when the account changes hands",
+        "{spender} may lock {} of account {account} until {} UTC{close}{instead}\nit deploys with `spheron deploy FILE --account \
+         {account}` from a home of its own (`spheron init`), and while its right lives providers show it whatever runs on the account in \
+         {}; the right ends when the account changes hands",
         amounts::shown(units, token),
-        Date(expiry)
+        Date(expiry),
+        token.symbol
     );
     session.output.result(&value, &text);
     Ok(())
 }
 
-/// The call that lets another certificate act for the key, unless it may already.
-async fn publication(session: &Session<'_>, key: Address, fingerprint: B256) -> eyre::Result<Option<Call>> {
-    let registry = session.chain.network.contracts.certificate_registry;
-    let published = read(ICertificateRegistry::new(registry, &session.chain.provider).fingerprints(key)).await?;
-    if published.current == fingerprint || published.next == fingerprint {
-        return Ok(None);
+/// A limit as the contract counts it.
+fn limit_of(units: U256, token: &Token) -> Result<U112, Failure> {
+    if units.is_zero() {
+        let problem = "a spending right without a limit is none; `spheron account operator remove` takes one back";
+        return Err(Failure::bad_input(problem));
     }
-    ensure!(
-        !published.current.is_zero(),
-        "{key} has no certificate on chain; run `spheron init` first"
-    );
-    if !published.next.is_zero() {
-        session
-            .output
-            .note(format!("the certificate {} acts for {key} no more", published.next));
-    }
-    let publish = ICertificateRegistry::publishCall {
-        current: published.current,
-        next: fingerprint,
+    U112::checked_from_limbs_slice(units.as_limbs()).ok_or_else(|| {
+        Failure::bad_input(format!(
+            "a limit of {} is more than an account can hold; the highest is {}",
+            amounts::shown(units, token),
+            amounts::shown(U256::from(U112::MAX), token)
+        ))
+    })
+}
+
+/// Whether there is anything to a right.
+fn is_right(right: &SpendingRight) -> bool {
+    !right.limit.is_zero() || right.mayClose
+}
+
+/// What a new right took the place of.
+fn instead_of(replaced: &Right, token: &Token, now: u64) -> String {
+    let over = if replaced.expiry() <= now {
+        ", which is over"
+    } else {
+        ""
     };
-    Ok(Some(Call::new("to publish the certificate", registry, &publish)))
+    let close = if replaced.right.mayClose {
+        " and the right to close"
+    } else {
+        ""
+    };
+    format!(
+        "\nthis replaces the right that it had: {} left until {} UTC{over}{close}",
+        amounts::shown(U256::from(replaced.right.limit), token),
+        Date(replaced.expiry())
+    )
 }
 
 async fn remove(session: &Session<'_>, spender: Address, token: Option<&str>, account: u32) -> eyre::Result<()> {
@@ -209,15 +228,46 @@ async fn list(session: &Session<'_>, account: u32) -> eyre::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use alloy::primitives::U256;
-
     use super::*;
 
+    fn token() -> Token {
+        Token {
+            id: 1,
+            symbol: "uSPON".to_owned(),
+            address: Address::ZERO,
+            decimals: 6,
+        }
+    }
+
     #[test]
-    fn limits_fit_their_field_or_are_refused() {
-        let fits = |units: U256| U112::checked_from_limbs_slice(units.as_limbs()).is_some();
-        assert!(fits((U256::from(1) << 112) - U256::ONE));
-        assert!(!fits(U256::from(1) << 112));
-        assert!(!fits(U256::MAX));
+    fn limits_fit_their_field_or_are_refused_with_what_is_wrong() {
+        let refused = |units| limit_of(units, &token()).expect_err("refused").to_string();
+        assert!(limit_of(U256::from(U112::MAX), &token()).is_ok());
+        let told = refused(U256::from(1) << 112);
+        assert!(
+            told.contains("is more than an account can hold") && told.contains(" uSPON"),
+            "{told}"
+        );
+        assert!(refused(U256::MAX).contains("is more than"));
+        assert!(refused(U256::ZERO).contains("operator remove"));
+    }
+
+    #[test]
+    fn a_right_that_is_replaced_is_told_with_what_was_left_of_it() {
+        let replaced = Right {
+            spender: Address::repeat_byte(1),
+            token: 1,
+            right: SpendingRight {
+                limit: U112::from(2_500_000),
+                expiry: U40::from(1_801_396_800_u64),
+                mayClose: true,
+            },
+        };
+        let told = instead_of(&replaced, &token(), 1_700_000_000);
+        assert!(
+            told.ends_with("2.5 uSPON left until 2027-01-31 12:00:00 UTC and the right to close"),
+            "{told}"
+        );
+        assert!(instead_of(&replaced, &token(), 1_801_396_800).contains("which is over"));
     }
 }

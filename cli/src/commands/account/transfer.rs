@@ -1,12 +1,12 @@
 //! `spheron account transfer`: hand an account over, with what goes along shown first.
 
-use alloy::primitives::{Address, U256};
-use bindings::OrderState;
+use alloy::primitives::{Address, B256, U256};
 use bindings::standard::IERC721;
+use bindings::{ICertificateRegistry, OrderState};
 use serde_json::json;
 
 use super::{live_json, live_orders, rights_json, rights_table};
-use crate::chain::Call;
+use crate::chain::{Call, read};
 use crate::failure::Failure;
 use crate::session::Session;
 
@@ -17,12 +17,16 @@ pub(super) async fn run(session: &Session<'_>, account: u32, to: Address, yes: b
     if to == owner || to == Address::ZERO || to == escrow {
         return Err(Failure::bad_input(format!("account {account} cannot be handed over to {to}")).into());
     }
-    let (held, live, rights, (_, now)) = tokio::try_join!(
+    let registry = session.chain.network.contracts.certificate_registry;
+    let certificates = ICertificateRegistry::new(registry, &session.chain.provider);
+    let (held, live, rights, (_, now), published) = tokio::try_join!(
         session.account_json(account),
         live_orders(session, account),
         session.rights(account),
-        session.chain.head()
+        session.chain.head(),
+        read(certificates.fingerprints(to))
     )?;
+    let warnings = warnings(account, to, published.current, &live);
     let mut text = String::new();
     for token in held["tokens"].as_array().into_iter().flatten() {
         let part = |name: &str| token[name].as_str().unwrap_or_default();
@@ -52,8 +56,11 @@ pub(super) async fn run(session: &Session<'_>, account: u32, to: Address, yes: b
     if live.iter().any(|(_, state)| *state == OrderState::Leased) {
         text.push_str("\nwhoever owns the account reads and changes what its leases run; proposed updates end\n");
     }
+    for warning in &warnings {
+        text.push_str(&format!("\nwarning: {warning}\n"));
+    }
     let mut value = json!({
-        "account": account.to_string(), "from": owner, "to": to, "sent": false, "holds": held["tokens"],
+        "account": account.to_string(), "warnings": warnings, "from": owner, "to": to, "sent": false, "holds": held["tokens"],
         "live": live_json(&live), "rights_that_end": rights_json(session, &rights, now)?,
     });
     if !yes {
@@ -73,4 +80,43 @@ pub(super) async fn run(session: &Session<'_>, account: u32, to: Address, yes: b
     text.push_str(&format!("\naccount {account} belongs to {to} now\n"));
     session.output.result(&value, &text);
     Ok(())
+}
+
+/// What the new owner cannot do with what goes along.
+fn warnings(account: u32, to: Address, certificate: B256, live: &[(u64, OrderState)]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if certificate.is_zero() {
+        warnings.push(format!(
+            "{to} has published no certificate: no provider talks to it about the leases of account {account} before it has run `spheron \
+             init`"
+        ));
+    }
+    for (order, _) in live.iter().filter(|(_, state)| *state == OrderState::Open) {
+        warnings.push(format!(
+            "order {order} is open and its manifest is in this home alone: when it becomes a lease, {to} cannot send it; take the order \
+             back before (`spheron order cancel {order}`), or wait until it runs"
+        ));
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_receiver_cannot_use_is_warned_of() {
+        let (to, live) = (
+            Address::repeat_byte(7),
+            [(11, OrderState::Open), (12, OrderState::Leased)],
+        );
+        let told = warnings(4, to, B256::ZERO, &live);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(
+            told[0].contains(&to.to_string()) && told[0].contains("no certificate"),
+            "{told:?}"
+        );
+        assert!(told[1].contains("spheron order cancel 11"), "{told:?}");
+        assert!(warnings(4, to, B256::repeat_byte(1), &live[1..]).is_empty());
+    }
 }
