@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use alloy::primitives::Address;
 use daemon::causes::with_causes;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -67,7 +68,7 @@ impl Output {
     /// The result, the one thing on stdout: an object for programs, or text for people.
     pub(crate) fn result(&self, value: &Value, text: &str) {
         if self.json {
-            self.line(&value.to_string());
+            self.line(&checksummed(value.clone()).to_string());
         } else {
             self.line(&harmless(text.trim_end_matches('\n')));
         }
@@ -112,7 +113,7 @@ impl Output {
             if let (Some(details), Some(error)) = (failure::details(report), object.get_mut("error")) {
                 error["report"] = details.clone();
             }
-            self.line(&object.to_string());
+            self.line(&checksummed(object).to_string());
         }
     }
 
@@ -122,6 +123,30 @@ impl Output {
             spinner.finish_and_clear();
         }
     }
+}
+
+/// With every address in the one form that has its checksum: so programs can compare them as text.
+fn checksummed(value: Value) -> Value {
+    match value {
+        Value::String(text) => match address(&text) {
+            Some(address) => address.to_checksum(None).into(),
+            None => text.into(),
+        },
+        Value::Array(values) => values.into_iter().map(checksummed).collect(),
+        Value::Object(fields) => {
+            let fields = fields.into_iter().map(|(name, value)| (name, checksummed(value)));
+            Value::Object(fields.collect())
+        }
+        other => other,
+    }
+}
+
+/// The address that a text is: as it is serialised, in small letters.
+fn address(text: &str) -> Option<Address> {
+    const LENGTH: usize = 42;
+    let is_small = |letter: u8| letter.is_ascii_digit() || matches!(letter, b'a'..=b'f');
+    let digits = text.strip_prefix("0x").filter(|_| text.len() == LENGTH)?;
+    digits.bytes().all(is_small).then(|| text.parse().ok())?
 }
 
 fn write_line(text: &str) {
@@ -221,6 +246,23 @@ mod tests {
             vec!["4294967297".to_owned(), "up".to_owned()],
         ];
         assert_eq!(table(&rows), "LEASE        STATE\n4294967297   up\n");
+    }
+
+    #[test]
+    fn addresses_have_their_checksum_and_nothing_else_changes() {
+        let (address, hash) = (
+            Address::repeat_byte(0xab),
+            alloy::primitives::B256::repeat_byte(0xab).to_string(),
+        );
+        let value = json!({"owner": address, "of": [{"spender": address}], "hash": hash, "text": format!("{address:#x}…"), "n": 7});
+        let shown = checksummed(value);
+        assert_eq!(shown["owner"], address.to_checksum(None));
+        assert_eq!(shown["of"][0]["spender"], address.to_checksum(None));
+        assert_eq!(shown["hash"], hash);
+        assert_eq!(
+            (&shown["text"], &shown["n"]),
+            (&json!(format!("{address:#x}…")), &json!(7))
+        );
     }
 
     #[test]
