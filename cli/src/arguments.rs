@@ -27,10 +27,28 @@ Examples:
   spheron deploy app.yaml                   order, send the manifest, wait until it runs
   spheron deploy app.yaml --account 7       pay from an account that gave this key a spending right
   spheron deploy --resume 4294967297        go on where an interrupted deployment was";
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  spheron check app.yaml                    what it asks for, and what that costs on the devnet that runs
+  spheron check app.yaml --network testnet  what it costs on a network";
+const LOGS_EXAMPLES: &str = "\
+Examples:
+  spheron logs 4294967297 -f                all services, and what comes
+  spheron logs 4294967297 web -n 20 -t      the last 20 lines of one service, with their times";
 const INIT_EXAMPLES: &str = "\
 Examples:
   spheron init --deposit 100                key, certificate, account, and 100 uSPON in it
-  spheron init --key geth.json --password-file password";
+  spheron init --key geth.json --password-file password
+  spheron init --replace-certificate        after the home with the published certificate was lost";
+
+const PS_EXAMPLES: &str = "\
+Examples:
+  spheron ps                                live leases of all accounts of the key
+  spheron ps --all --account 7              of one account, those that ended too";
+const TOKENS_EXAMPLES: &str = "\
+Examples:
+  spheron tokens
+  spheron tokens --json";
 
 /// Deploys workloads on the Spheron network, and registers those who run them.
 ///
@@ -64,6 +82,7 @@ pub(crate) enum Command {
     #[command(after_help = INIT_EXAMPLES)]
     Init(Init),
     /// Read a deployment file and say what it asks for, without sending anything
+    #[command(after_help = CHECK_EXAMPLES)]
     Check {
         /// Deployment file (ICL)
         file: PathBuf,
@@ -78,13 +97,16 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Lease(Lease),
     /// List leases: short for `lease list`
+    #[command(after_help = PS_EXAMPLES)]
     Ps(List),
     /// Logs of a lease: short for `lease logs`. `!` marks what a service wrote to its standard error
+    #[command(after_help = LOGS_EXAMPLES)]
     Logs(Logs),
     /// Orders, with their bids; orders that are signed by one and brought in by another
     #[command(subcommand)]
     Order(Order),
     /// Payment tokens: fees, prices and their age, caps, and what a deposit entitles to
+    #[command(after_help = TOKENS_EXAMPLES)]
     Tokens,
     /// Providers
     #[command(subcommand)]
@@ -107,6 +129,9 @@ pub(crate) struct Init {
     /// Deposit until this many whole tokens are unlocked
     #[arg(long, value_name = "AMOUNT")]
     pub(crate) deposit: Option<String>,
+    /// Publish this home's certificate even where the key has another one: homes and agents with that one are out
+    #[arg(long)]
+    pub(crate) replace_certificate: bool,
 }
 
 #[derive(Debug, Args)]
@@ -139,10 +164,10 @@ pub(crate) struct List {
     /// Those that ended, too
     #[arg(long, short)]
     pub(crate) all: bool,
-    /// The newest, this many per token
+    /// The newest, this many per account and token
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     pub(crate) limit: u32,
-    /// The account [default: the key's own]
+    /// One account only [default: all of the key's]
     #[arg(long, value_name = "ID")]
     pub(crate) account: Option<u32>,
 }
@@ -192,12 +217,35 @@ mod tests {
             &["account", "operator", "add"],
             &["account", "history"],
             &["account", "credits"],
+            &["account", "list"],
+            &["account", "show"],
+            &["account", "update-bracket"],
+            &["account", "revoke-signature"],
+            &["account", "operator", "list"],
+            &["account", "operator", "remove"],
+            &["tokens"],
+            &["ps"],
             &["lease", "extend"],
             &["lease", "top-up"],
             &["lease", "update"],
             &["lease", "close"],
             &["order", "sign"],
             &["order", "submit"],
+            &["order", "list"],
+            &["order", "show"],
+            &["order", "match"],
+            &["order", "cancel"],
+            &["lease", "list"],
+            &["lease", "show"],
+            &["lease", "logs"],
+            &["lease", "send"],
+            &["lease", "manifest"],
+            &["lease", "rate"],
+            &["logs"],
+            &["check"],
+            &["provider", "register"],
+            &["provider", "update"],
+            &["provider", "list"],
         ] {
             let mut command = Arguments::command();
             let mut found = &mut command;
@@ -216,7 +264,7 @@ mod tests {
     fn command_lines_are_taken_or_refused() {
         let parse = |line: &str| Arguments::try_parse_from(line.split_whitespace());
         for line in [
-            "spheron --network n.json --home h --json init --key k --token uSPON --deposit 1000",
+            "spheron --network n.json --home h --json init --key k --token uSPON --deposit 1000 --replace-certificate",
             "spheron deploy f.yaml --dry-run --json",
             "spheron deploy --resume 4294967297 --keep",
             "spheron deploy f.yaml --timeout 5m --confirmations 3",
@@ -232,6 +280,10 @@ mod tests {
             "spheron account deposit 5 --token SPON --permit --account 7",
             "spheron account deposit 5 --permit2",
             "spheron account withdraw all",
+            // Taken as amounts, which say what is wrong with them.
+            "spheron account withdraw -5",
+            "spheron account deposit -5.5 --permit",
+            "spheron account history --order 4294967297",
             "spheron account transfer 0x0000000000000000000000000000000000000001 --account 7 --yes",
             "spheron account operator add 0x0000000000000000000000000000000000000001 --limit 5 --expires 30d --may-close",
             "spheron account operator add 0x0000000000000000000000000000000000000001 --limit 5 --expires 2027-01-31",
@@ -244,7 +296,7 @@ mod tests {
             "spheron lease extend 4294967297 --for 6h --dry-run",
             "spheron lease top-up 4294967297 --for 2d --permit",
             "spheron lease top-up 4294967297 --amount 10",
-            "spheron lease update 4294967297 f.yaml --expires 10m --timeout 5m",
+            "spheron lease update 4294967297 f.yaml --expires 10m --timeout 5m --yes",
             "spheron lease update 4294967297 --resume",
             "spheron lease update 4294967297 --withdraw",
             "spheron lease close 4294967297 --sign --valid 1d",
@@ -252,6 +304,7 @@ mod tests {
             "spheron lease rate 4294967297 10",
             "spheron order sign f.yaml --account 7 --valid 1h --output order.json",
             "spheron order submit -",
+            "spheron order submit order.json --dry-run",
             "spheron tokens --json",
         ] {
             if let Err(error) = parse(line) {
@@ -280,6 +333,7 @@ mod tests {
             "spheron lease update 4294967297",
             "spheron lease update 4294967297 f.yaml --withdraw",
             "spheron lease update 4294967297 --resume --dry-run",
+            "spheron lease update 4294967297 --resume --yes",
             "spheron lease close",
             "spheron lease close 4294967297 --submit close.json",
             "spheron lease rate 4294967297 11",

@@ -1,6 +1,6 @@
 //! Arguments of `spheron account`.
 
-use alloy::primitives::{Address, B256};
+use alloy::primitives::Address;
 use clap::{ArgGroup, Args, Subcommand};
 
 use crate::dates::Moment;
@@ -18,12 +18,20 @@ Examples:
         owner: Option<Address>,
     },
     /// The accounts of an owner, with what they hold
+    #[command(after_help = "\
+Examples:
+  spheron account list
+  spheron account list --owner 0x1234… --json")]
     List {
         /// The owner [default: the key]
         #[arg(long, value_name = "ADDRESS")]
         owner: Option<Address>,
     },
     /// What an account holds, what it entitles to, what runs on it and who may spend it
+    #[command(after_help = "\
+Examples:
+  spheron account show                      the key's first account
+  spheron account show --account 7 --json   anybody's")]
     Show {
         /// The account [default: the key's first]
         #[arg(long, value_name = "ID")]
@@ -38,12 +46,15 @@ Examples:
   spheron account deposit 25 --account 7             into somebody else's account")]
     Deposit(Deposit),
     /// Move unlocked tokens out; only the account's owner may
+    ///
+    /// It lowers the bracket; where what is left entitles to more at today's price, that is set in a second transaction.
     #[command(after_help = "\
 Examples:
   spheron account withdraw 12.5
   spheron account withdraw all --token SPON --to 0x1234…")]
     Withdraw {
         /// Whole tokens, or `all` that is unlocked
+        #[arg(allow_negative_numbers = true)]
         amount: String,
         #[command(flatten)]
         money: Money,
@@ -76,11 +87,15 @@ Examples:
 Examples:
   spheron account history
   spheron account history --since 7d --token uSPON
-  spheron account history --lease 4294967297 --json")]
+  spheron account history --lease 4294967297 --json   who did what, with whole transaction hashes")]
     History(History),
     /// Set what an account is entitled to from today's price; anyone may
     ///
     /// A deposit sets it; a price that rose since, or one that could not be used then, is why to do it again.
+    #[command(after_help = "\
+Examples:
+  spheron account update-bracket
+  spheron account update-bracket --account 7 --token SPON")]
     UpdateBracket {
         #[command(flatten)]
         money: Money,
@@ -102,12 +117,16 @@ Examples:
         to: Option<Address>,
     },
     /// Make the next order or close that the key signs, or has signed and nobody brought in yet, worthless
+    #[command(after_help = "\
+Examples:
+  spheron account revoke-signature          what `order sign` or `lease close --sign` gave away counts no more")]
     RevokeSignature,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Deposit {
     /// Whole tokens
+    #[arg(allow_negative_numbers = true)]
     pub(crate) amount: String,
     #[command(flatten)]
     pub(crate) money: Money,
@@ -140,6 +159,9 @@ pub(crate) struct Money {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Operator {
     /// Let an address order and extend with the account's money, up to a limit; replaces the right it had
+    ///
+    /// It deploys from a home of its own (`spheron init` there publishes its certificate). While the right lives, providers show it
+    /// whatever runs on the account in that token: who should not see it all gets an account of its own (`spheron account open`).
     #[command(after_help = "\
 Examples:
   spheron account operator add 0x1234… --limit 50 --expires 30d
@@ -148,7 +170,7 @@ Examples:
         /// Who may spend
         spender: Address,
         /// Whole tokens it may lock in all; what comes back from a lease does not raise it
-        #[arg(long, value_name = "AMOUNT")]
+        #[arg(long, value_name = "AMOUNT", allow_negative_numbers = true)]
         limit: String,
         /// Until when: a time from now (30d) or a date in UTC (2027-01-31, 2027-01-31T12:00:00Z)
         #[arg(long, value_name = "WHEN", default_value = "30d")]
@@ -156,14 +178,14 @@ Examples:
         /// It may also cancel orders, and close and update leases, in that token
         #[arg(long)]
         may_close: bool,
-        /// Also publish this fingerprint as the next of the key's certificates, so that the spender can send manifests and read
-        /// what runs: of all accounts of the key (`spheron init` prints a home's fingerprint)
-        #[arg(long, value_name = "FINGERPRINT")]
-        certificate: Option<B256>,
         #[command(flatten)]
         money: Money,
     },
     /// Take a spending right back
+    #[command(after_help = "\
+Examples:
+  spheron account operator remove 0x1234…
+  spheron account operator remove 0x1234… --token SPON --account 7")]
     Remove {
         /// Whose right
         spender: Address,
@@ -175,6 +197,10 @@ Examples:
         account: Option<u32>,
     },
     /// Spending rights that are left
+    #[command(after_help = "\
+Examples:
+  spheron account operator list
+  spheron account operator list --account 7 --json")]
     List {
         /// The account [default: the key's first]
         #[arg(long, value_name = "ID")]
@@ -188,7 +214,7 @@ pub(crate) struct History {
     #[arg(long, value_name = "ID")]
     pub(crate) account: Option<u32>,
     /// One lease (or order) only
-    #[arg(long, value_name = "LEASE")]
+    #[arg(long, visible_alias = "order", value_name = "LEASE")]
     pub(crate) lease: Option<u64>,
     /// One payment token only
     #[arg(long, value_name = "SYMBOL")]
