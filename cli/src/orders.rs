@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! orders/<deployment>/<manifest hash>.manifest    what SaltedManifest::encode gives
+//! orders/<deployment>/<manifest hash>.file        the deployment file it comes from
 //! orders/<deployment>/<order id>.json             which manifest, from which file
 //! orders/<deployment>/<lease id>.update.json      the same of the newest update that was proposed
 //! ```
@@ -31,8 +32,8 @@ pub(crate) struct Record {
     pub(crate) manifest_hash: B256,
     /// The deployment file.
     pub(crate) file: String,
-    /// Transaction that created the order.
-    pub(crate) transaction: B256,
+    /// Transaction that created the order, if this home sent it.
+    pub(crate) transaction: Option<B256>,
     /// Its block.
     pub(crate) block: u64,
 }
@@ -47,6 +48,34 @@ impl Orders {
     /// Stores a manifest. Returns when it would survive a power cut.
     pub(crate) fn store_manifest(&self, salted: &SaltedManifest) -> eyre::Result<()> {
         write_private(&self.manifest_file(salted.hash()), &salted.encode())
+    }
+
+    /// Stores which deployment file a manifest comes from.
+    pub(crate) fn store_file(&self, hash: B256, file: &str) -> eyre::Result<()> {
+        write_private(&self.folder.join(format!("{hash}.file")), file.as_bytes())
+    }
+
+    /// The deployment file of a manifest, if this home made it.
+    pub(crate) fn file(&self, hash: B256) -> eyre::Result<Option<String>> {
+        let bytes = read_if_there(&self.folder.join(format!("{hash}.file")))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Stores the id of an order that somebody else brought in, or whose creation was interrupted, if its file is known.
+    pub(crate) fn adopt(&self, order: u64, manifest_hash: B256, block: u64) -> eyre::Result<()> {
+        if self.record(order)?.is_some() {
+            return Ok(());
+        }
+        let Some(file) = self.file(manifest_hash)? else {
+            return Ok(());
+        };
+        let record = Record {
+            manifest_hash,
+            file,
+            transaction: None,
+            block,
+        };
+        self.store_record(order, &record)
     }
 
     /// Stores an order's id.
@@ -80,9 +109,7 @@ impl Orders {
     /// The manifest with the hash that an order's terms hold.
     pub(crate) fn manifest(&self, hash: B256) -> eyre::Result<SaltedManifest> {
         let path = self.manifest_file(hash);
-        let bytes = read_if_there(&path)?.ok_or_eyre(
-            "the manifest of this order is not in this home; use the home that ordered, or fetch it with `spheron lease manifest`",
-        )?;
+        let bytes = read_if_there(&path)?.ok_or_eyre("the manifest of this order is not in this home")?;
         let salted = SaltedManifest::decode(&bytes).wrap_err_with(|| format!("{} is damaged", path.display()))?;
         ensure!(
             salted.hash() == hash,
@@ -135,7 +162,7 @@ mod tests {
         let record = Record {
             manifest_hash: salted.hash(),
             file: "hello.icl.yaml".to_owned(),
-            transaction: B256::repeat_byte(2),
+            transaction: Some(B256::repeat_byte(2)),
             block: 7,
         };
         orders.store_record(4_294_967_297, &record).expect("stored");
@@ -181,5 +208,24 @@ mod tests {
         );
         write_private(&orders.record_file(1), b"{").expect("write");
         assert!(orders.record(1).expect_err("cut off").to_string().contains("damaged"));
+    }
+
+    #[test]
+    fn an_order_that_somebody_else_brought_in_keeps_its_file() {
+        let home = tempfile::tempdir().expect("temporary folder");
+        let orders = Orders::new(home.path(), "devnet-01");
+        let hash = B256::repeat_byte(3);
+        orders.adopt(7, hash, 5).expect("nothing is known of it");
+        assert_eq!(orders.record(7).expect("no error"), None);
+        orders.store_file(hash, "/apps/app.yaml").expect("stored");
+        orders.adopt(7, hash, 5).expect("known");
+        let record = orders.record(7).expect("no error").expect("a record");
+        assert_eq!(
+            (record.file.as_str(), record.block, record.transaction),
+            ("/apps/app.yaml", 5, None)
+        );
+        // What is known better stays.
+        orders.adopt(7, B256::ZERO, 6).expect("stays");
+        assert_eq!(orders.record(7).expect("no error"), Some(record));
     }
 }

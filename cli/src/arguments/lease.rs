@@ -12,20 +12,36 @@ use crate::dates::Moment;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Lease {
     /// List leases, with time left, what is low on funds or in its grace, and money spent
+    #[command(after_help = "\
+Examples:
+  spheron lease list                                   what runs
+  spheron lease list --all --limit 10                  those that ended, too")]
     List(List),
-    /// How a lease is doing
+    /// How a lease is doing: its time, its money, its services
+    #[command(after_help = "\
+Examples:
+  spheron lease show 4294967297
+  spheron lease show 4294967297 --json | jq -r '.services[].urls[]'")]
     Show {
         /// The lease
         lease: u64,
     },
     /// What its services write
+    #[command(after_help = super::LOGS_EXAMPLES)]
     Logs(Logs),
     /// Send the manifest to the provider (again)
+    #[command(after_help = "\
+Examples:
+  spheron lease send 4294967297                        from the home that ordered; the provider deploys what it lost")]
     Send {
         /// The lease
         lease: u64,
     },
     /// Fetch the manifest back from the provider
+    #[command(after_help = "\
+Examples:
+  spheron lease manifest 4294967297 > manifest.json    it holds the secrets of the deployment file
+  spheron lease update 4294967297 app.yaml             where neither the provider nor any home has it any more")]
     Manifest {
         /// The lease
         lease: u64,
@@ -55,7 +71,8 @@ Examples:
   spheron lease update 4294967297 app.yaml --dry-run   what changes and what it costs
   spheron lease update 4294967297 app.yaml             propose, send the manifest, wait for the answer
   spheron lease update 4294967297 --resume             go on waiting after an interruption
-  spheron lease update 4294967297 --withdraw           take the proposal back")]
+  spheron lease update 4294967297 --withdraw           take the proposal back
+  spheron lease update 4294967297 app.yaml --yes       even if the lease ends sooner with it")]
     Update(UpdateLease),
     /// End a lease; what it did not use is unlocked
     #[command(after_help = "\
@@ -65,6 +82,9 @@ Examples:
   spheron lease close --submit close.json")]
     Close(Close),
     /// Rate the provider of a lease that is over and paid: 1 (worst) to 10 (best), once
+    #[command(after_help = "\
+Examples:
+  spheron lease rate 4294967297 9")]
     Rate {
         /// The lease
         lease: u64,
@@ -94,7 +114,7 @@ pub(crate) struct TopUp {
     #[arg(long = "for", value_name = "TIME", value_parser = amounts::lease_time, conflicts_with = "amount",
         required_unless_present = "amount")]
     pub(crate) added: Option<u32>,
-    /// Whole tokens to deposit, all of which extend the lease
+    /// Whole tokens to deposit, which extend the lease as far as they last; never more than the longest lease can lock
     #[arg(long, value_name = "AMOUNT")]
     pub(crate) amount: Option<String>,
     #[command(flatten)]
@@ -120,6 +140,9 @@ pub(crate) struct UpdateLease {
     /// Show what changes and what it costs; send nothing
     #[arg(long, conflicts_with_all = ["resume", "withdraw"])]
     pub(crate) dry_run: bool,
+    /// Propose it even if the lease ends sooner with it
+    #[arg(long, conflicts_with_all = ["resume", "withdraw"])]
+    pub(crate) yes: bool,
     /// Until when the provider may accept: a time from now (10m) or a date in UTC
     #[arg(long, value_name = "WHEN", default_value = "10m")]
     pub(crate) expires: Moment,

@@ -1,5 +1,7 @@
 //! `spheron deploy`: order what a file asks for and wait until it runs; resumable at every step.
 
+mod funds;
+
 use std::cell::Cell;
 use std::io::Read as _;
 use std::path::Path;
@@ -7,14 +9,17 @@ use std::time::Instant;
 
 use alloy::primitives::{B256, U256};
 use alloy::signers::local::PrivateKeySigner;
-use bindings::{FeeSchedule, ICertificateRegistry, IEscrow, IOrderBook, OrderState, OrderTerms};
+use avs::words::OrderId;
+use bindings::{FeeSchedule, IEscrow, IOrderBook, OrderState, OrderTerms};
 use daemon::causes::with_causes;
-use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
+use eyre::{OptionExt as _, WrapErr as _, bail};
 use gateway::wire::LeaseStatus;
 use manifest::{Deployment, OrderRequest, Quote, SaltedManifest};
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
+pub(super) use self::funds::{Funds, Standing};
+use crate::amounts;
 use crate::arguments::Deploy;
 use crate::chain::{Call, read};
 use crate::failure::Failure;
@@ -23,7 +28,6 @@ use crate::orders::Record;
 use crate::output::{Output, facts};
 use crate::serving::{Readiness, services_json};
 use crate::session::Session;
-use crate::{amounts, brackets};
 
 /// How far a deployment came: what Ctrl-C tells.
 #[derive(Debug, Clone, Copy)]
@@ -95,26 +99,19 @@ async fn order(
 
     let account = session.account(arguments.account).await?;
     let request = derive(session, &salted, &name).await?;
-    let priced = price(session, &request, account).await?;
+    let mut priced = price(session, &request, account).await?;
     if arguments.dry_run {
+        priced.standing = Standing::of(session, account, &priced.token, priced.lock()).await?;
         let value = priced.json(&request, &salted);
         session.output.result(&value, &priced.text(&request, &salted));
         return Ok(None);
     }
-    ensure!(
-        priced.unlocked >= priced.lock(),
-        "account {account} has {} unlocked, the order locks up to {}; run `spheron account deposit {} --account {account} --token {}`",
-        amounts::shown(priced.unlocked, &priced.token),
-        amounts::shown(priced.lock(), &priced.token),
-        amounts::whole(priced.lock() - priced.unlocked, priced.token.decimals),
-        priced.token.symbol
-    );
-    require_bracket(session, account, &request).await?;
+    priced.require()?;
     let signer = session.home.signer()?;
     session
         .require_spender(account, &priced.token, signer.address(), priced.lock())
         .await?;
-    require_access(session, account).await?;
+    session.require_access(account, &priced.token, priced.lock()).await?;
     let order = create(session, &signer, account, &salted, &request, file, reached).await?;
     Ok(Some(order))
 }
@@ -126,54 +123,6 @@ pub(super) async fn derive(session: &Session<'_>, salted: &SaltedManifest, name:
     let (catalog, parameters) = tokio::try_join!(session.catalog(Some(&salted.manifest)), read(book.parameters()))?;
     let derived = manifest::derive(salted, &catalog, parameters.paramsVersion);
     Ok(derived.map_err(|error| Failure::bad_input(format!("{name}: {}", with_causes(&error))))?)
-}
-
-/// Fails if what an account holds does not entitle it to what an order asks for.
-pub(super) async fn require_bracket(session: &Session<'_>, account: u32, request: &OrderRequest) -> eyre::Result<()> {
-    let (has, needs) = bracket_of(session, account, request).await?;
-    let symbol = &session.token_by_id(request.token)?.symbol;
-    ensure!(
-        has >= needs,
-        "account {account} has bracket {has} in {symbol}, which entitles to {}; the file asks for bracket {needs}: hold {} dollars of \
-         {symbol} in the account (`spheron account deposit`; after a rise of its price `spheron account update-bracket --account \
-         {account} --token {symbol}`), or ask for less",
-        brackets::entitlement(has),
-        brackets::dollars(needs)
-    );
-    Ok(())
-}
-
-/// The bracket that an account has, and the one that an order needs.
-async fn bracket_of(session: &Session<'_>, account: u32, request: &OrderRequest) -> eyre::Result<(u8, u8)> {
-    let (resources, _) = request.terms.unpack().wrap_err("the order's terms are malformed")?;
-    let (book, escrow) = (session.order_book(), session.escrow());
-    let (has, top) = tokio::try_join!(read(escrow.bracketOf(account, request.token)), read(book.topGpus()))?;
-    Ok((has, brackets::needed(&resources, top)))
-}
-
-/// Providers talk to whoever holds a certificate of the account's owner: whoever spends for another needs one of those.
-pub(super) async fn require_access(session: &Session<'_>, account: u32) -> eyre::Result<()> {
-    let owner = session.owner_of(account).await?;
-    let certificates = ICertificateRegistry::new(
-        session.chain.network.contracts.certificate_registry,
-        &session.chain.provider,
-    );
-    let published = read(certificates.fingerprints(owner)).await?;
-    let own = B256::from(session.home.identity()?.fingerprint());
-    if published.current == own || published.next == own {
-        return Ok(());
-    }
-    if owner == session.home.address()? {
-        bail!(
-            "the certificate of this home is not published, so that no provider would take the manifest; run `spheron init`"
-        );
-    }
-    bail!(
-        "account {account} belongs to {owner}, and providers take its manifests only with a certificate that {owner} has published; its \
-         owner publishes the one of this home with `spheron account operator add {} --account {account} --limit AMOUNT \
-         --certificate {own}`",
-        session.home.address()?
-    )
 }
 
 /// Stores the manifest, sends the order, and stores its id.
@@ -188,6 +137,9 @@ async fn create(
 ) -> eyre::Result<u64> {
     let orders = session.orders().await?;
     orders.store_manifest(salted)?;
+    // Whoever goes on after an interruption still knows what was deployed.
+    let file = std::path::absolute(file)?.display().to_string();
+    orders.store_file(request.terms.manifest_hash, &file)?;
     let call = IOrderBook::createOrderCall {
         account,
         token: request.token,
@@ -206,8 +158,8 @@ async fn create(
     reached.set(Reached::Ordered(order));
     let record = Record {
         manifest_hash: request.terms.manifest_hash,
-        file: std::path::absolute(file)?.display().to_string(),
-        transaction: sent.hash,
+        file,
+        transaction: Some(sent.hash),
         block: receipt.block_number.unwrap_or_default(),
     };
     orders.store_record(order, &record)?;
@@ -220,15 +172,25 @@ async fn create(
 /// From an order, wherever it stands, to a workload that runs.
 async fn follow(session: &Session<'_>, arguments: &Deploy, order: u64, reached: &Cell<Reached>) -> eyre::Result<()> {
     let word = session.order(order).await?;
+    // Where no provider would answer, nothing is waited for, and nothing given up that may be somebody else's by now.
+    session
+        .require_access(OrderId::unpack(order).account, session.token_of(order)?, U256::ZERO)
+        .await
+        .wrap_err_with(|| format!("cannot go on with order {order}, which stays as it is"))?;
     if word.state != OrderState::Leased {
         session.wait_for_match(order).await?;
     }
     reached.set(Reached::Leased(order));
     // Before anything is waited for: without its manifest a lease is worth nothing.
     let created = session.created(order).await?;
-    let salted = session.orders().await?.manifest(created.terms.manifest_hash);
-    let salted =
-        salted.wrap_err_with(|| format!("lease {order} stays open; end it with `spheron lease close {order}`"))?;
+    let orders = session.orders().await?;
+    let salted = orders.manifest(created.terms.manifest_hash).wrap_err_with(|| {
+        format!(
+            "lease {order} stays open; go on in the home that ordered, or run another file in its place with `spheron lease update \
+             {order} FILE`, or end it with `spheron lease close {order}`"
+        )
+    })?;
+    orders.adopt(order, created.terms.manifest_hash, created.block)?;
     let word = session.wait_for_depth(order, arguments.confirmations).await?;
     let supplier = session.supplier(word.supplier).await?;
     session.output.note(format!(
@@ -324,17 +286,14 @@ pub(super) struct Priced {
     token: ::chain::network::Token,
     schedule: FeeSchedule,
     quote: Quote,
-    account: Option<u32>,
-    unlocked: U256,
-    /// The bracket of the account, and the one that is needed.
-    brackets: Option<(u8, u8)>,
+    funds: Option<Funds>,
+    standing: Option<Standing>,
 }
 
 pub(super) async fn price(session: &Session<'_>, request: &OrderRequest, account: u32) -> eyre::Result<Priced> {
-    let held = session.balance(account, request.token);
-    let (mut priced, held, brackets) =
-        tokio::try_join!(quote(session, request), held, bracket_of(session, account, request))?;
-    (priced.account, priced.unlocked, priced.brackets) = (Some(account), held.unlocked, Some(brackets));
+    let mut priced = quote(session, request).await?;
+    let funds = Funds::of(session, account, request.token, &request.terms, priced.lock()).await?;
+    priced.funds = Some(funds);
     Ok(priced)
 }
 
@@ -361,15 +320,24 @@ pub(super) async fn quote(session: &Session<'_>, request: &OrderRequest) -> eyre
         token,
         schedule,
         quote,
-        account: None,
-        unlocked: U256::ZERO,
-        brackets: None,
+        funds: None,
+        standing: None,
     })
 }
 
 impl Priced {
     pub(super) fn lock(&self) -> U256 {
         U256::from(self.quote.lock())
+    }
+
+    /// Fails if the account's money or bracket does not suffice.
+    fn require(&self) -> eyre::Result<()> {
+        self.funds.as_ref().map_or(Ok(()), Funds::require)
+    }
+
+    /// Fails if the account's bracket does not suffice; the money may still come.
+    pub(super) fn require_bracket(&self) -> eyre::Result<()> {
+        self.funds.as_ref().map_or(Ok(()), Funds::require_bracket)
     }
 
     pub(super) fn json(&self, request: &OrderRequest, salted: &SaltedManifest) -> Value {
@@ -384,15 +352,11 @@ impl Priced {
             "lock": amount(self.quote.lock()),
             "lock_units": self.quote.lock().to_string(),
         });
-        if let Some(account) = self.account {
-            value["account"] = json!({
-                "account": account.to_string(),
-                "unlocked": amounts::whole(self.unlocked, self.token.decimals),
-                "enough": self.unlocked >= self.lock(),
-            });
+        if let Some(funds) = &self.funds {
+            funds.json(&mut value);
         }
-        if let Some((has, needs)) = self.brackets {
-            value["bracket"] = json!({"account": has, "needed": needs, "enough": has >= needs});
+        if let Some(standing) = &self.standing {
+            value["spender"] = standing.json(&self.token);
         }
         value
     }
@@ -419,30 +383,9 @@ impl Priced {
             ("match fee", amount(self.quote.match_fee)),
             ("lock", amount(self.quote.lock())),
         ]);
-        if let Some(account) = self.account {
-            let enough = if self.unlocked >= self.lock() {
-                ""
-            } else {
-                ", which is not enough"
-            };
-            lines.push((
-                "account",
-                format!(
-                    "{account} has {} unlocked{enough}",
-                    amounts::shown(self.unlocked, &self.token)
-                ),
-            ));
-        }
-        if let Some((has, needs)) = self.brackets {
-            let enough = if has >= needs {
-                String::new()
-            } else {
-                format!(
-                    ", which is not enough: {} dollars in the account entitle to it",
-                    brackets::dollars(needs)
-                )
-            };
-            lines.push(("bracket", format!("{needs} is needed, the account has {has}{enough}")));
+        lines.extend(self.funds.iter().flat_map(Funds::facts));
+        if let Some(standing) = &self.standing {
+            lines.push(("this key", standing.text(&self.token)));
         }
         facts(&lines)
     }

@@ -2,7 +2,9 @@
 //! at which an earlier run stopped: the proposal is on chain, its manifest in this home.
 
 mod proposal;
+mod stage;
 
+use std::cell::Cell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -15,13 +17,15 @@ use gateway::GatewayClient;
 use gateway::wire::{LeaseId, LeasePhase, LeaseStatus, UpdatePhase};
 use manifest::SaltedManifest;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::proposal::{Proposal, prepare};
+use self::stage::Stage;
 use super::{OnChain, on_chain, services_text};
 use crate::amounts;
 use crate::arguments::UpdateLease;
 use crate::chain::{Call, read};
-use crate::commands::deploy::require_access;
+use crate::commands::deploy::Funds;
 use crate::dates::Date;
 use crate::failure::Failure;
 use crate::log_pages::decoded;
@@ -42,33 +46,50 @@ enum Answer {
     Ended(String),
 }
 
+/// What became of the workload after the provider took an update.
+enum Switch {
+    /// What was asked for runs.
+    Done(Box<LeaseStatus>),
+    /// It did not come to run; what ran before runs again. In the provider's words.
+    RolledBack(String),
+}
+
 pub(super) async fn run(session: &Session<'_>, arguments: &UpdateLease) -> eyre::Result<()> {
-    let lease = arguments.lease;
-    if arguments.withdraw {
-        return withdraw(session, lease).await;
-    }
-    let work = async {
-        if let Some(file) = &arguments.file
-            && !propose(session, arguments, file).await?
-        {
-            return Ok(());
-        }
-        follow(session, lease, arguments.timeout).await
-    };
+    let stage = Cell::new(match &arguments.file {
+        Some(_) => Stage::Nothing,
+        None => Stage::Looking,
+    });
+    // `timeout` and service managers end a command with this one: where it stands is told all the same.
+    let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
-        outcome = Box::pin(work) => outcome,
+        outcome = Box::pin(update(session, arguments, &stage)) => outcome,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
-            bail!(
-                "interrupted; the lease runs on as it is, and what was proposed stands\n  go on:  spheron lease update {lease} \
-                 --resume\n  cancel: spheron lease update {lease} --withdraw"
-            )
+            Err(stage.get().interruption(arguments.lease))
         }
+        _ = terminated.recv() => Err(stage.get().interruption(arguments.lease)),
     }
 }
 
+async fn update(session: &Session<'_>, arguments: &UpdateLease, stage: &Cell<Stage>) -> eyre::Result<()> {
+    if arguments.withdraw {
+        return withdraw(session, arguments.lease, stage).await;
+    }
+    if let Some(file) = &arguments.file
+        && !propose(session, arguments, file, stage).await?
+    {
+        return Ok(());
+    }
+    follow(session, arguments.lease, arguments.timeout, stage).await
+}
+
 /// Proposes what a file asks for. False for a dry run.
-async fn propose(session: &Session<'_>, arguments: &UpdateLease, file: &Path) -> eyre::Result<bool> {
+async fn propose(
+    session: &Session<'_>,
+    arguments: &UpdateLease,
+    file: &Path,
+    stage: &Cell<Stage>,
+) -> eyre::Result<bool> {
     let lease = arguments.lease;
     let found = on_chain(session, lease).await?;
     require_live(lease, &found)?;
@@ -78,29 +99,20 @@ async fn propose(session: &Session<'_>, arguments: &UpdateLease, file: &Path) ->
         session.output.result(&value, &text);
         return Ok(false);
     }
-    ensure!(
-        proposal.unlocked + proposal.returned >= proposal.lock,
-        "account {} has {} unlocked and gets {} back from the lease that is replaced; the new one locks up to {}; run `spheron \
-         account deposit {} --account {} --token {}`",
-        proposal.account,
-        amounts::shown(proposal.unlocked, &proposal.token),
-        amounts::shown(proposal.returned, &proposal.token),
-        amounts::shown(proposal.lock, &proposal.token),
-        amounts::whole(
-            proposal.lock - proposal.unlocked - proposal.returned,
-            proposal.token.decimals
-        ),
-        proposal.account,
-        proposal.token.symbol
-    );
+    proposal.require_time(lease, arguments.yes)?;
+    proposal.funds.require()?;
     let signer = session.home.signer()?;
+    let Funds {
+        account, token, lock, ..
+    } = &proposal.funds;
     session
-        .require_spender(proposal.account, &proposal.token, signer.address(), proposal.lock)
+        .require_spender(*account, token, signer.address(), *lock)
         .await?;
     // What is proposed ends the lease that runs.
     session.require_closer(lease, signer.address()).await?;
-    require_access(session, proposal.account).await?;
-    send(session, &signer, lease, &proposal, file).await?;
+    session.require_access(*account, token, *lock).await?;
+    session.output.note(proposal.ends(lease));
+    send(session, &signer, lease, &proposal, file, stage).await?;
     Ok(true)
 }
 
@@ -130,6 +142,7 @@ async fn send(
     lease: u64,
     proposal: &Proposal,
     file: &Path,
+    stage: &Cell<Stage>,
 ) -> eyre::Result<()> {
     let orders = session.orders().await?;
     orders.store_manifest(&proposal.salted)?;
@@ -144,12 +157,15 @@ async fn send(
         &call,
     );
     session.output.step("proposing the update");
+    stage.set(Stage::Sending);
     let sent = session.chain.send(signer, &call).await?;
+    stage.set(Stage::Sent(sent.hash));
     let receipt = session.chain.receipt(&sent).await?;
+    stage.set(Stage::Proposed(proposal.expiry));
     let record = Record {
         manifest_hash: proposal.request.terms.manifest_hash,
         file: std::path::absolute(file)?.display().to_string(),
-        transaction: sent.hash,
+        transaction: Some(sent.hash),
         block: receipt.block_number.unwrap_or_default(),
     };
     orders.store_proposal(lease, &record)?;
@@ -161,12 +177,13 @@ async fn send(
 }
 
 /// From a proposal, wherever it stands, to the workload that it asks for.
-async fn follow(session: &Session<'_>, lease: u64, timeout: Duration) -> eyre::Result<()> {
+async fn follow(session: &Session<'_>, lease: u64, timeout: Duration, stage: &Cell<Stage>) -> eyre::Result<()> {
     let deadline = Instant::now() + timeout;
-    let updated = match answer(session, lease, deadline).await? {
+    let updated = match answer(session, lease, deadline, stage).await? {
         Answer::Taken(updated) => updated,
         Answer::Ended(reason) => bail!("the update of lease {lease} {reason}; the lease runs on as it was"),
     };
+    stage.set(Stage::Taken(updated));
     let orders = session.orders().await?;
     if let Some(record) = orders.proposal(lease)? {
         orders.store_record(updated, &record)?;
@@ -176,8 +193,19 @@ async fn follow(session: &Session<'_>, lease: u64, timeout: Duration) -> eyre::R
         .note(format!("lease {updated} has taken the place of lease {lease}"));
     let word = session.leased(updated).await?;
     let (supplier, client) = session.reach(&word).await?;
-    let status = running(session, &client, updated, deadline).await?;
     let (token, rate) = (session.token_of(updated)?, U256::from(word.rate));
+    let status = match running(session, &client, updated, deadline).await? {
+        Switch::Done(status) => status,
+        Switch::RolledBack(said) => {
+            // What runs is the file before.
+            if let Some(before) = orders.record(lease)? {
+                orders.store_record(updated, &before)?;
+            }
+            let end = u64::from(word.start) + u64::from(word.duration);
+            let rate = format!("{} {}/h", amounts::hourly(rate, token), token.symbol);
+            bail!(rolled_back(lease, updated, &said, &rate, end));
+        }
+    };
     let value = json!({
         "lease": updated.to_string(),
         "replaced": lease.to_string(),
@@ -197,8 +225,17 @@ async fn follow(session: &Session<'_>, lease: u64, timeout: Duration) -> eyre::R
     Ok(())
 }
 
+/// What holds after a provider took an update that did not come to run: the lease is the new one all the same.
+fn rolled_back(lease: u64, updated: u64, said: &str, rate: &str, end: u64) -> String {
+    format!(
+        "lease {updated}: {said}; lease {updated} is in the place of lease {lease} all the same, and its terms hold: {rate}, until \
+         {} UTC\n  try again: spheron lease update {updated} FILE\n  end it:    spheron lease close {updated}",
+        Date(end)
+    )
+}
+
 /// Waits for the provider's answer, and sees to it that the provider has the manifest.
-async fn answer(session: &Session<'_>, lease: u64, deadline: Instant) -> eyre::Result<Answer> {
+async fn answer(session: &Session<'_>, lease: u64, deadline: Instant, stage: &Cell<Stage>) -> eyre::Result<Answer> {
     let mut sent = false;
     loop {
         let word = session.order(lease).await?;
@@ -220,6 +257,7 @@ async fn answer(session: &Session<'_>, lease: u64, deadline: Instant) -> eyre::R
                 "was not accepted in time: the proposal expired".to_owned(),
             ));
         }
+        stage.set(Stage::Proposed(proposal.expiry.to()));
         let (_, client) = session.reach(&word).await?;
         if !sent {
             let salted = proposed_manifest(session, lease).await?;
@@ -325,19 +363,16 @@ async fn ended(session: &Session<'_>, lease: u64) -> eyre::Result<Answer> {
 }
 
 /// Watches the lease that took the place of another until what was asked for runs.
-async fn running(
-    session: &Session<'_>,
-    client: &GatewayClient,
-    lease: u64,
-    deadline: Instant,
-) -> eyre::Result<LeaseStatus> {
+async fn running(session: &Session<'_>, client: &GatewayClient, lease: u64, deadline: Instant) -> eyre::Result<Switch> {
     loop {
         let said = match client.lease(LeaseId(lease)).await {
             Ok(status) => {
                 let phase = status.update.as_ref().map(|update| update.phase);
                 match phase {
-                    Some(UpdatePhase::RolledBack) => bail!("lease {lease}: {}", told(&status)),
-                    None | Some(UpdatePhase::Done) if status.phase == LeasePhase::Running => return Ok(status),
+                    Some(UpdatePhase::RolledBack) => return Ok(Switch::RolledBack(told(&status))),
+                    None | Some(UpdatePhase::Done) if status.phase == LeasePhase::Running => {
+                        return Ok(Switch::Done(Box::new(status)));
+                    }
                     Some(_) => format!("{}; {}", told(&status), progress(&status)),
                     None => progress(&status),
                 }
@@ -354,7 +389,7 @@ async fn running(
     }
 }
 
-async fn withdraw(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
+async fn withdraw(session: &Session<'_>, lease: u64, stage: &Cell<Stage>) -> eyre::Result<()> {
     session.leased(lease).await?;
     let proposal = read(session.leases().updateProposal(lease)).await?;
     if proposal.hash.is_zero() {
@@ -368,6 +403,7 @@ async fn withdraw(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
         &call,
     );
     session.output.step("withdrawing the update");
+    stage.set(Stage::Withdrawing);
     session.chain.execute(&signer, vec![call]).await?;
     let value = json!({"lease": lease.to_string(), "update": "withdrawn"});
     session.output.result(
@@ -399,5 +435,16 @@ mod tests {
         );
         let newer = format!(r#","update":{{"phase":"levitating","manifest_hash":"{hash}"}}"#);
         assert!(told(&status(&newer)).contains("at work"));
+    }
+
+    #[test]
+    fn a_rolled_back_update_says_that_the_new_terms_hold_and_what_to_do() {
+        let said = rolled_back(7, 9, "the one before it runs again", "0.5 uSPON/h", 3_600);
+        assert!(said.contains("lease 9 is in the place of lease 7"), "{said}");
+        assert!(said.contains("0.5 uSPON/h, until 1970-01-01 01:00:00 UTC"), "{said}");
+        assert!(
+            said.contains("lease update 9 FILE") && said.contains("lease close 9"),
+            "{said}"
+        );
     }
 }

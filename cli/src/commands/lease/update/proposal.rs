@@ -1,18 +1,19 @@
 //! What would take the place of a lease, what changes with it, and what it costs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use ::chain::network::Token;
 use alloy::primitives::{B256, U256};
 use avs::words::OrderId;
-use eyre::bail;
+use eyre::{OptionExt as _, bail};
 use manifest::{FieldDifference, OrderRequest, SaltedManifest, differences};
 use serde_json::{Value, json};
 
 use crate::amounts::{self, lease_lock};
 use crate::arguments::UpdateLease;
+use crate::catalog::region_names;
 use crate::chain::read;
-use crate::commands::deploy::{derive, note_warnings, read_file, require_bracket};
+use crate::commands::deploy::{Funds, Standing, derive, note_warnings, read_file};
 use crate::commands::lease::OnChain;
 use crate::dates::{Date, Moment};
 use crate::failure::Failure;
@@ -23,15 +24,49 @@ use crate::session::Session;
 pub(super) struct Proposal {
     pub(super) salted: SaltedManifest,
     pub(super) request: OrderRequest,
-    pub(super) token: Token,
-    pub(super) account: u32,
-    /// Locked when the provider accepts, at most.
-    pub(super) lock: U256,
-    /// What the old lease gives back then.
-    pub(super) returned: U256,
-    pub(super) unlocked: U256,
-    pub(super) changes: Vec<FieldDifference>,
+    /// What is locked when the provider accepts, at most, and what there is for it.
+    pub(super) funds: Funds,
+    standing: Option<Standing>,
+    time: Time,
+    /// What the lease costs as it is.
+    rate: U256,
+    changes: Vec<FieldDifference>,
+    regions: BTreeMap<u8, String>,
     pub(super) expiry: u64,
+}
+
+/// When the lease ends, with the update and without it: Unix seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Time {
+    now: u64,
+    end: u64,
+    /// Seconds that the new lease lasts from its beginning.
+    duration: u32,
+}
+
+impl Time {
+    /// The end if the provider accepts at once; it is as much later as the provider is.
+    fn updated_end(self) -> u64 {
+        self.now + u64::from(self.duration)
+    }
+
+    /// Seconds that the update takes away.
+    fn shorter_by(self) -> u64 {
+        self.end.saturating_sub(self.updated_end())
+    }
+
+    fn text(self) -> String {
+        let change = match (self.shorter_by(), self.updated_end().saturating_sub(self.end)) {
+            (0, 0) => String::new(),
+            (0, later) => format!(" ({} later)", amounts::time(later)),
+            (shorter, _) => format!(" (SHORTER by {})", amounts::time(shorter)),
+        };
+        format!(
+            "now at {} UTC, with the update, if it is accepted at once, at {} UTC{change}",
+            Date(self.end),
+            Date(self.updated_end())
+        )
+    }
 }
 
 /// Reads a file and what it asks for in place of a lease.
@@ -50,44 +85,54 @@ pub(super) async fn prepare(
     };
     let request = derive(session, &salted, &name).await?;
     let OrderId { account, token: id, .. } = OrderId::unpack(arguments.lease);
-    let token = session.token_by_id(id)?.clone();
+    let token = session.token_by_id(id)?;
     if request.token != id {
         bail!(Failure::bad_input(format!(
             "{name}: it pays in another token than lease {}, which is in {}; order anew for that",
             arguments.lease, token.symbol
         )));
     }
-    require_bracket(session, account, &request).await?;
     let listed = read(session.escrow().tokenOf(id)).await?;
-    let (schedule, held, before) = tokio::try_join!(
+    let (schedule, before, regions) = tokio::try_join!(
         session.fee_schedule(listed.schedule),
-        session.balance(account, id),
-        session.created(arguments.lease)
+        session.created(arguments.lease),
+        session.regions()
     )?;
-    let rate = U256::from(found.word.rate);
-    let streamed = found
-        .account
-        .as_ref()
-        .map_or(U256::ZERO, |account| account.bill.streamed());
-    let old = OrderRequest {
+    let lock = lease_lock(
+        request.terms.duration,
+        U256::from(request.terms.maximum_rate),
+        &schedule,
+    );
+    let mut funds = Funds::of(session, account, id, &request.terms, lock).await?;
+    let (rate, lease) = (
+        U256::from(found.word.rate),
+        found.account.as_ref().ok_or_eyre("a lease has a start")?,
+    );
+    funds.returned = lease_lock(found.word.duration, rate, &found.schedule).saturating_sub(lease.bill.streamed());
+    let standing = match arguments.dry_run {
+        true => Standing::of(session, account, token, lock).await?,
+        false => None,
+    };
+    // What is compared is the lease as it is: with its extensions.
+    let mut old = OrderRequest {
         token: id,
         terms: before.terms,
     };
-    let expiry = expiry(arguments.expires, found.now)?;
+    old.terms.duration = found.word.duration;
     Ok(Proposal {
-        lock: lease_lock(
-            request.terms.duration,
-            U256::from(request.terms.maximum_rate),
-            &schedule,
-        ),
-        returned: lease_lock(found.word.duration, rate, &found.schedule).saturating_sub(streamed),
-        unlocked: held.unlocked,
         changes: differences(&request, &old),
+        time: Time {
+            now: found.now,
+            end: lease.end,
+            duration: request.terms.duration,
+        },
+        expiry: expiry(arguments.expires, found.now)?,
         salted,
         request,
-        token,
-        account,
-        expiry,
+        funds,
+        standing,
+        rate,
+        regions,
     })
 }
 
@@ -100,53 +145,131 @@ fn expiry(expires: Moment, now: u64) -> Result<u64, Failure> {
 }
 
 impl Proposal {
+    /// Fails if the update takes time away that is paid for, unless that is wanted.
+    pub(super) fn require_time(&self, lease: u64, wanted: bool) -> Result<(), Failure> {
+        match self.time.shorter_by() {
+            0 => Ok(()),
+            _ if wanted => Ok(()),
+            shorter => Err(Failure::bad_input(format!(
+                "lease {lease} would end {} sooner: {}; write a longer duration into the file, or take the shorter time with --yes \
+                 (it can be extended afterwards)",
+                amounts::time(shorter),
+                self.time.text()
+            ))),
+        }
+    }
+
+    /// What becomes of the lease's end.
+    pub(super) fn ends(&self, lease: u64) -> String {
+        format!("lease {lease} ends {}", self.time.text())
+    }
+
     pub(super) fn json(&self, lease: u64) -> Value {
-        let amount = |units: U256| amounts::whole(units, self.token.decimals);
-        json!({
+        let funds = &self.funds;
+        let amount = |units: U256| amounts::whole(units, funds.token.decimals);
+        let mut value = json!({
             "lease": lease.to_string(),
-            "account": self.account.to_string(),
-            "symbol": self.token.symbol,
-            "maximum_rate": amounts::rate(U256::from(self.request.terms.maximum_rate), &self.token),
+            "symbol": funds.token.symbol,
+            "rate": amounts::rate(self.rate, &funds.token),
+            "maximum_rate": amounts::rate(U256::from(self.request.terms.maximum_rate), &funds.token),
             "duration_seconds": self.request.terms.duration,
-            "lock": amount(self.lock), "lock_units": self.lock.to_string(),
-            "returned": amount(self.returned), "returned_units": self.returned.to_string(),
-            "unlocked": amount(self.unlocked),
-            "enough": self.unlocked + self.returned >= self.lock,
+            "end": self.time.end,
+            "end_with_update": self.time.updated_end(),
+            "shorter_by_seconds": self.time.shorter_by(),
+            "lock": amount(funds.lock), "lock_units": funds.lock.to_string(),
+            "returned": amount(funds.returned), "returned_units": funds.returned.to_string(),
+            "unlocked": amount(funds.unlocked),
             "changes": self.changes.iter().map(|change| json!({
                 "field": change.field, "from": change.on_chain, "to": change.derived,
             })).collect::<Vec<_>>(),
             "sent": false,
-        })
+        });
+        funds.json(&mut value);
+        value["account"] = funds.account.to_string().into();
+        value["enough"] = funds.is_enough().into();
+        if let Some(standing) = &self.standing {
+            value["spender"] = standing.json(&funds.token);
+        }
+        value
     }
 
     pub(super) fn text(&self, lease: u64) -> String {
-        let rate = U256::from(self.request.terms.maximum_rate);
-        let mut text = facts(&[
+        let funds = &self.funds;
+        let hourly = |rate: U256| format!("{} {}/h", amounts::hourly(rate, &funds.token), funds.token.symbol);
+        let mut lines = vec![
             ("lease", lease.to_string()),
+            ("ends", self.time.text()),
             (
-                "maximum rate",
-                format!("{} {}/h", amounts::hourly(rate, &self.token), self.token.symbol),
+                "rate",
+                format!(
+                    "now {}, with the update at most {}",
+                    hourly(self.rate),
+                    hourly(U256::from(self.request.terms.maximum_rate))
+                ),
             ),
             ("duration", amounts::time(self.request.terms.duration.into())),
-            ("locks at most", amounts::shown(self.lock, &self.token)),
+            ("locks at most", amounts::shown(funds.lock, &funds.token)),
             (
                 "comes back",
                 format!(
                     "{} of the lease that is replaced",
-                    amounts::shown(self.returned, &self.token)
+                    amounts::shown(funds.returned, &funds.token)
                 ),
             ),
-            ("unlocked", amounts::shown(self.unlocked, &self.token)),
-        ]);
+        ];
+        lines.extend(funds.facts());
+        if let Some(standing) = &self.standing {
+            lines.push(("this key", standing.text(&funds.token)));
+        }
+        if self.time.shorter_by() > 0 {
+            lines.push(("shorter", "without --yes it is not proposed".to_owned()));
+        }
+        let mut text = facts(&lines);
         text.push_str("\nwhat changes\n");
         for change in &self.changes {
-            text.push_str(&format!(
-                "  {}: {} -> {}\n",
-                change.field, change.on_chain, change.derived
-            ));
+            text.push_str(&format!("  {}\n", self.change(change)));
         }
         text
     }
+
+    /// A field that changes, in units that people read.
+    fn change(&self, change: &FieldDifference) -> String {
+        let token = &self.funds.token;
+        let (field, shown): (_, Box<dyn Fn(&str) -> Option<String>>) = match change.field {
+            "maximum rate" => (
+                "maximum rate",
+                Box::new(|rate| {
+                    Some(format!(
+                        "{} {}/h",
+                        amounts::hourly(rate.parse().ok()?, token),
+                        token.symbol
+                    ))
+                }),
+            ),
+            "duration in seconds" => (
+                "duration from the start",
+                Box::new(|seconds| Some(amounts::time(seconds.parse().ok()?))),
+            ),
+            "memory" | "storage" => (change.field, Box::new(mebibytes)),
+            "regions" => (
+                "regions",
+                Box::new(|bitmap| Some(region_names(bitmap.parse().ok()?, &self.regions))),
+            ),
+            "preferred region" => (
+                "preferred region",
+                Box::new(|id| self.regions.get(&id.parse().ok()?).cloned()),
+            ),
+            field => (field, Box::new(|_| None)),
+        };
+        let shown = |value: &str| shown(value).unwrap_or_else(|| value.to_owned());
+        format!("{field}: {} -> {}", shown(&change.on_chain), shown(&change.derived))
+    }
+}
+
+/// `67108864 bytes` as people read it.
+fn mebibytes(bytes: &str) -> Option<String> {
+    let bytes: u64 = bytes.strip_suffix(" bytes")?.parse().ok()?;
+    Some(format!("{} MiB", bytes >> 20))
 }
 
 #[cfg(test)]
@@ -158,5 +281,28 @@ mod tests {
         assert_eq!(expiry(Moment::Distance(60), 100).ok(), Some(160));
         assert!(expiry(Moment::At(100), 100).is_err());
         assert!(expiry(Moment::At(1 << 40), 100).is_err());
+    }
+
+    #[test]
+    fn an_update_that_shortens_a_lease_says_by_how_much() {
+        // Extended to a day; the file asks for two hours.
+        let time = Time {
+            now: 1_000,
+            end: 87_400,
+            duration: 7_200,
+        };
+        assert_eq!((time.updated_end(), time.shorter_by()), (8_200, 79_200));
+        let text = time.text();
+        assert!(text.contains("now at 1970-01-02 00:16:40 UTC"), "{text}");
+        assert!(text.contains("at 1970-01-01 02:16:40 UTC (SHORTER by 22h)"), "{text}");
+        let longer = Time { end: 4_600, ..time };
+        assert_eq!(longer.shorter_by(), 0);
+        assert!(longer.text().ends_with("(1h later)"), "{}", longer.text());
+    }
+
+    #[test]
+    fn what_changes_is_told_in_peoples_units() {
+        assert_eq!(mebibytes("67108864 bytes").as_deref(), Some("64 MiB"));
+        assert_eq!(mebibytes("many"), None);
     }
 }
