@@ -3,6 +3,7 @@
 use ::chain::network::Token;
 use alloy::primitives::U256;
 use avs::words::OrderId;
+use bindings::standard::IERC20;
 use bindings::{ILeases, OrderState};
 use eyre::{OptionExt as _, bail, ensure};
 use serde_json::{Value, json};
@@ -10,7 +11,8 @@ use serde_json::{Value, json};
 use super::on_chain;
 use crate::amounts::{self, affordable_extension, lease_lock};
 use crate::arguments::{Extend, TopUp};
-use crate::chain::Call;
+use crate::chain::{Call, read};
+use crate::commands::deploy::Standing;
 use crate::dates::Date;
 use crate::failure::Failure;
 use crate::market::{Time, state_phrase};
@@ -27,6 +29,8 @@ struct Price {
     account: u32,
     token: Token,
     added: u32,
+    /// Seconds of the longest extension that there can be.
+    longest: u32,
     /// Locked on top of what is locked.
     cost: U256,
     unlocked: U256,
@@ -37,7 +41,14 @@ struct Price {
 pub(super) async fn run(session: &Session<'_>, arguments: &Extend) -> eyre::Result<()> {
     let price = price(session, arguments.lease, |_, _| Ok(arguments.added)).await?;
     if arguments.dry_run {
-        session.output.result(&price.json(false), &price.text());
+        let standing = price.standing(session).await?;
+        let mut value = price.json(false);
+        let mut lines = price.facts();
+        if !price.is_enough() {
+            lines.push(("missing", "`spheron lease top-up` deposits the rest".to_owned()));
+        }
+        standing.show(&price.token, &mut value, &mut lines);
+        session.output.result(&value, &facts(&lines));
         return Ok(());
     }
     ensure!(
@@ -84,13 +95,35 @@ pub(super) async fn top_up(session: &Session<'_>, arguments: &TopUp) -> eyre::Re
         }
     })
     .await?;
-    let deposit = given.unwrap_or_else(|| price.cost.saturating_sub(price.unlocked));
+    let deposit = deposit(given, &price);
+    let rest = given.map_or(U256::ZERO, |given| given.saturating_sub(deposit));
+    let limited = format!(
+        "only {} is deposited, {} is left in the wallet: no lease lasts longer than {LONGEST} s, and that locks no more",
+        amounts::shown(deposit, &token),
+        amounts::shown(rest, &token)
+    );
     if arguments.dry_run {
         let mut value = price.json(false);
         value["deposit"] = amounts::whole(deposit, token.decimals).into();
         value["deposit_units"] = deposit.to_string().into();
-        let text = format!("{}deposit          {}\n", price.text(), amounts::shown(deposit, &token));
-        session.output.result(&value, &text);
+        let mut lines = price.facts();
+        lines.push(("deposit", amounts::shown(deposit, &token)));
+        if !rest.is_zero() {
+            lines.push(("not deposited", limited));
+        }
+        if let Ok(key) = session.home.address() {
+            let wallet = read(IERC20::new(token.address, &session.chain.provider).balanceOf(key)).await?;
+            value["wallet"] = amounts::whole(wallet, token.decimals).into();
+            value["wallet_units"] = wallet.to_string().into();
+            value["wallet_enough"] = (wallet >= deposit).into();
+            let enough = if wallet >= deposit { "" } else { ", which is not enough" };
+            lines.push((
+                "wallet",
+                format!("{key} holds {}{enough}", amounts::shown(wallet, &token)),
+            ));
+        }
+        price.standing(session).await?.show(&token, &mut value, &mut lines);
+        session.output.result(&value, &facts(&lines));
         return Ok(());
     }
     let signer = session.home.signer()?;
@@ -98,6 +131,9 @@ pub(super) async fn top_up(session: &Session<'_>, arguments: &TopUp) -> eyre::Re
         .require_spender(price.account, &token, signer.address(), price.cost)
         .await?;
     let mut calls = Vec::new();
+    if !rest.is_zero() {
+        session.output.note(limited);
+    }
     if !deposit.is_zero() {
         session.output.note(format!(
             "depositing {} into account {}",
@@ -112,6 +148,28 @@ pub(super) async fn top_up(session: &Session<'_>, arguments: &TopUp) -> eyre::Re
     session.output.step(price.sentence());
     session.chain.execute(&signer, calls).await?;
     extended(session, &price, deposit).await
+}
+
+/// What is deposited: what was given, as far as the extension can lock it, or what the account lacks.
+fn deposit(given: Option<U256>, price: &Price) -> U256 {
+    match given {
+        // The rest of a second's price stays in the account.
+        Some(given) if price.added < price.longest => given,
+        Some(given) => given.min(price.cost),
+        None => price.cost.saturating_sub(price.unlocked),
+    }
+}
+
+/// Whether this home's key may pay for an extension, where it has a key.
+struct MaybeStanding(Option<Standing>);
+
+impl MaybeStanding {
+    fn show(&self, token: &Token, value: &mut Value, lines: &mut Vec<(&str, String)>) {
+        if let Some(standing) = &self.0 {
+            value["spender"] = standing.json(token);
+            lines.push(("this key", standing.text(token)));
+        }
+    }
 }
 
 /// The terms by which an extension is paid for.
@@ -146,15 +204,20 @@ async fn price(
         Date(time.grace_end)
     );
     let (rate, duration) = (U256::from(found.word.rate), found.word.duration);
+    let longest = LONGEST - duration;
+    if longest == 0 {
+        bail!(Failure::bad_input(format!(
+            "lease {lease} lasts {LONGEST} s already, and none lasts longer"
+        )));
+    }
     let cost = Cost {
         rate,
         schedule: &found.schedule,
     };
     let added = added(duration, &cost)?;
-    if added > LONGEST - duration {
+    if added > longest {
         bail!(Failure::bad_input(format!(
-            "a lease lasts at most {LONGEST}s; this one can be extended by {}s",
-            LONGEST - duration
+            "a lease lasts at most {LONGEST}s; this one can be extended by {longest}s"
         )));
     }
     let account = OrderId::unpack(lease).account;
@@ -165,6 +228,7 @@ async fn price(
         account,
         token,
         added,
+        longest,
         cost: lock(duration + added) - lock(duration),
         unlocked: held.unlocked,
         end: time.end,
@@ -178,6 +242,15 @@ impl Price {
             added: self.added,
         };
         Call::new("to extend the lease", session.chain.network.contracts.order_book, &call)
+    }
+
+    async fn standing(&self, session: &Session<'_>) -> eyre::Result<MaybeStanding> {
+        let standing = Standing::of(session, self.account, &self.token, self.cost).await?;
+        Ok(MaybeStanding(standing))
+    }
+
+    fn is_enough(&self) -> bool {
+        self.unlocked >= self.cost
     }
 
     fn sentence(&self) -> String {
@@ -198,19 +271,15 @@ impl Price {
             "cost": amounts::whole(self.cost, self.token.decimals),
             "cost_units": self.cost.to_string(),
             "unlocked": amounts::whole(self.unlocked, self.token.decimals),
-            "enough": self.unlocked >= self.cost,
+            "enough": self.is_enough(),
             "end": self.end + u64::from(self.added),
             "sent": sent,
         })
     }
 
-    fn text(&self) -> String {
-        let enough = if self.unlocked >= self.cost {
-            ""
-        } else {
-            ", which is not enough: `spheron lease top-up` deposits the rest"
-        };
-        facts(&[
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let enough = if self.is_enough() { "" } else { ", which is not enough" };
+        vec![
             ("lease", self.lease.to_string()),
             ("longer by", amounts::time(self.added.into())),
             ("ends", format!("{} UTC", Date(self.end + u64::from(self.added)))),
@@ -223,7 +292,7 @@ impl Price {
                     amounts::shown(self.unlocked, &self.token)
                 ),
             ),
-        ])
+        ]
     }
 }
 
@@ -241,4 +310,37 @@ async fn extended(session: &Session<'_>, price: &Price, deposit: U256) -> eyre::
     );
     session.output.result(&value, &text);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy::primitives::Address;
+
+    use super::*;
+
+    #[test]
+    fn no_more_is_deposited_than_the_longest_lease_can_lock() {
+        let price = |added, cost: u64, unlocked: u64| Price {
+            lease: 7,
+            account: 1,
+            token: Token {
+                id: 1,
+                symbol: "uSPON".to_owned(),
+                address: Address::ZERO,
+                decimals: 6,
+            },
+            added,
+            longest: 1_000,
+            cost: U256::from(cost),
+            unlocked: U256::from(unlocked),
+            end: 0,
+        };
+        let given = |amount: u64| Some(U256::from(amount));
+        // All of it extends the lease, but for less than a second's price.
+        assert_eq!(deposit(given(50), &price(10, 49, 0)), U256::from(50));
+        assert_eq!(deposit(given(500_000), &price(1_000, 12, 0)), U256::from(12));
+        assert_eq!(deposit(given(12), &price(1_000, 12, 5)), U256::from(12));
+        assert_eq!(deposit(None, &price(10, 49, 9)), U256::from(40));
+        assert_eq!(deposit(None, &price(10, 49, 99)), U256::ZERO);
+    }
 }
