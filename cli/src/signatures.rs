@@ -163,7 +163,8 @@ impl Session<'_> {
         let given = signed.request.nonce();
         if given != nonce {
             let why = if given < nonce {
-                "was brought in already, or its signer revoked it"
+                "was brought in already, or its signer revoked it, or another order or close that was signed beside it was brought in \
+                 first: they share a nonce"
             } else {
                 "can be brought in only after another one that its signer signed before"
             };
@@ -187,6 +188,14 @@ impl Session<'_> {
         }
         Ok(())
     }
+}
+
+/// What a signer should know of the nonce.
+pub(crate) fn shared_nonce(nonce: U256) -> String {
+    format!(
+        "whatever this key signs until one of it is brought in has the same nonce ({nonce}): the first order or close that is \
+         brought in makes the others worthless"
+    )
 }
 
 /// Bytes of a signed request: a file, or standard input for `-`.

@@ -5,6 +5,7 @@ mod signing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ::chain::network::Token;
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{B256, U256};
 use alloy::providers::Provider as _;
@@ -14,7 +15,6 @@ use avs::matching::{ExplainedBid, Parameters, Scores, Verdict, explain};
 use avs::terms::Terms;
 use avs::words::{CPU_UNIT_MILLIS, MEMORY_UNIT_BYTES, Mode, OrderId, PackedBid, STORAGE_UNIT_BYTES};
 use bindings::{IMatchingTaskManager, IOrderBook, Order as Word, OrderState};
-use daemon::causes::with_causes;
 use eyre::{WrapErr as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::listing;
 use crate::amounts;
 use crate::arguments::Order;
+use crate::catalog::{region_names, rejection_text};
 use crate::chain::{Call, read};
 use crate::market::{Created, logs_since, state, state_phrase, topic};
 use crate::output::{facts, table};
@@ -38,7 +39,7 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Order) -> eyre::Resul
         Order::Match { order } => on_chain::run_rule(session, *order).await,
         Order::Cancel { order } => cancel(session, *order).await,
         Order::Sign(arguments) => signing::sign(session, arguments).await,
-        Order::Submit { file } => signing::submit(session, file).await,
+        Order::Submit { file, dry_run } => signing::submit(session, file, *dry_run).await,
     }
 }
 
@@ -81,11 +82,11 @@ async fn show(session: &Session<'_>, order: u64) -> eyre::Result<()> {
     let bids = bids(session, order, &word, &created).await?;
     let token = session.token_of(order)?;
     let (state, reason) = state(word.state);
-    let names = names(session, &bids.explained).await?;
+    let (names, regions) = tokio::try_join!(names(session, &bids.explained), session.regions())?;
     let stage = on_chain::stage(session, order, &word).await?;
     let pairs = bids.bids.iter().zip(&bids.explained);
     let told: Vec<Value> = pairs
-        .map(|(bid, explained)| bid_json(bid, explained, &names, token))
+        .map(|(bid, explained)| bid_json(bid, explained, &names, &regions, token))
         .collect();
     let mut value = json!({
         "order": order.to_string(),
@@ -95,10 +96,10 @@ async fn show(session: &Session<'_>, order: u64) -> eyre::Result<()> {
         "created_block": created.block,
         "close_block": word.closeBlock,
         "requeued": word.requeued,
-        "terms": terms_json(&created.terms, token)?,
+        "terms": terms_json(&created.terms, token, &regions)?,
         // Bids read from logs fold to the digest that the contract stores: none is missing or changed.
         "bids_verified": true,
-        "ranking": if bids.is_final { "final" } else { "preliminary: the close block is not mined" },
+        "ranking": ranking(word.state, bids.is_final),
         "bids": told,
     });
     if let Some(stage) = stage {
@@ -113,6 +114,15 @@ async fn show(session: &Session<'_>, order: u64) -> eyre::Result<()> {
     }
     session.output.result(&value, &text(&value, &bids));
     Ok(())
+}
+
+/// What the ranking is worth.
+fn ranking(state: OrderState, is_final: bool) -> &'static str {
+    match state {
+        _ if is_final => "final",
+        OrderState::Open => "preliminary: the close block is not mined",
+        _ => "none: the order ended before its bids were closed",
+    }
 }
 
 async fn bids(session: &Session<'_>, order: u64, word: &Word, created: &Created) -> eyre::Result<Bids> {
@@ -173,10 +183,11 @@ async fn close_hash(session: &Session<'_>, number: u64) -> eyre::Result<B256> {
         .hash)
 }
 
-fn terms_json(terms: &Terms, token: &::chain::network::Token) -> eyre::Result<Value> {
+/// An order's terms for programs, and the regions by their names.
+fn terms_json(terms: &Terms, token: &Token, regions: &BTreeMap<u8, String>) -> eyre::Result<Value> {
     let (resources, requirements) = terms.unpack()?;
     let gpus: Vec<u8> = resources.gpus.iter().collect();
-    let regions: Vec<u8> = (1..=255u8).filter(|id| terms.regions.bit(usize::from(*id))).collect();
+    let region_ids: Vec<u8> = (1..=255u8).filter(|id| terms.regions.bit(usize::from(*id))).collect();
     let any_region = terms.regions == U256::MAX;
     Ok(json!({
         "manifest_hash": terms.manifest_hash,
@@ -189,7 +200,8 @@ fn terms_json(terms: &Terms, token: &::chain::network::Token) -> eyre::Result<Va
         "gpu_ids": gpus,
         "mode": if requirements.mode == Mode::Fizz { "fizz" } else { "provider" },
         "tiers": (1..=7u8).filter(|tier| requirements.tiers.contains(*tier)).collect::<Vec<_>>(),
-        "regions": if any_region { json!("any") } else { json!(regions) },
+        "regions": if any_region { json!("any") } else { json!(region_ids) },
+        "region_names": region_names(terms.regions, regions),
         "wanted_suppliers": terms.wanted_suppliers,
         "excluded_suppliers": terms.excluded_suppliers,
         "params_version": requirements.params_version,
@@ -214,7 +226,8 @@ fn bid_json(
     bid: &PackedBid,
     explained: &ExplainedBid,
     names: &BTreeMap<u32, String>,
-    token: &::chain::network::Token,
+    regions: &BTreeMap<u8, String>,
+    token: &Token,
 ) -> Value {
     let mut value = json!({});
     if let Some(offer) = &explained.offer {
@@ -229,7 +242,7 @@ fn bid_json(
         Verdict::Superseded => value["verdict"] = "superseded".into(),
         Verdict::Rejected(rejection) => {
             value["verdict"] = "rejected".into();
-            value["why"] = with_causes(rejection).into();
+            value["why"] = rejection_text(rejection, regions).into();
         }
         Verdict::Ranked {
             rank, scores, total, ..
@@ -246,19 +259,9 @@ fn bid_json(
     value
 }
 
-fn text(value: &Value, bids: &Bids) -> String {
-    let shown = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let terms = &value["terms"];
-    let rate = |rate: &Value| format!("{} {}/h", shown(&rate["per_hour"]), shown(&rate["symbol"]));
-    let state = match (value["reason"].as_str(), value["stage_text"].as_str()) {
-        (Some(more), _) | (None, Some(more)) => format!("{}: {more}", shown(&value["state"])),
-        (None, None) => shown(&value["state"]),
-    };
-    let mut text = facts(&[
-        ("order", shown(&value["order"])),
-        ("state", state),
-        ("created in block", shown(&value["created_block"])),
-        ("close block", shown(&value["close_block"])),
+/// [`terms_json`] for people.
+fn terms_facts(terms: &Value) -> Vec<(&'static str, String)> {
+    vec![
         ("maximum rate", rate(&terms["maximum_rate"])),
         (
             "duration",
@@ -274,9 +277,37 @@ fn text(value: &Value, bids: &Bids) -> String {
                 terms["gpus"]
             ),
         ),
+        ("regions", shown(&terms["region_names"])),
+    ]
+}
+
+/// A value of JSON as people read it.
+fn shown(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn rate(rate: &Value) -> String {
+    format!("{} {}/h", shown(&rate["per_hour"]), shown(&rate["symbol"]))
+}
+
+fn text(value: &Value, bids: &Bids) -> String {
+    let terms = &value["terms"];
+    let state = match (value["reason"].as_str(), value["stage_text"].as_str()) {
+        (Some(more), _) | (None, Some(more)) => format!("{}: {more}", shown(&value["state"])),
+        (None, None) => shown(&value["state"]),
+    };
+    let mut lines = vec![
+        ("order", shown(&value["order"])),
+        ("state", state),
+        ("created in block", shown(&value["created_block"])),
+        ("close block", shown(&value["close_block"])),
+    ];
+    lines.extend(terms_facts(terms));
+    lines.extend([
         ("manifest hash", shown(&terms["manifest_hash"])),
         ("ranking", shown(&value["ranking"])),
     ]);
+    let mut text = facts(&lines);
     text.push('\n');
     if bids.bids.is_empty() {
         text.push_str("no bids; providers as they stand now:\n");
@@ -323,4 +354,20 @@ fn text(value: &Value, bids: &Bids) -> String {
     }
     text.push_str(&table(&rows));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_was_taken_back_waits_for_no_block() {
+        assert_eq!(ranking(OrderState::Leased, true), "final");
+        assert!(ranking(OrderState::Open, false).contains("not mined"));
+        let cancelled = ranking(OrderState::Cancelled, false);
+        assert!(
+            cancelled.contains("ended before") && !cancelled.contains("mined"),
+            "{cancelled}"
+        );
+    }
 }

@@ -9,6 +9,7 @@ use eyre::WrapErr as _;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
+use crate::catalog::rejection_text;
 use crate::chain::read;
 use crate::failure::Failure;
 use crate::output::plain;
@@ -62,12 +63,14 @@ impl Session<'_> {
 
 /// Every provider, whether it fits an order's terms, and why not.
 pub(crate) async fn candidates_json(session: &Session<'_>, order: u64, terms: &Terms) -> eyre::Result<Value> {
-    let count = read(session.registry().supplierCount()).await?;
+    let registry = session.registry();
+    let count = async { read(registry.supplierCount()).await };
+    let (count, regions) = tokio::try_join!(count, session.regions())?;
     // Whether a bid fits depends on no weight.
     let parameters = Parameters::default();
     let rule = Order::new(&parameters, order, terms).wrap_err("the terms are malformed")?;
     let fizz = matches!(Requirements::unpack(terms.requirements)?.mode, avs::words::Mode::Fizz);
-    let rule = &rule;
+    let (rule, regions) = (&rule, &regions);
     let candidates: Vec<Value> = stream::iter(1..=count)
         .map(async |id| {
             let (registry, book) = (session.registry(), session.order_book());
@@ -89,7 +92,7 @@ pub(crate) async fn candidates_json(session: &Session<'_>, order: u64, terms: &T
             };
             let reason = match explain(rule, B256::ZERO, &[bid]).pop().map(|bid| bid.verdict) {
                 Some(Verdict::Rejected(_)) if fizz => Some("the order asks for a fizz node".to_owned()),
-                Some(Verdict::Rejected(rejection)) => Some(rejection.to_string()),
+                Some(Verdict::Rejected(rejection)) => Some(rejection_text(&rejection, regions)),
                 _ => None,
             };
             eyre::Ok(json!({

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::market::{state, state_phrase};
 use crate::output::facts;
 use crate::session::Session;
-use crate::signatures::{Signed, read_file};
+use crate::signatures::{Signed, read_file, shared_nonce};
 
 pub(super) async fn run(session: &Session<'_>, arguments: &Close) -> eyre::Result<()> {
     match (arguments.lease, &arguments.submit) {
@@ -113,6 +113,7 @@ async fn sign(session: &Session<'_>, lease: u64, valid: Moment) -> eyre::Result<
         "until {} UTC anybody may bring this in: spheron lease close --submit FILE",
         Date(deadline)
     ));
+    session.output.note(shared_nonce(nonce));
     session.output.line(&serde_json::to_string_pretty(&signed)?);
     Ok(())
 }
