@@ -9,13 +9,15 @@ use std::time::{Duration, Instant};
 
 use ::chain::network::Token;
 use alloy::primitives::U256;
+use avs::words::OrderId;
 use bindings::{FeeSchedule, Order, OrderState};
 use eyre::{WrapErr as _, bail};
-use gateway::wire::{LeaseId, LeaseStatus};
+use gateway::ClientError;
+use gateway::wire::{ErrorCode, LeaseId, LeaseStatus};
 use manifest::SaltedManifest;
 use serde_json::{Value, json};
 
-use crate::amounts::{self, Origin};
+use crate::amounts::{self, Bill, Origin, lease_lock, order_lock};
 use crate::arguments::Lease;
 use crate::chain::read;
 use crate::dates::Date;
@@ -91,6 +93,18 @@ pub(super) async fn on_chain(session: &Session<'_>, lease: u64) -> eyre::Result<
 }
 
 impl OnChain {
+    /// What was paid out of the account by now: settled, and the match fee.
+    fn settled(&self) -> Bill {
+        let rate = U256::from(self.word.rate);
+        Bill::after(self.word.settledFor, rate, &self.schedule, self.origin)
+    }
+
+    /// What is locked for it now.
+    fn locked(&self) -> U256 {
+        let word = &self.word;
+        locked(word, &self.schedule, self.account.map(|account| account.bill))
+    }
+
     pub(super) fn json(&self, lease: u64, token: &Token) -> Value {
         let (state, reason) = state(self.word.state);
         let mut value = json!({
@@ -100,6 +114,8 @@ impl OnChain {
             "account": (lease >> 32).to_string(),
             "close_block": self.word.closeBlock,
             "rate": amounts::rate(U256::from(self.word.rate), token),
+            "locked": amounts::whole(self.locked(), token.decimals),
+            "locked_units": self.locked().to_string(),
         });
         if let Some(supplier) = &self.supplier {
             value["provider"] = supplier.json();
@@ -115,6 +131,14 @@ impl OnChain {
             value["time"] = account.time.map(Time::name).into();
             value["spent"] = amounts::whole(bill.spent(), token.decimals).into();
             value["spent_units"] = bill.spent().to_string().into();
+            let mut amount = |name: &str, units: U256| {
+                value[name] = amounts::whole(units, token.decimals).into();
+                value[format!("{name}_units")] = units.to_string().into();
+            };
+            amount("stream", bill.gross);
+            amount("user_fee", bill.user_fee);
+            amount("match_fee", bill.match_fee);
+            amount("paid_out", self.settled().spent());
             if self.word.state == OrderState::Leased {
                 value["low_funds_announced"] = self.word.noted.into();
             } else {
@@ -123,6 +147,36 @@ impl OnChain {
         }
         value
     }
+}
+
+/// What the escrow keeps locked for an order or lease. A live lease keeps its whole lock, whatever was settled of it; one that
+/// was closed inside its payout hold keeps what it is billed.
+fn locked(word: &Order, schedule: &FeeSchedule, bill: Option<Bill>) -> U256 {
+    let rate = U256::from(word.rate);
+    match (word.state, bill) {
+        (OrderState::Open, _) => order_lock(word.duration, rate, schedule),
+        (OrderState::Leased, _) => lease_lock(word.duration, rate, schedule),
+        (OrderState::Cancelled | OrderState::Expired | OrderState::ClosedUndone, _) => U256::ZERO,
+        (_, Some(bill)) if word.settledFor < word.duration => bill.streamed(),
+        _ => U256::ZERO,
+    }
+}
+
+/// What a lease spent, and what for.
+fn split(bill: &Bill, token: &Token) -> String {
+    let mut text = format!(
+        "{}: {} for its time, {} user fee",
+        amounts::shown(bill.spent(), token),
+        amounts::whole(bill.gross, token.decimals),
+        amounts::whole(bill.user_fee, token.decimals)
+    );
+    if !bill.match_fee.is_zero() {
+        text.push_str(&format!(
+            ", {} match fee",
+            amounts::whole(bill.match_fee, token.decimals)
+        ));
+    }
+    text
 }
 
 /// What a user should do about the time of a lease, if anything.
@@ -143,7 +197,14 @@ async fn show(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
     let token = session.token_of(lease)?;
     let found = on_chain(session, lease).await?;
     let mut value = found.json(lease, token);
-    let mut lines = vec![("lease", lease.to_string()), ("state", state_phrase(found.word.state))];
+    let account = OrderId::unpack(lease).account;
+    let owner = session.owner_of(account).await?;
+    value["owner"] = json!(owner);
+    let mut lines = vec![
+        ("lease", lease.to_string()),
+        ("state", state_phrase(found.word.state)),
+        ("account", format!("{account} of {owner}")),
+    ];
     if let Some(supplier) = &found.supplier {
         lines.push((
             "provider",
@@ -159,7 +220,9 @@ async fn show(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
         if let Some(advice) = time_advice(lease, account.time) {
             lines.push(("attention", advice));
         }
-        lines.push(("spent", amounts::shown(account.bill.spent(), token)));
+        lines.push(("spent", split(&account.bill, token)));
+        lines.push(("paid out of it", amounts::shown(found.settled().spent(), token)));
+        lines.push(("locked", amounts::shown(found.locked(), token)));
         if found.workload != lease {
             lines.push(("workload", format!("{}, of which this is an update", found.workload)));
         }
@@ -241,7 +304,13 @@ async fn send(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
     let word = session.leased(lease).await?;
     let (reaching, created) = tokio::try_join!(session.reach(&word), session.created(lease))?;
     let (supplier, client) = reaching;
-    let salted = session.orders().await?.manifest(created.terms.manifest_hash)?;
+    let salted = session.orders().await?.manifest(created.terms.manifest_hash);
+    let salted = salted.wrap_err_with(|| {
+        format!(
+            "only a home that has the manifest can send it; where none has it any more, run the deployment file anew in the place of \
+             this lease: spheron lease update {lease} FILE"
+        )
+    })?;
     session.output.step(format!(
         "sending the manifest to provider {} ({})",
         supplier.id, supplier.name
@@ -264,7 +333,14 @@ async fn fetch(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
         "asking provider {} ({}) for the manifest",
         supplier.id, supplier.name
     ));
-    let encoded = client.manifest(LeaseId(lease)).await?;
+    let encoded = match client.manifest(LeaseId(lease)).await {
+        Ok(encoded) => encoded,
+        Err(ClientError::Refused { body, .. }) if body.error == ErrorCode::NoManifest => {
+            let here = session.orders().await?.manifest(created.terms.manifest_hash).is_ok();
+            bail!(lost_manifest(lease, &supplier, here))
+        }
+        Err(error) => return Err(error.into()),
+    };
     let salted = SaltedManifest::decode(&encoded).wrap_err("the provider gave something back that is no manifest")?;
     if salted.hash() != created.terms.manifest_hash {
         bail!(
@@ -279,9 +355,99 @@ async fn fetch(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
     Ok(())
 }
 
+/// What to do about a manifest that the provider does not have.
+fn lost_manifest(lease: u64, supplier: &Supplier, here: bool) -> String {
+    let advice = match here {
+        true => format!("this home has it: spheron lease send {lease}"),
+        false => format!(
+            "nor has this home; where no other home has it, run the deployment file anew in the place of this lease: spheron lease \
+             update {lease} FILE"
+        ),
+    };
+    format!(
+        "provider {} ({}) holds no manifest for lease {lease}; {advice}",
+        supplier.id, supplier.name
+    )
+}
+
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::Address;
+    use alloy::primitives::aliases::U96;
+
     use super::*;
+
+    #[test]
+    fn a_lost_manifest_is_sent_again_only_by_a_home_that_has_it() {
+        let supplier = Supplier {
+            id: 3,
+            owner: Address::ZERO,
+            name: "north".to_owned(),
+            gateway: String::new(),
+        };
+        let here = lost_manifest(7, &supplier, true);
+        assert!(
+            here.contains("lease send 7") && !here.contains("lease update"),
+            "{here}"
+        );
+        let gone = lost_manifest(7, &supplier, false);
+        assert!(
+            gone.contains("lease update 7 FILE") && !gone.contains("lease send"),
+            "{gone}"
+        );
+    }
+
+    #[test]
+    fn what_is_locked_follows_the_state() {
+        let schedule = FeeSchedule {
+            commission: 2_000,
+            userFee: 200,
+            providerFee: 0,
+            gatewayShare: 0,
+            matchFee: U96::from(1_000),
+        };
+        let word = Order {
+            rate: U96::from(36_000_000),
+            settledFor: 0,
+            duration: 100,
+            start: 1_000,
+            closeBlock: 1,
+            supplier: 1,
+            feeSchedule: 2,
+            requeued: false,
+            noted: false,
+            gpuEntry: 0,
+            state: OrderState::Open,
+        };
+        let bill = Bill::after(100, U256::from(word.rate), &schedule, Origin::default());
+        let locked = |state, settled| {
+            let word = Order {
+                state,
+                settledFor: settled,
+                ..word.clone()
+            };
+            locked(&word, &schedule, Some(bill))
+        };
+        // 100 s at 1 000 units a second, a fiftieth as fee, and the fee for the match.
+        assert_eq!(locked(OrderState::Open, 0), U256::from(103_000));
+        assert_eq!(locked(OrderState::Leased, 0), U256::from(102_000));
+        // Until the lease ends, what was paid of it is still counted as locked.
+        assert_eq!(locked(OrderState::Leased, 50), U256::from(102_000));
+        assert_eq!(locked(OrderState::ClosedByUser, 0), U256::from(102_000));
+        assert_eq!(locked(OrderState::ClosedByUser, 100), U256::ZERO);
+        assert_eq!(locked(OrderState::Cancelled, 0), U256::ZERO);
+        assert_eq!(locked(OrderState::ClosedUndone, 0), U256::ZERO);
+        let token = Token {
+            id: 1,
+            symbol: "uSPON".to_owned(),
+            address: Address::ZERO,
+            decimals: 6,
+        };
+        assert_eq!(
+            split(&bill, &token),
+            "0.103 uSPON: 0.1 for its time, 0.002 user fee, 0.001 match fee"
+        );
+    }
 
     #[test]
     fn whoever_is_short_of_time_is_told_what_to_do() {
