@@ -70,7 +70,10 @@ fn unusable(given: &[OsString], error: &clap::Error) -> ExitCode {
     error.print().ok();
     let status = u8::try_from(error.exit_code()).unwrap_or(failure::FAILED);
     // Nothing was parsed, so the flag is looked for as it was written; what follows `--` is no flag.
-    let json = given.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
+    let json = given
+        .iter()
+        .take_while(|argument| *argument != "--")
+        .any(|argument| argument == "--json");
     if json && error.use_stderr() {
         let text = error.render().to_string();
         // The usage and the tips that follow are for people.

@@ -207,6 +207,35 @@ fn input_that_leads_nowhere_has_status_2_and_says_what_to_do() {
 }
 
 #[test]
+fn a_command_line_that_is_none_is_an_error_for_programs_too() {
+    for (arguments, expected) in [
+        (&["deploy", "--json"][..], "required arguments"),
+        (&["--json", "lease", "show", "lease"], "invalid value 'lease'"),
+        (&["--json", "leese"], "unrecognized subcommand 'leese'"),
+    ] {
+        let output = User::new().run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        let error = &json(&output)["error"];
+        let message = error["message"].as_str().unwrap_or_default();
+        assert!(message.contains(expected), "{error}");
+        assert!(!message.contains("Usage") && !message.starts_with("error"), "{error}");
+        assert_eq!(error["status"], 2);
+        assert!(stderr(&output).contains("--help"), "{arguments:?}: {}", stderr(&output));
+    }
+    // Help is no error, and what follows `--` no flag.
+    let help = User::new().run(&["--json", "deploy", "--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&help.stdout).contains("Examples:"));
+    let output = User::new().run(&["lease", "show", "--", "--json"]);
+    assert_eq!(
+        (output.status.code(), output.stdout.len()),
+        (Some(2), 0),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn completions_are_made_for_every_shell() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let output = User::new().run(&["completions", shell]);

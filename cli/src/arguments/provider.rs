@@ -7,10 +7,23 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Provider {
     /// Register as a provider: publish the gateway's certificate, register, stake
+    #[command(after_help = "\
+Examples:
+  spheron provider register --name north --gateway https://gpu.example:8443 --region us-east --certificate identity.pem
+  spheron provider register --name north --gateway https://gpu.example:8443 --region us-east --certificate identity.pem --stake 20000")]
     Register(Register),
     /// Change what a provider says of itself
+    #[command(after_help = "\
+Examples:
+  spheron provider update --gateway https://new.example:8443
+  spheron provider update --certificate identity.pem --key provider.key
+  spheron provider update --stake 50000")]
     Update(Update),
     /// List providers
+    #[command(after_help = "\
+Examples:
+  spheron provider list
+  spheron provider list --json")]
     List,
 }
 
