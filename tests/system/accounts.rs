@@ -62,6 +62,33 @@ fn sum(history: &Value, symbol: &str, name: &str) -> eyre::Result<u64> {
     Ok(found.ok_or_eyre(format!("{symbol} has {name}"))?.parse()?)
 }
 
+/// Both what a provider holds of a lease and what the lease writes can be read.
+async fn reads(user: &Spheron, lease: &str) -> eyre::Result<()> {
+    for arguments in [["lease", "manifest", lease], ["lease", "logs", lease]] {
+        let read = user.command(&arguments).output().await?;
+        ensure!(
+            read.status.success(),
+            "`spheron {}`: {}",
+            arguments.join(" "),
+            String::from_utf8_lossy(&read.stderr)
+        );
+    }
+    Ok(())
+}
+
+/// The provider refuses both, once what it has read from the chain is too old.
+async fn reads_no_more(user: &Spheron, lease: &str, reason: &str) -> eyre::Result<()> {
+    eventually("the provider to refuse", async || {
+        let read = user.command(&["lease", "manifest", lease]).output().await?;
+        Ok((!read.status.success()).then_some(()))
+    })
+    .await?;
+    for arguments in [["lease", "manifest", lease], ["lease", "logs", lease]] {
+        expect_in(&refused(user, &arguments).await?, reason)?;
+    }
+    Ok(())
+}
+
 async fn first_account(user: &Spheron) -> eyre::Result<String> {
     let shown = user.json(&["account", "show"]).await?;
     Ok(shown["account"]
@@ -116,7 +143,16 @@ async fn deposits_come_in_three_ways_into_any_account_and_leave_again() -> eyre:
             expect_in(&said, "belongs to")?;
             let said = refused(&owner, &["account", "withdraw", "1019"]).await?;
             expect_in(&said, "were asked for")?;
-            owner.json(&["account", "withdraw", "18"]).await?;
+            // A withdrawal lowers the bracket without asking for a price; what is left still entitles to the same.
+            let shown = owner.json(&["account", "withdraw", "18"]).await?;
+            ensure!(bracket(&shown, "uSPON") == Some(7), "brackets of {shown}");
+            let moved = &shown["withdrawn"];
+            ensure!(
+                moved["amount_units"] == (18 * UNITS).to_string().as_str() && moved["bracket"] == 7,
+                "{shown}"
+            );
+            let shown = owner.json(&["account", "withdraw", "1", "--token", "SPON"]).await?;
+            ensure!(bracket(&shown, "SPON") == Some(1), "brackets of {shown}");
             let shown = owner.json(&["account", "withdraw", "all", "--token", "SPON"]).await?;
             ensure!(bracket(&shown, "SPON") == Some(0), "brackets of {shown}");
 
@@ -124,10 +160,19 @@ async fn deposits_come_in_three_ways_into_any_account_and_leave_again() -> eyre:
             let listed = owner.json(&["account", "list"]).await?;
             let accounts = listed["accounts"].as_array().map_or(0, Vec::len);
             ensure!(accounts == 2, "{second} was opened beside {account}: {listed}");
+            let leases = owner.json(&["ps"]).await?;
+            ensure!(leases["accounts"].as_array().map(Vec::len) == Some(2), "{leases}");
+            let said = refused(&owner, &["ps", "--account", "99"]).await?;
+            expect_in(&said, "there is no account 99")?;
+            let said = refused(&owner, &["account", "history", "--order", "4311744599"]).await?;
+            expect_in(&said, "there is no order 4311744599")?;
+            let nobody = "0x0000000000000000000000000000000000000000";
+            let said = refused(&owner, &["account", "operator", "add", nobody, "--limit", "1"]).await?;
+            expect_in(&said, "zero address")?;
 
             let history = balanced(&owner, &account).await?;
             ensure!(entries(&history, "deposit") == 5, "{history}");
-            ensure!(entries(&history, "withdrawal") == 2, "{history}");
+            ensure!(entries(&history, "withdrawal") == 3, "{history}");
             ensure!(
                 sum(&history, "uSPON", "deposited")? == (DEPOSIT + 18) * UNITS,
                 "{history}"
@@ -148,7 +193,7 @@ async fn deposits_come_in_three_ways_into_any_account_and_leave_again() -> eyre:
     .await
 }
 
-/// A spender deploys from somebody else's account, within its limit and not beyond; the owner ends it.
+/// A spender deploys from somebody else's account, with its own certificate, within its limit and not beyond; the owner ends it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spender_deploys_and_extends_within_its_limit() -> eyre::Result<()> {
     on_devnet(
@@ -161,10 +206,6 @@ async fn a_spender_deploys_and_extends_within_its_limit() -> eyre::Result<()> {
             let deploy = ["deploy", hello.as_str(), "--account", account.as_str()];
             expect_in(&refused(&spender, &deploy).await?, "nor has a spending right")?;
 
-            let fingerprint = spender.json(&["init"]).await?["fingerprint"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
             let grant = async |limit: &str, expires: &str| {
                 let arguments = [
                     "account",
@@ -177,8 +218,6 @@ async fn a_spender_deploys_and_extends_within_its_limit() -> eyre::Result<()> {
                     expires,
                     "--account",
                     &account,
-                    "--certificate",
-                    &fingerprint,
                 ];
                 owner.json(&arguments).await
             };
@@ -189,6 +228,8 @@ async fn a_spender_deploys_and_extends_within_its_limit() -> eyre::Result<()> {
             let lock: u64 = price["cost"]["lock_units"].as_str().ok_or_eyre("a price")?.parse()?;
             let deployed = spender.json(&deploy).await?;
             let lease = deployed["lease"].as_str().ok_or_eyre("a lease")?.to_owned();
+            reads(&spender, &lease).await?;
+            reads(&owner, &lease).await?;
             let rights = owner
                 .json(&["account", "operator", "list", "--account", &account])
                 .await?;
@@ -225,11 +266,58 @@ async fn a_spender_deploys_and_extends_within_its_limit() -> eyre::Result<()> {
                 &refused(&spender, &["lease", "extend", &lease, "--for", "1h"]).await?,
                 "nor has a spending right",
             )?;
+            reads_no_more(&spender, &lease, "has no right to spend").await?;
+            expect_in(
+                &refused(&spender, &["deploy", "--resume", &lease]).await?,
+                "providers talk to its owner and to who may spend of it",
+            )?;
             owner.json(&["lease", "close", &lease]).await?;
             // What accrued under the payout hold may still be locked: that is accounted for, too.
             let history = balanced(&owner, &account).await?;
             ensure!(entries(&history, "spent") == 2, "{history}");
             ensure!(entries(&history, "extension") == 1, "{history}");
+            network.running(0).await.map(drop)
+        },
+    )
+    .await
+}
+
+/// What the owner grants ends with the hand-over, and so does what a provider shows because of it; and the seller is a stranger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spenders_access_ends_with_the_hand_over() -> eyre::Result<()> {
+    on_devnet(
+        Sharing::Shared,
+        |_| {},
+        async |network| {
+            let (owner, spender) = (network.user("user-1").await?, network.user("user-2").await?);
+            let (account, spends) = (first_account(&owner).await?, address(&spender).await?);
+            let deployed = network.deployed(&owner, &example("hello.icl.yaml")).await?;
+            let lease = deployed.order.to_string();
+            reads_no_more(&spender, &lease, "has no right to spend").await?;
+            let right = ["account", "operator", "add", &spends, "--limit", "1", "--account", &account];
+            owner.json(&right).await?;
+            // What the provider said about the spender before is soon forgotten.
+            eventually("the provider to know of the right", async || {
+                let read = spender.command(&["lease", "manifest", &lease]).output().await?;
+                Ok(read.status.success().then_some(()))
+            })
+            .await?;
+            reads(&spender, &lease).await?;
+
+            let buyer = network.new_user("buyer").await?;
+            let to = address(&buyer).await?;
+            owner
+                .json(&["account", "transfer", &to, "--account", &account, "--yes"])
+                .await?;
+            reads_no_more(&spender, &lease, "has no right to spend").await?;
+            reads_no_more(&owner, &lease, "has no right to spend").await?;
+            // It neither waits for a provider that knows it no more, nor tries to close what is not its own.
+            expect_in(
+                &refused(&owner, &["deploy", "--resume", &lease]).await?,
+                "providers talk to its owner and to who may spend of it",
+            )?;
+            reads(&buyer, &lease).await?;
+            buyer.json(&["lease", "close", &lease]).await?;
             network.running(0).await.map(drop)
         },
     )
@@ -397,6 +485,18 @@ async fn an_order_is_signed_by_one_key_and_brought_in_by_another() -> eyre::Resu
             );
             // The sender paid the gas, the signer's account the lease.
             let history = balanced(&signer, &account).await?;
+            let told = history["entries"].as_array().into_iter().flatten();
+            for entry in told.filter(|entry| entry["event"] == "order" || entry["event"] == "close") {
+                let is = |name: &str, whose: &str| {
+                    entry[name]
+                        .as_str()
+                        .is_some_and(|found| found.eq_ignore_ascii_case(whose))
+                };
+                ensure!(
+                    is("signed_by", &address(&signer).await?) && is("by", &address(&sender).await?),
+                    "who signed and who brought it in: {entry}"
+                );
+            }
             ensure!(
                 entries(&history, "order") == 1 && entries(&history, "close") == 1,
                 "{history}"
@@ -458,6 +558,14 @@ async fn an_updated_lease_is_in_the_history_to_the_unit() -> eyre::Result<()> {
 
         user.json(&["lease", "close", &next]).await?;
         let history = balanced(&user, &account).await?;
+        let told = history["entries"].as_array().into_iter().flatten();
+        let refusal = told.clone().find(|entry| entry["event"] == "update_rejected");
+        ensure!(refusal.is_some_and(|entry| entry["refused"] == true), "{history}");
+        let replaced = told.clone().find(|entry| entry["event"] == "updated");
+        ensure!(
+            replaced.is_some_and(|entry| entry["order"] == next.as_str() && entry["replaced"] == lease.as_str()),
+            "{history}"
+        );
         for (event, count) in [
             ("order", 1),
             ("update_rejected", 1),

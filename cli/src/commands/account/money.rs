@@ -107,14 +107,17 @@ pub(super) async fn withdraw(
     let call = Call::new("to withdraw", session.chain.network.contracts.escrow, &call);
     let receipts = session.chain.execute(&signer, vec![call]).await?;
     // The contract lowers the bracket without asking for a price. Whatever goes wrong from here on: the money is out.
-    if let Err(error) = raise_bracket(session, &signer, account, token).await {
+    let raised = raise_bracket(session, &signer, account, token).await;
+    let after = read(session.escrow().bracketOf(account, token.id)).await?;
+    if let Err(error) = raised
+        && after < before
+    {
         session.output.note(format!(
             "the bracket could not be set from today's price ({error:#}); it is as low as the withdrawal made it until `spheron account \
              update-bracket --account {account} --token {}`",
             token.symbol
         ));
     }
-    let after = read(session.escrow().bracketOf(account, token.id)).await?;
     if after != before {
         session.output.note(format!(
             "bracket {after} (before: {before}): the account now entitles to {}",
@@ -152,9 +155,13 @@ async fn raise_bracket(
 ) -> eyre::Result<()> {
     let list = IPaymentTokens::new(session.chain.network.contracts.payment_tokens, &session.chain.provider);
     let (escrow, held) = (session.escrow(), session.balance(account, token.id).await?);
+    let held = held.unlocked + held.locked;
+    if held.is_zero() {
+        return Ok(());
+    }
     let (has, assessed) = tokio::try_join!(
         read(escrow.bracketOf(account, token.id)),
-        read(list.assess(token.id, held.unlocked + held.locked))
+        read(list.assess(token.id, held))
     )?;
     if !is_raised(has, assessed.bracket, &token.symbol)? {
         return Ok(());
