@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ::chain::endpoints::Reachability;
 use ::chain::{SubmitError, Transactions};
 use avs::matching::Parameters;
-use avs::words::Capacity;
+use avs::words::{Capacity, OrderId};
 use bindings::IOrderBook;
 use daemon::StoreError;
 use daemon::causes::with_causes;
@@ -23,7 +23,7 @@ use crate::chain::Market;
 use crate::docker::Ground;
 use crate::follow::Seen;
 use crate::metrics::ProviderMetrics;
-use crate::pricing::Prices;
+use crate::pricing::{Prices, TooDear};
 use crate::store::Store;
 
 /// How often the market's windows are read again.
@@ -198,12 +198,14 @@ impl Bidder {
         let transactions = self.transactions.clone();
         let begun = Instant::now();
         for bid in &bids {
+            let Some(list) = self.prices.get(&OrderId::unpack(bid.order).token) else {
+                continue;
+            };
+            let TooDear { asked, offered, symbol } = list.too_dear(bid.rate, bid.maximum_rate);
             tracing::info!(
                 order = bid.order,
-                rate = bid.rate,
-                maximum = bid.maximum_rate,
                 close_block = bid.close_block,
-                "bidding"
+                "bidding {asked} {symbol}/h of at most {offered}"
             );
         }
         tokio::spawn(async move {
@@ -306,6 +308,7 @@ pub fn prices_of(
             models.extend(ids.into_iter().map(|id| (id, price.0)));
         }
         let of_token = Prices {
+            symbol: symbol.clone(),
             decimals: token.decimals,
             cpu: list.cpu_hour.0,
             memory_gib: list.memory_gib_hour.0,

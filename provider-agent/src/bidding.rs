@@ -10,7 +10,7 @@ use avs::matching::{Order, Parameters, Rejection, Verdict, explain};
 use avs::terms::Terms;
 use avs::words::{Capacity, Offer, OrderId, PackedBid, Resources, WordError};
 
-use crate::pricing::{PriceError, Prices};
+use crate::pricing::{PriceError, Prices, TooDear};
 
 /// An order that nobody has won yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +73,9 @@ pub enum Declined {
     /// It cannot be priced.
     #[error(transparent)]
     Price(#[from] PriceError),
+    /// It offers too little.
+    #[error("{0}, the order offers at most {offered}", offered = .0.offered)]
+    TooDear(TooDear),
     /// The rule would refuse the bid.
     #[error(transparent)]
     Refused(#[from] Rejection),
@@ -169,7 +172,10 @@ pub(crate) fn evaluate(
     let gpu_entry = accept(&rule, bid_at(1)?)?;
     let gpu = (resources.gpu_count > 0).then(|| left.gpus[usize::from(gpu_entry)].id);
     let rate = list.rate(&resources, gpu)?;
-    accept(&rule, bid_at(rate)?)?;
+    accept(&rule, bid_at(rate)?).map_err(|rejection| match rejection {
+        Rejection::RateAboveMaximum { rate, maximum } => Declined::TooDear(list.too_dear(rate, maximum)),
+        rejection => rejection.into(),
+    })?;
     let bid = Bid {
         order: order.id,
         close_block: order.close_block,

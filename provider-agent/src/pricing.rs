@@ -23,6 +23,8 @@ const COMMON: u64 = 1_600;
 /// Prices in one token, each for an hour.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prices {
+    /// The token's symbol.
+    pub symbol: String,
     /// Decimals of the token's smallest unit.
     pub decimals: u8,
     /// Of one core.
@@ -35,6 +37,18 @@ pub struct Prices {
     pub gpus: std::collections::BTreeMap<u8, Decimal>,
     /// The least that any lease costs.
     pub minimum: Decimal,
+}
+
+/// What a provider asks is more than what is offered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this provider asks {asked} {symbol}/h")]
+pub struct TooDear {
+    /// Whole tokens an hour.
+    pub asked: String,
+    /// The most that is paid, in whole tokens an hour.
+    pub offered: String,
+    /// The token's symbol.
+    pub symbol: String,
 }
 
 /// Why something has no price.
@@ -83,6 +97,24 @@ impl Prices {
     /// When it does not fit.
     pub fn rate_of_hour(&self, price: Decimal) -> Result<u128, PriceError> {
         self.round_up(scaled(price) * U512::from(COMMON))
+    }
+
+    /// A rate in whole tokens an hour, exactly.
+    pub fn per_hour(&self, rate: u128) -> String {
+        // A rate covers ten hours: that is one digit more after the point.
+        match Decimal::new(rate, self.decimals.saturating_add(1)) {
+            Ok(price) => price.to_string(),
+            Err(_) => format!("{rate} / 10^{}", u16::from(self.decimals) + 1),
+        }
+    }
+
+    /// Why this rate cannot be asked where no more than that is offered.
+    pub fn too_dear(&self, rate: u128, maximum: u128) -> TooDear {
+        TooDear {
+            asked: self.per_hour(rate),
+            offered: self.per_hour(maximum),
+            symbol: self.symbol.clone(),
+        }
     }
 
     /// From tokens an hour, in parts of `1 / (COMMON * 10^MAXIMUM_SCALE)`.
@@ -153,6 +185,7 @@ mod tests {
 
     fn prices(decimals: u8) -> Prices {
         Prices {
+            symbol: "uSPON".to_owned(),
             decimals,
             cpu: decimal("0.02"),
             memory_gib: decimal("0.01"),
@@ -200,6 +233,16 @@ mod tests {
         assert_eq!(list.rate(&small(), None), Err(PriceError::TooLarge));
     }
 
+    #[test]
+    fn a_rate_is_told_in_whole_tokens_an_hour() {
+        assert_eq!(prices(6).per_hour(20_000), "0.002");
+        assert_eq!(prices(6).per_hour(200_000), "0.02");
+        assert_eq!(prices(6).per_hour(10_000_000), "1");
+        assert_eq!(prices(6).per_hour(1), "0.0000001");
+        assert_eq!(prices(18).per_hour(126_000_000_000_000_000), "0.0126");
+        assert_eq!(prices(0).per_hour(25), "2.5");
+    }
+
     proptest! {
         /// Rounded up by less than one unit, whatever the prices.
         #[test]
@@ -210,7 +253,7 @@ mod tests {
             let price = Decimal::new(price, scale).expect("a decimal");
             let zero = decimal("0");
             let list = Prices {
-                decimals, cpu: price, memory_gib: price, storage_gib: price, gpus: BTreeMap::new(), minimum: zero,
+                symbol: String::new(), decimals, cpu: price, memory_gib: price, storage_gib: price, gpus: BTreeMap::new(), minimum: zero,
             };
             let resources = Resources { cpu, memory, storage, ..Resources::default() };
             // In 1600ths: cpu units are 16, memory 25, storage 400.

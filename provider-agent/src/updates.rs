@@ -12,7 +12,7 @@ use avs::terms::Terms;
 use avs::words::{Capacity, Resources};
 
 use crate::bidding::{self, Bid, Declined, OpenOrder, Standing};
-use crate::pricing::Prices;
+use crate::pricing::{Prices, TooDear};
 use crate::store::Phase;
 
 /// Which updates are taken.
@@ -42,9 +42,12 @@ pub enum Refusal {
         /// In the chain's units.
         asked: u64,
     },
+    /// It offers too little.
+    #[error("{0}, the update offers at most {offered}", offered = .0.offered)]
+    TooDear(TooDear),
     /// It would get no bid either.
     #[error(transparent)]
-    Declined(#[from] Declined),
+    Declined(Declined),
     /// The provider's own program would not do it.
     #[error("this provider has no price for it")]
     NotPriced,
@@ -62,6 +65,15 @@ pub enum Refusal {
         /// Why.
         reason: String,
     },
+}
+
+impl From<Declined> for Refusal {
+    fn from(declined: Declined) -> Self {
+        match declined {
+            Declined::TooDear(prices) => Self::TooDear(prices),
+            declined => Self::Declined(declined),
+        }
+    }
 }
 
 /// A lease and what it is to become.

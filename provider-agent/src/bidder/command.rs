@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::bidding::{Bid, OpenOrder};
-use crate::pricing::Prices;
+use crate::pricing::{Prices, TooDear};
 
 /// A price has few digits.
 const LONGEST_ANSWER_BYTES: u64 = 256;
@@ -47,11 +47,10 @@ impl PricingCommand {
                 Ok(Some(price)) => match list.rate_of_hour(price) {
                     Ok(rate) if rate <= bid.maximum_rate => Some(Bid { rate, ..bid }),
                     Ok(rate) => {
+                        let TooDear { asked, offered, symbol } = list.too_dear(rate, bid.maximum_rate);
                         tracing::info!(
                             order = bid.order,
-                            rate,
-                            maximum = bid.maximum_rate,
-                            "the program's price is too high"
+                            "the program asks {asked} {symbol}/h, the order offers at most {offered}"
                         );
                         None
                     }
@@ -169,6 +168,7 @@ mod tests {
     async fn rates(script: &str) -> Vec<u128> {
         let zero = "0".parse().expect("a decimal");
         let list = Prices {
+            symbol: "uSPON".to_owned(),
             decimals: 6,
             cpu: zero,
             memory_gib: zero,

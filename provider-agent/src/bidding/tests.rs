@@ -12,6 +12,7 @@ fn decimal(text: &str) -> Decimal {
 
 fn prices() -> BTreeMap<u8, Prices> {
     let list = Prices {
+        symbol: "uSPON".to_owned(),
         decimals: 6,
         cpu: decimal("0.02"),
         memory_gib: decimal("0.01"),
@@ -187,7 +188,7 @@ fn each_filter_declines_with_its_reason() {
         ..plain()
     };
     check(cheap, |reason| {
-        matches!(reason, Declined::Refused(Rejection::RateAboveMaximum { .. }))
+        reason.to_string() == "this provider asks 0.025 uSPON/h, the order offers at most 0.0249999"
     });
     let elsewhere = Terms {
         regions: U256::from(1) << 4,

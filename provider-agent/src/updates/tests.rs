@@ -78,6 +78,7 @@ fn standing() -> Standing {
 fn prices() -> BTreeMap<u8, Prices> {
     let decimal = |text: &str| text.parse().expect("a decimal");
     let list = Prices {
+        symbol: "uSPON".to_owned(),
         decimals: 6,
         cpu: decimal("0.1"),
         memory_gib: decimal("0"),
@@ -137,10 +138,11 @@ fn the_policy_and_the_users_maximum_bound_it() {
     assert_eq!(judged(Accept::Never, &leased, &leased), Err(Refusal::Never));
     let mut cheap = leased.clone();
     cheap.maximum_rate = 1_999_999;
-    assert!(matches!(
-        judged(Accept::IfItFits, &leased, &cheap),
-        Err(Refusal::Declined(Declined::Refused(_)))
-    ));
+    let refusal = judged(Accept::IfItFits, &leased, &cheap).expect_err("too cheap");
+    assert_eq!(
+        refusal.to_string(),
+        "this provider asks 0.2 uSPON/h, the update offers at most 0.1999999"
+    );
     cheap.maximum_rate = 2_000_000;
     assert_eq!(judged(Accept::IfItFits, &leased, &cheap), Ok(2_000_000));
     let mut elsewhere = leased.clone();
