@@ -9,6 +9,7 @@ use std::time::Duration;
 use ::chain::endpoints::Reachability;
 use ::chain::{SubmitError, Transactions};
 use avs::matching::Parameters;
+use avs::words::OrderId;
 use daemon::StoreError;
 use daemon::causes::with_causes;
 use tokio::sync::watch;
@@ -282,16 +283,14 @@ impl Work {
                     tracing::info!(lease = %lease.id, manifest = %self.proposal.terms.manifest_hash, "an update is proposed that would be taken; its manifest is waited for");
                 }
                 Step::Stage => {
-                    if facts.phase != Phase::Staging {
-                        facts.phase = self.note(Phase::Staging).await?;
-                    }
                     done.asked_for = Some((key, lease.workload));
-                    facts.images = self.stage(&lease).await?;
-                    done.is_staging = facts.images == Images::Waiting;
+                    (facts.phase, facts.images) = self.stage(&lease, facts.phase).await?;
+                    done.is_staging = matches!(facts.images, Images::Waiting(_));
                     // What was judged before is as old as the images.
                     facts.judged = None;
                 }
                 Step::Accept { rate } => return self.accept(&lease, rate, done).await,
+                Step::Withhold { reason } => return self.withhold(&lease, reason).await,
                 Step::Refuse { reason } => return self.refuse(&lease, reason, done).await,
             }
         }
@@ -363,9 +362,30 @@ impl Work {
         Ok(priced.first().map(|bid| bid.rate).ok_or(Refusal::NotPriced))
     }
 
-    async fn stage(&self, lease: &Lease) -> Result<Images, String> {
+    /// Has images brought here, and keeps what is to be said of that.
+    async fn stage(&self, lease: &Lease, phase: Phase) -> Result<(Phase, Images), String> {
+        let begun = match phase {
+            Phase::Staging { .. } => phase,
+            _ => self.note(Phase::Staging { problem: None }).await?,
+        };
+        let images = self.images(lease).await?;
+        let problem = match &images {
+            Images::Waiting(problem) => problem.clone(),
+            _ => None,
+        };
+        let staging = Phase::Staging { problem };
+        if staging == begun {
+            return Ok((begun, images));
+        }
+        if let Some(problem) = staging.reason() {
+            tracing::info!(lease = %lease.id, problem, "images of a proposed update cannot be had yet; it is tried again");
+        }
+        Ok((self.note(staging).await?, images))
+    }
+
+    async fn images(&self, lease: &Lease) -> Result<Images, String> {
         let Some(manifest) = self.manifest(lease).await? else {
-            return Ok(Images::Waiting);
+            return Ok(Images::Waiting(None));
         };
         let Updater { engine, store, .. } = &self.updater;
         let staged = engine
@@ -376,7 +396,8 @@ impl Work {
             return Ok(Images::Failed(Refusal::CannotRun { service, reason }));
         }
         if !staged.is_ready() {
-            return Ok(Images::Waiting);
+            let problem = staged.problem.map(|(service, problem)| format!("{service}: {problem}"));
+            return Ok(Images::Waiting(problem));
         }
         // What was tried here is what will run, whatever the tag says by then.
         store
@@ -396,7 +417,9 @@ impl Work {
             .map_err(|error| with_causes(&error))?;
         match transactions.submit(call.wait(PATIENCE)).await {
             Ok(included) => {
-                tracing::info!(lease = %lease.id, rate, block = included.block.number, "update taken");
+                let list = self.updater.prices.get(&OrderId::unpack(lease.id.0).token);
+                let price = list.map(|list| format!("{} {}/h", list.per_hour(rate), list.symbol));
+                tracing::info!(lease = %lease.id, price, block = included.block.number, "update taken");
                 Ok(())
             }
             Err(SubmitError::WouldRevert { reason, .. } | SubmitError::Reverted { reason, .. }) => {
@@ -423,10 +446,16 @@ impl Work {
         }
         let refusal = Refusal::Contract { reason };
         match updates::refusal(self.now, self.refused_at, refusal.to_string()) {
-            Step::Refuse { reason } => self.refuse(lease, reason, done).await,
-            // It has to wait for its refusal; until then it may come to be what can be taken.
-            _ => self.note(Phase::Seen).await.map(drop),
+            Step::Withhold { reason } => self.withhold(lease, reason).await,
+            _ => self.refuse(lease, refusal.to_string(), done).await,
         }
+    }
+
+    /// Refuses as far as its user is concerned: the chain is told once the pause after the refusal before is over.
+    async fn withhold(&self, lease: &Lease, reason: String) -> Result<(), String> {
+        tracing::info!(lease = %lease.id, reason, "update refused; the chain is told later, because it was told of another one a moment ago");
+        self.updater.engine.unstage(lease.workload).await;
+        self.note(Phase::Withheld { reason }).await.map(drop)
     }
 
     async fn refuse(&self, lease: &Lease, reason: String, done: &mut Done) -> Result<(), String> {
@@ -454,98 +483,4 @@ impl Work {
 }
 
 #[cfg(test)]
-mod tests {
-    use alloy_primitives::{B256, U256};
-    use avs::terms::Terms;
-
-    use super::*;
-    use crate::caretaker::tests::{Bench, FIRST};
-
-    const LEASE: LeaseId = LeaseId(2);
-    /// The first lease of the workload: what is asked of the engine has its name.
-    const WORKLOAD: LeaseId = LeaseId(1);
-
-    fn proposal(block: u64, expiry: u64) -> Proposal {
-        Proposal {
-            key: ProposalKey {
-                lease: LEASE,
-                block,
-                position: 0,
-            },
-            terms: Terms {
-                resources: U256::ZERO,
-                requirements: U256::ZERO,
-                regions: U256::MAX,
-                manifest_hash: B256::repeat_byte(1),
-                maximum_rate: 1,
-                duration: 60,
-                wanted_suppliers: Vec::new(),
-                excluded_suppliers: Vec::new(),
-            },
-            expiry,
-            ended: false,
-            phase: Phase::Staging,
-            images: BTreeMap::new(),
-        }
-    }
-
-    /// Whose chain is nowhere, over another agent's parts.
-    fn updater(bench: &Bench) -> Updater {
-        let caretaker = &bench.caretaker;
-        Updater {
-            market: caretaker.market.clone(),
-            store: caretaker.store.clone(),
-            manifests: caretaker.manifests.clone(),
-            engine: caretaker.engine.clone(),
-            transactions: caretaker.transactions.clone(),
-            own: caretaker.own,
-            accept: Accept::IfItFits,
-            prices: BTreeMap::new(),
-            command: None,
-            answer_window: 1,
-            seen: caretaker.seen.clone(),
-            reachability: caretaker.reachability.clone(),
-            failures: Vec::new(),
-            metrics: caretaker.metrics.clone(),
-        }
-    }
-
-    #[tokio::test]
-    async fn what_was_missed_while_a_proposal_was_worked_on_is_looked_at_again() {
-        let mut bench = Bench::new();
-        bench.with_a_proposal().await;
-        let updater = updater(&bench);
-        let (mut memory, mut tasks) = (Memory::default(), JoinSet::new());
-        updater.round(None, &mut memory, &mut tasks).await.expect("a round");
-        // Its manifest comes, say.
-        updater.round(None, &mut memory, &mut tasks).await.expect("a round");
-        assert_eq!(tasks.len(), 1);
-        let done = tasks.join_next().await.expect("it is worked on");
-        let again = updater.note(done, &mut memory);
-        assert_eq!(again, Some(FIRST));
-        updater.round(again, &mut memory, &mut tasks).await.expect("a round");
-        let done = tasks.join_next().await.expect("it is worked on again");
-        assert_eq!(updater.note(done, &mut memory), None);
-    }
-
-    #[test]
-    fn images_of_a_proposal_that_is_gone_are_given_up_once() {
-        let staged = || Memory {
-            asked_for: HashMap::from([(LEASE, (proposal(5, 100).key, WORKLOAD))]),
-            ..Memory::default()
-        };
-        assert_eq!(staged().abandoned(&[proposal(5, 100)], 99), []);
-        // Withdrawn or taken, replaced, expired.
-        assert_eq!(staged().abandoned(&[], 99), [WORKLOAD]);
-        assert_eq!(staged().abandoned(&[proposal(6, 100)], 99), [WORKLOAD]);
-        let mut memory = staged();
-        assert_eq!(memory.abandoned(&[proposal(5, 100)], 100), [WORKLOAD]);
-        assert_eq!(memory.abandoned(&[proposal(5, 100)], 100), []);
-        // Not under the hands of who works on it.
-        let mut memory = staged();
-        memory.busy.insert(LEASE);
-        assert_eq!(memory.abandoned(&[], 99), []);
-        memory.busy.clear();
-        assert_eq!(memory.abandoned(&[], 99), [WORKLOAD]);
-    }
-}
+mod tests;

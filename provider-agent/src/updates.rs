@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use avs::matching::Parameters;
 use avs::terms::Terms;
 use avs::words::{Capacity, Resources};
+use gateway::wire::{UpdatePhase, UpdateStatus};
 
 use crate::bidding::{self, Bid, Declined, OpenOrder, Standing};
 use crate::pricing::{Prices, TooDear};
-use crate::store::Phase;
+use crate::store::{Phase, Proposal};
 
 /// Which updates are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,8 +168,8 @@ fn with_freed(left: &Capacity, leased: &Resources, gpu_entry: u8) -> Capacity {
 pub enum Images {
     /// Nothing was begun since the start.
     Unknown,
-    /// On the way.
-    Waiting,
+    /// On the way; and why they did not come so far, in words, where a pull failed that is tried again.
+    Waiting(Option<String>),
     /// All here.
     Here,
     /// The manifest cannot run here, and why.
@@ -219,6 +220,11 @@ pub enum Step {
         /// Token units per 36 000 seconds.
         rate: u128,
     },
+    /// Record that it is refused, and tell the chain later.
+    Withhold {
+        /// Why, in words.
+        reason: String,
+    },
     /// Refuse it on chain.
     Refuse {
         /// Why, in words.
@@ -237,10 +243,13 @@ pub fn decide(now: Now, facts: &Facts) -> Step {
     let refuse = |reason: String| refusal(now, facts.refused_at, reason);
     match &facts.phase {
         Phase::Refused { .. } => return Step::Nothing,
+        // What its user was told already stands.
+        Phase::Withheld { .. } if is_pause(now, facts.refused_at) => return Step::Nothing,
+        Phase::Withheld { reason } => return Step::Refuse { reason: reason.clone() },
         // It was sent, perhaps: sending again does no harm.
         Phase::Refusing { reason } => return Step::Refuse { reason: reason.clone() },
         Phase::Accepting { rate } => return Step::Accept { rate: *rate },
-        Phase::Seen | Phase::Awaiting | Phase::Staging => {}
+        Phase::Seen | Phase::Awaiting | Phase::Staging { .. } => {}
     }
     if let Some(Err(refusal)) = &facts.judged {
         return refuse(refusal.to_string());
@@ -256,7 +265,7 @@ pub fn decide(now: Now, facts: &Facts) -> Step {
     }
     match (&facts.images, &facts.judged) {
         (Images::Unknown, _) => Step::Stage,
-        (Images::Waiting, _) => Step::Nothing,
+        (Images::Waiting(_), _) => Step::Nothing,
         (Images::Failed(refusal), _) => refuse(refusal.to_string()),
         // Prices and room may have changed while the manifest and its images came.
         (Images::Here, None) => Step::Judge,
@@ -265,13 +274,43 @@ pub fn decide(now: Now, facts: &Facts) -> Step {
     }
 }
 
-/// Refuses, unless another proposal for the same lease was refused so recently that this one has to wait. Whoever finds the
-/// reason, the contract too: every refusal is paid for here.
+/// Refuses; on chain at once, unless another proposal for the same lease was refused so recently that the chain has to wait.
+/// Whoever finds the reason, the contract too: every refusal is paid for here.
 pub fn refusal(now: Now, refused_at: Option<u64>, reason: String) -> Step {
-    match refused_at {
-        Some(at) if now.time < at + REFUSAL_PAUSE_SECONDS => Step::Nothing,
-        _ => Step::Refuse { reason },
+    match is_pause(now, refused_at) {
+        true => Step::Withhold { reason },
+        false => Step::Refuse { reason },
     }
+}
+
+fn is_pause(now: Now, refused_at: Option<u64>) -> bool {
+    refused_at.is_some_and(|at| now.time < at + REFUSAL_PAUSE_SECONDS)
+}
+
+/// What is to be said of a proposal to its user. Nothing once it was taken or withdrawn. `time` is that of the newest block.
+pub fn told(proposal: &Proposal, time: u64) -> Option<UpdateStatus> {
+    let phase = match &proposal.phase {
+        Phase::Refusing { .. } | Phase::Refused { .. } => UpdatePhase::Refused,
+        _ if proposal.ended => return None,
+        _ if time >= proposal.expiry => UpdatePhase::Expired,
+        Phase::Seen | Phase::Awaiting => UpdatePhase::AwaitingManifest,
+        Phase::Staging { .. } => UpdatePhase::Staging,
+        Phase::Accepting { .. } => UpdatePhase::Accepting,
+        Phase::Withheld { .. } => UpdatePhase::Refused,
+    };
+    let reason = proposal.phase.reason().map(|reason| match &proposal.phase {
+        Phase::Withheld { .. } if phase == UpdatePhase::Refused => format!(
+            "{reason}; another update of this lease was refused a moment ago, so the chain is told of this one within \
+             {REFUSAL_PAUSE_SECONDS} s"
+        ),
+        _ => reason.to_owned(),
+    });
+    Some(UpdateStatus {
+        phase,
+        manifest_hash: proposal.terms.manifest_hash,
+        expiry: (!proposal.ended).then_some(proposal.expiry),
+        reason,
+    })
 }
 
 /// How long a new manifest is watched.

@@ -80,6 +80,8 @@ pub struct Staged {
     pub images: BTreeMap<String, ResolvedImage>,
     /// Services whose image is on the way.
     pub waiting: Vec<String>,
+    /// The first of these for which an attempt to pull it failed, and why. It is tried again.
+    pub problem: Option<(String, String)>,
     /// The first service that cannot run as the manifest has it, and why.
     pub failure: Option<(String, String)>,
 }

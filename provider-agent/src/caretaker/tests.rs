@@ -34,6 +34,8 @@ const DEPTH: u64 = 2;
 struct Obedient {
     /// The image of the first service of each manifest that was applied.
     applied: Mutex<Vec<String>>,
+    /// How far it says images are.
+    staged: Mutex<Staged>,
     logs: LogStore,
 }
 
@@ -73,7 +75,7 @@ impl Engine for Obedient {
     }
 
     async fn stage(&self, _lease: LeaseId, _manifest: &Manifest) -> Result<Staged, Error> {
-        Ok(Staged::default())
+        Ok(self.staged.lock().expect("lock").clone())
     }
 
     async fn unstage(&self, _lease: LeaseId) {}
@@ -226,6 +228,7 @@ impl Bench {
         let (transactions, _actor) = Transactions::new(&endpoints, signer, store.database().clone(), settings, None);
         let engine = Arc::new(Obedient {
             applied: Mutex::default(),
+            staged: Mutex::default(),
             logs: LogStore::new(directory.path(), LogSettings::default()),
         });
         let ground = Ground {
@@ -335,10 +338,17 @@ impl Bench {
         self.engine.applied.lock().expect("lock").clone()
     }
 
-    /// A lease runs, and an update of it is proposed.
+    /// A lease runs, an update of it is proposed, and the manifests of both are here.
     pub(crate) async fn with_a_proposal(&mut self) {
-        self.begin(FIRST, 2, &manifest_of("old:1")).await;
-        self.block(3, vec![proposed(&manifest_of("new:1"))]).await;
+        let (old, new) = (manifest_of("old:1"), manifest_of("new:1"));
+        self.begin(FIRST, 2, &old).await;
+        self.stored(FIRST, &new, &[old.hash(), new.hash()]).await;
+        self.block(3, vec![proposed(&new)]).await;
+    }
+
+    /// So far images are from now on.
+    pub(crate) fn stages(&self, staged: Staged) {
+        *self.engine.staged.lock().expect("lock") = staged;
     }
 
     /// A lease begins.

@@ -8,14 +8,15 @@ use alloy_primitives::{Address, U256};
 use async_trait::async_trait;
 use avs::words::OrderId;
 use bindings::OrderState;
-use gateway::wire::{UpdatePhase, UpdateStatus};
+use gateway::wire::UpdateStatus;
 use manifest::{Catalog, GpuModel, Manifest, OrderRequest, Token};
 use workload::LeaseId;
 
 use super::{ChainError, Market, is_closed, reading, why_closed};
 use crate::api::access::{ChainUnavailable, LeaseAccess, OnChainHolder, OnChainLease, Proposed, SpendingRight};
 use crate::funds::Windows;
-use crate::store::{Phase, Proposal, Store};
+use crate::store::Store;
+use crate::updates;
 
 /// How long the catalogue of regions and GPUs is believed: governance adds to it now and then.
 const CATALOG_LIFETIME: Duration = Duration::from_secs(30);
@@ -121,25 +122,6 @@ impl ChainAccess {
     }
 }
 
-/// What is to be said of a proposal. Nothing once it was taken or withdrawn.
-fn in_the_gateways_words(proposal: &Proposal, now: u64) -> Option<UpdateStatus> {
-    let expired = now >= proposal.expiry;
-    let (phase, reason) = match &proposal.phase {
-        Phase::Refusing { reason } | Phase::Refused { reason } => (UpdatePhase::Refused, Some(reason.clone())),
-        _ if proposal.ended => return None,
-        _ if expired => (UpdatePhase::Expired, None),
-        Phase::Seen | Phase::Awaiting => (UpdatePhase::AwaitingManifest, None),
-        Phase::Staging => (UpdatePhase::Staging, None),
-        Phase::Accepting { .. } => (UpdatePhase::Accepting, None),
-    };
-    Some(UpdateStatus {
-        phase,
-        manifest_hash: proposal.terms.manifest_hash,
-        expiry: (!proposal.ended).then_some(proposal.expiry),
-        reason,
-    })
-}
-
 fn away(error: impl std::error::Error + Send + Sync + 'static) -> ChainUnavailable {
     ChainUnavailable(Box::new(error))
 }
@@ -223,7 +205,7 @@ impl LeaseAccess for ChainAccess {
             return Ok(None);
         };
         let now = self.market.head().await.map_err(away)?.time;
-        Ok(in_the_gateways_words(&proposal, now))
+        Ok(updates::told(&proposal, now))
     }
 
     async fn catalog(&self, manifest: &Manifest) -> Result<Catalog, ChainUnavailable> {

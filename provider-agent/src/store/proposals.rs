@@ -49,11 +49,19 @@ pub enum Phase {
     /// It would be taken; its manifest has not come yet.
     Awaiting,
     /// Its images are being brought here.
-    Staging,
+    Staging {
+        /// Why that did not work so far, in words, where it did not; it is tried again.
+        problem: Option<String>,
+    },
     /// It is taken for this rate.
     Accepting {
         /// Token units per 36 000 seconds.
         rate: u128,
+    },
+    /// It is refused, and the chain is told a little later: another one was refused a moment ago.
+    Withheld {
+        /// Why, in words.
+        reason: String,
     },
     /// It is refused.
     Refusing {
@@ -79,25 +87,36 @@ impl Proposal {
 }
 
 impl Phase {
+    /// Why it does not go on, in words.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Withheld { reason } | Self::Refusing { reason } | Self::Refused { reason } => Some(reason),
+            Self::Staging { problem } => problem.as_deref(),
+            Self::Seen | Self::Awaiting | Self::Accepting { .. } => None,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Seen => "seen",
             Self::Awaiting => "awaiting",
-            Self::Staging => "staging",
+            Self::Staging { .. } => "staging",
             Self::Accepting { .. } => "accepting",
+            Self::Withheld { .. } => "withheld",
             Self::Refusing { .. } => "refusing",
             Self::Refused { .. } => "refused",
         }
     }
 
     fn read(name: &str, reason: Option<String>, rate: Option<String>) -> Self {
-        let reason = reason.unwrap_or_default();
+        let text = || reason.clone().unwrap_or_default();
         match (name, rate.and_then(|rate| rate.parse().ok())) {
             ("awaiting", _) => Self::Awaiting,
-            ("staging", _) => Self::Staging,
+            ("staging", _) => Self::Staging { problem: reason },
             ("accepting", Some(rate)) => Self::Accepting { rate },
-            ("refusing", _) => Self::Refusing { reason },
-            ("refused", _) => Self::Refused { reason },
+            ("withheld", _) => Self::Withheld { reason: text() },
+            ("refusing", _) => Self::Refusing { reason: text() },
+            ("refused", _) => Self::Refused { reason: text() },
             // What cannot be read is decided again.
             _ => Self::Seen,
         }
@@ -159,10 +178,10 @@ impl Store {
     /// Keeps what was decided about a proposal, before it is acted upon.
     pub async fn set_phase(&self, key: ProposalKey, phase: &Phase) -> Result<(), StoreError> {
         let name = phase.name();
-        let (reason, rate) = match phase {
-            Phase::Refusing { reason } | Phase::Refused { reason } => (Some(reason.clone()), None),
-            Phase::Accepting { rate } => (None, Some(rate.to_string())),
-            Phase::Seen | Phase::Awaiting | Phase::Staging => (None, None),
+        let reason = phase.reason().map(str::to_owned);
+        let rate = match phase {
+            Phase::Accepting { rate } => Some(rate.to_string()),
+            _ => None,
         };
         self.update(move |transaction| {
             transaction.execute(

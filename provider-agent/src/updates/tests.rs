@@ -2,7 +2,10 @@ use alloy_primitives::{B256, U256};
 use avs::words::{GpuEntry, GpuSet, Mode, OrderId, Requirements, ScoreCard, TierSet};
 use proptest::prelude::*;
 
+use workload::LeaseId;
+
 use super::*;
+use crate::store::ProposalKey;
 
 const OWN: u32 = 7;
 const TOKEN: u8 = 1;
@@ -186,7 +189,7 @@ fn an_update_is_taken_once_it_is_priced_and_its_manifest_and_images_are_here() {
     assert_eq!(decide(NOW, &facts), Step::Nothing, "its manifest is waited for");
     facts.has_manifest = true;
     assert_eq!(decide(NOW, &facts), Step::Stage);
-    (facts.phase, facts.images) = (Phase::Staging, Images::Waiting);
+    (facts.phase, facts.images) = (Phase::Staging { problem: None }, Images::Waiting(None));
     assert_eq!(decide(NOW, &facts), Step::Nothing);
     facts.images = Images::Here;
     assert_eq!(decide(NOW, &facts), Step::Judge, "prices may have changed meanwhile");
@@ -204,7 +207,7 @@ fn a_refusal_is_sent_until_it_is_done_and_not_too_often() {
         reason: "there is no such image".to_owned(),
     };
     let mut facts = Facts {
-        phase: Phase::Staging,
+        phase: Phase::Staging { problem: None },
         has_manifest: true,
         images: Images::Failed(refusal.clone()),
         ..facts()
@@ -214,7 +217,13 @@ fn a_refusal_is_sent_until_it_is_done_and_not_too_often() {
     };
     assert_eq!(decide(NOW, &facts), refuse);
     facts.refused_at = Some(941);
-    assert_eq!(decide(NOW, &facts), Step::Nothing);
+    let reason = || refusal.to_string();
+    assert_eq!(decide(NOW, &facts), Step::Withhold { reason: reason() });
+    facts.phase = Phase::Withheld { reason: reason() };
+    assert_eq!(decide(NOW, &facts), Step::Nothing, "it is recorded");
+    facts.refused_at = Some(940);
+    assert_eq!(decide(NOW, &facts), refuse, "what its user was told is done");
+    facts.refused_at = Some(941);
     facts.phase = Phase::Refusing {
         reason: refusal.to_string(),
     };
@@ -232,11 +241,54 @@ fn what_the_contract_refuses_waits_like_any_other_refusal() {
         Refusal::Contract { reason }.to_string()
     };
     assert_eq!(refusal(NOW, None, said()), Step::Refuse { reason: said() });
-    assert_eq!(refusal(NOW, Some(NOW.time - 59), said()), Step::Nothing);
+    assert_eq!(
+        refusal(NOW, Some(NOW.time - 59), said()),
+        Step::Withhold { reason: said() }
+    );
     assert_eq!(
         refusal(NOW, Some(NOW.time - REFUSAL_PAUSE_SECONDS), said()),
         Step::Refuse { reason: said() }
     );
+}
+
+#[test]
+fn the_user_is_told_what_becomes_of_a_proposal_and_why() {
+    let mut proposal = Proposal {
+        key: ProposalKey {
+            lease: LeaseId(1),
+            block: 1,
+            position: 0,
+        },
+        terms: terms(1, 1, 0),
+        expiry: 2_000,
+        ended: false,
+        phase: Phase::Seen,
+        images: BTreeMap::new(),
+    };
+    let mut said = |phase: Phase, time, ended| {
+        (proposal.phase, proposal.ended) = (phase, ended);
+        told(&proposal, time).map(|update| (update.phase, update.reason.unwrap_or_default()))
+    };
+    let reason = || "no room".to_owned();
+    let (phase, why) = said(Phase::Withheld { reason: reason() }, 1_000, false).expect("said");
+    assert_eq!(phase, UpdatePhase::Refused);
+    assert!(why.starts_with("no room; ") && why.contains("within 60 s"), "{why}");
+    assert_eq!(
+        said(Phase::Refused { reason: reason() }, 3_000, true),
+        Some((UpdatePhase::Refused, reason()))
+    );
+    let staging = |problem: Option<&str>| Phase::Staging {
+        problem: problem.map(str::to_owned),
+    };
+    assert_eq!(
+        said(staging(Some("web: no route")), 1_000, false),
+        Some((UpdatePhase::Staging, "web: no route".to_owned()))
+    );
+    assert_eq!(
+        said(staging(Some("web: no route")), 2_000, false),
+        Some((UpdatePhase::Expired, "web: no route".to_owned()))
+    );
+    assert_eq!(said(staging(None), 1_000, true), None, "taken, or withdrawn");
 }
 
 fn any_facts() -> impl Strategy<Value = Facts> {
@@ -244,14 +296,15 @@ fn any_facts() -> impl Strategy<Value = Facts> {
     let phase = prop_oneof![
         Just(Phase::Seen),
         Just(Phase::Awaiting),
-        Just(Phase::Staging),
+        Just(Phase::Staging { problem: None }),
+        Just(Phase::Withheld { reason: reason() }),
         (1u128..9).prop_map(|rate| Phase::Accepting { rate }),
         Just(Phase::Refusing { reason: reason() }),
         Just(Phase::Refused { reason: reason() }),
     ];
     let images = prop_oneof![
         Just(Images::Unknown),
-        Just(Images::Waiting),
+        Just(Images::Waiting(None)),
         Just(Images::Here),
         Just(Images::Failed(Refusal::NotPriced)),
     ];
@@ -295,11 +348,11 @@ proptest! {
                 Step::Judge => facts.judged = Some(price.ok_or(Refusal::NotPriced)),
                 Step::Await => facts.phase = Phase::Awaiting,
                 Step::Stage => {
-                    facts.phase = Phase::Staging;
-                    facts.images = if here { Images::Here } else { Images::Waiting };
+                    facts.phase = Phase::Staging { problem: None };
+                    facts.images = if here { Images::Here } else { Images::Waiting(None) };
                     facts.judged = None;
                 }
-                Step::Nothing | Step::Accept { .. } | Step::Refuse { .. } => break,
+                Step::Nothing | Step::Accept { .. } | Step::Withhold { .. } | Step::Refuse { .. } => break,
             }
             steps += 1;
             prop_assert!(steps < 6, "{facts:?}");

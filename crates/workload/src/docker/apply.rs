@@ -10,7 +10,7 @@ use super::client::{is_answer, message, status_code};
 use super::labels::{self, ContainerLabels};
 use super::observe::{self, Container, Life, View};
 use super::pull::ImageState;
-use super::{Docker, container, ports};
+use super::{Docker, container, ports, report};
 use crate::engine::{Applied, Error, Staged};
 use crate::model::{Assignment, LeaseId};
 use crate::plan::{Action, DesiredContainer, DesiredLease, Intent, plan};
@@ -178,11 +178,7 @@ impl Docker {
                     self.puller.resolve(engine, lease, &apart, service, None).await?
                 }
             };
-            match state {
-                ImageState::Ready(image) => drop(staged.images.insert(name.clone(), image)),
-                ImageState::Pulling(_) => staged.waiting.push(name.clone()),
-                ImageState::Failed(reason) => drop(staged.failure.get_or_insert((name.clone(), reason))),
-            }
+            report::note_staged(&mut staged, name, state);
         }
         Ok(staged)
     }

@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::Docker;
 use super::memory::{ContainerMemory, ServiceMemory};
 use super::observe::{Container, Life, View};
-use super::pull::ImageState;
+use super::pull::{ImageState, Progress};
+use crate::engine::Staged;
 use crate::model::LeaseId;
 use crate::plan::Phase;
 use crate::status::{LeaseStatus, ReplicaState, ReplicaStatus, ServiceStatus};
@@ -90,6 +91,25 @@ impl Docker {
     }
 }
 
+/// Adds how far the image of one service is that is to take the place of another.
+pub(super) fn note_staged(staged: &mut Staged, service: &str, state: ImageState) {
+    let service = service.to_owned();
+    match state {
+        ImageState::Ready(image) => drop(staged.images.insert(service, image)),
+        ImageState::Pulling(Progress {
+            attempt,
+            last_error: Some(error),
+            ..
+        }) => {
+            staged.waiting.push(service.clone());
+            let problem = format!("its image is being pulled (attempt {attempt}; before: {error})");
+            staged.problem.get_or_insert((service, problem));
+        }
+        ImageState::Pulling(_) => staged.waiting.push(service),
+        ImageState::Failed(reason) => drop(staged.failure.get_or_insert((service, reason))),
+    }
+}
+
 fn replica_state(
     container: Option<&Container>,
     life: Option<&Life>,
@@ -141,5 +161,37 @@ fn replica_state(
         (None, Some(ImageState::Ready(_)) | None) => ReplicaState::Waiting {
             reason: "its container is about to be created".to_owned(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pull_that_failed_and_is_tried_again_is_told_of_what_is_staged() {
+        let pulling = |last_error: Option<&str>| {
+            ImageState::Pulling(Progress {
+                attempt: 2,
+                last_error: last_error.map(str::to_owned),
+                ..Progress::default()
+            })
+        };
+        let mut staged = Staged::default();
+        note_staged(&mut staged, "api", pulling(None));
+        assert_eq!(
+            (staged.waiting.as_slice(), &staged.problem),
+            (&["api".to_owned()][..], &None)
+        );
+        note_staged(&mut staged, "web", pulling(Some("no such host")));
+        note_staged(&mut staged, "zoo", pulling(Some("another")));
+        assert_eq!(staged.waiting, ["api", "web", "zoo"]);
+        let (service, problem) = staged.problem.clone().expect("told");
+        assert_eq!(service, "web");
+        assert!(
+            problem.contains("attempt 2") && problem.contains("no such host"),
+            "{problem}"
+        );
+        assert!(!staged.is_ready());
     }
 }
