@@ -87,18 +87,22 @@ impl Home {
         );
         let text = Secret::from_file(path)?;
         if text.expose().trim_start().starts_with('{') {
-            let password = self.password()?;
+            let password = self.password(format!(
+                "the key {} is encrypted and there is no password",
+                path.display()
+            ))?;
             return Ok(chain::keys::from_keystore(path, &password)?);
         }
         chain::keys::from_raw(&text).wrap_err_with(|| format!("{} is neither a keystore nor a raw key", path.display()))
     }
 
-    fn password(&self) -> eyre::Result<Secret> {
+    /// The password that was given; `missing` says what there is without one.
+    fn password(&self, missing: String) -> eyre::Result<Secret> {
         match &self.password_file {
             Some(path) => Ok(Secret::from_file(path)?),
             None => Secret::from_env(PASSWORD_VARIABLE).map_err(|_| {
                 Failure::bad_input(format!(
-                    "the key is encrypted and there is no password; pass --password-file FILE or set {PASSWORD_VARIABLE}"
+                    "{missing}; pass --password-file FILE or set {PASSWORD_VARIABLE}"
                 ))
                 .into()
             }),
@@ -133,7 +137,11 @@ impl Home {
                 signer
             }
             None => {
-                let password = self.password()?;
+                let missing = format!(
+                    "{} holds no key yet: take one over with --key FILE, or choose a password for a new one",
+                    self.folder.display()
+                );
+                let password = self.password(missing)?;
                 chain::keys::create_keystore(&self.folder, "key", &password)?;
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
                 self.signer()?
@@ -230,6 +238,24 @@ mod tests {
         assert_eq!(home.signer().expect("opened").address(), address);
         let text = fs::read_to_string(home.key_file()).expect("read");
         assert!(text.trim_start().starts_with('{'), "not a keystore");
+    }
+
+    #[test]
+    fn a_password_is_asked_for_what_it_is_needed_for() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let home = Home::new(Some(&folder.path().join("home")), None).expect("home");
+        if std::env::var_os(PASSWORD_VARIABLE).is_some() {
+            panic!("{PASSWORD_VARIABLE} is set, so that this cannot be tested; unset it");
+        }
+        let told = home.initialise_key(None).expect_err("no password").to_string();
+        assert!(
+            told.contains("holds no key") && told.contains("choose a password") && told.contains("--password-file"),
+            "{told}"
+        );
+        let keystore = key_file(folder.path(), "keystore", "{}");
+        let refused = home.open_key(&keystore).expect_err("no password");
+        assert!(refused.to_string().contains("keystore is encrypted"), "{refused}");
+        assert_eq!(crate::failure::exit_status(&refused), 2);
     }
 
     #[test]

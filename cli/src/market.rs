@@ -7,11 +7,9 @@ use alloy::rpc::types::{Filter, Log};
 use alloy::sol_types::SolEvent;
 use avs::terms::Terms;
 use avs::words::OrderId;
-use bindings::{FeeSchedule, ICertificateRegistry, IEscrow, ILeases, IOrderBook, IProviderRegistry, Order, OrderState};
-use eyre::{OptionExt as _, WrapErr as _, bail};
-use gateway::{GatewayClient, PinnedFingerprints};
+use bindings::{FeeSchedule, IEscrow, ILeases, IOrderBook, IProviderRegistry, Order, OrderState};
+use eyre::bail;
 use serde_json::{Value, json};
-use url::Url;
 
 use crate::amounts::{self, Origin};
 use crate::chain::{Chain, read};
@@ -171,24 +169,6 @@ impl Session<'_> {
             name: plain(&about.name),
             gateway: plain(&about.gateway),
         })
-    }
-
-    /// A supplier's gateway, recognised by the fingerprints that its owner published.
-    pub(crate) async fn gateway(&self, supplier: &Supplier) -> eyre::Result<GatewayClient> {
-        let certificates =
-            ICertificateRegistry::new(self.chain.network.contracts.certificate_registry, &self.chain.provider);
-        let published = read(certificates.fingerprints(supplier.owner)).await?;
-        let pinned = PinnedFingerprints::from_chain(published.current, published.next).ok_or_eyre(format!(
-            "provider {} ({}) has no certificate on chain, or revoked it: nothing can be sent to it safely",
-            supplier.id, supplier.name
-        ))?;
-        let url: Url = supplier.gateway.parse().wrap_err_with(|| {
-            format!(
-                "provider {} names a gateway that is no URL: {}",
-                supplier.id, supplier.gateway
-            )
-        })?;
-        Ok(GatewayClient::new(&url, pinned, &self.home.identity()?)?)
     }
 }
 

@@ -1,6 +1,7 @@
 //! From an order to a workload that runs: waiting for the match, sending the manifest, watching the provider. Each step
 //! looks at the chain first, so it does not matter at which an earlier run stopped.
 
+mod access;
 mod refusals;
 mod status;
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Logs) -> eyre::Result
                 } = item
                 {
                     break Err(eyre::eyre!(
-                        "the account has another owner, or this home's certificate was revoked"
+                        "access ended: the account has another owner, the right to spend of it is over, or the certificate was revoked"
                     ));
                 }
             }
