@@ -96,7 +96,7 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Init) -> eyre::Result
     let unlocked = held.max(wanted);
     let value = json!({
         "address": owner,
-        "fingerprint": fingerprint.to_string(),
+        "certificate": fingerprint.to_string(),
         "account": account.to_string(),
         "home": session.home.folder(),
         "network": session.chain.network.name,

@@ -93,8 +93,8 @@ fn warnings(account: u32, to: Address, certificate: B256, live: &[(u64, OrderSta
     }
     for (order, _) in live.iter().filter(|(_, state)| *state == OrderState::Open) {
         warnings.push(format!(
-            "order {order} is open and its manifest is in this home alone: when it becomes a lease, {to} cannot send it; take the order \
-             back before (`spheron order cancel {order}`), or wait until it runs"
+            "order {order} is open and only whoever ordered it has its manifest: when it becomes a lease, {to} cannot send it; take the \
+             order back before (`spheron order cancel {order}`), or wait until it runs"
         ));
     }
     warnings
