@@ -123,13 +123,14 @@ impl Session<'_> {
         for (_, transfer) in received.await? {
             candidates.insert(u32::try_from(transfer.tokenId)?);
         }
+        let contract = self.escrow();
         let received = Received {
             block: head,
             accounts: candidates.clone(),
         };
         self.home.cache(&deployment, &name, &serde_json::to_value(received)?);
         stream::iter(candidates)
-            .map(async |account| eyre::Ok((account, self.owner_of(account).await?)))
+            .map(async |account| eyre::Ok((account, read(contract.ownerOf(U256::from(account))).await?)))
             .buffered(READS_AT_ONCE)
             .try_filter_map(async |(account, now)| Ok((now == owner).then_some(account)))
             .try_collect()
