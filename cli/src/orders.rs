@@ -5,7 +5,6 @@
 //! orders/<deployment>/<manifest hash>.manifest    what SaltedManifest::encode gives
 //! orders/<deployment>/<manifest hash>.file        the deployment file it comes from
 //! orders/<deployment>/<order id>.json             which manifest, from which file
-//! orders/<deployment>/<lease id>.update.json      the same of the newest update that was proposed
 //! ```
 //!
 //! A program that dies between the two leaves a manifest that its order still finds: the hash is in the order's terms.
@@ -83,16 +82,6 @@ impl Orders {
         write_private(&self.record_file(order), &serde_json::to_vec_pretty(record)?)
     }
 
-    /// Stores what was proposed in place of a lease.
-    pub(crate) fn store_proposal(&self, lease: u64, record: &Record) -> eyre::Result<()> {
-        write_private(&self.proposal_file(lease), &serde_json::to_vec_pretty(record)?)
-    }
-
-    /// What this home last proposed in place of a lease.
-    pub(crate) fn proposal(&self, lease: u64) -> eyre::Result<Option<Record>> {
-        Self::read(&self.proposal_file(lease))
-    }
-
     /// What is remembered of an order, if this home made it.
     pub(crate) fn record(&self, order: u64) -> eyre::Result<Option<Record>> {
         Self::read(&self.record_file(order))
@@ -122,10 +111,6 @@ impl Orders {
 
     fn manifest_file(&self, hash: B256) -> PathBuf {
         self.folder.join(format!("{hash}.manifest"))
-    }
-
-    fn proposal_file(&self, lease: u64) -> PathBuf {
-        self.folder.join(format!("{lease}.update.json"))
     }
 
     fn record_file(&self, order: u64) -> PathBuf {

@@ -125,11 +125,14 @@ impl Funds {
             ));
         }
         if !self.is_entitled() {
+            let entitled = match self.bracket {
+                0 => String::new(),
+                some => format!(", which entitles to {}", brackets::entitlement(some)),
+            };
             parts.push(format!(
-                "account {account} has bracket {} in {symbol}, which entitles to {}; what is asked for takes bracket {}: {} dollars \
-                 of {symbol} in the account, locked or not",
+                "account {account} has bracket {} in {symbol}{entitled}; what is asked for takes bracket {}: {} dollars of {symbol} in \
+                 the account, locked or not",
                 self.bracket,
-                brackets::entitlement(self.bracket),
                 self.needed,
                 brackets::dollars(self.needed)
             ));

@@ -98,8 +98,7 @@ pub(super) async fn top_up(session: &Session<'_>, arguments: &TopUp) -> eyre::Re
     let deposit = deposit(given, &price);
     let rest = given.map_or(U256::ZERO, |given| given.saturating_sub(deposit));
     let limited = format!(
-        "only {} is deposited, {} is left in the wallet: no lease lasts longer than {LONGEST} s, and that locks no more",
-        amounts::shown(deposit, &token),
+        "{} of it is not: no lease lasts longer than {LONGEST} s, and that locks no more",
         amounts::shown(rest, &token)
     );
     if arguments.dry_run {
@@ -107,10 +106,11 @@ pub(super) async fn top_up(session: &Session<'_>, arguments: &TopUp) -> eyre::Re
         value["deposit"] = amounts::whole(deposit, token.decimals).into();
         value["deposit_units"] = deposit.to_string().into();
         let mut lines = price.facts();
-        lines.push(("deposit", amounts::shown(deposit, &token)));
+        let mut shown = amounts::shown(deposit, &token);
         if !rest.is_zero() {
-            lines.push(("not deposited", limited));
+            shown.push_str(&format!("; {limited}"));
         }
+        lines.push(("deposit", shown));
         if let Ok(key) = session.home.address() {
             let wallet = read(IERC20::new(token.address, &session.chain.provider).balanceOf(key)).await?;
             value["wallet"] = amounts::whole(wallet, token.decimals).into();
@@ -132,7 +132,10 @@ pub(super) async fn top_up(session: &Session<'_>, arguments: &TopUp) -> eyre::Re
         .await?;
     let mut calls = Vec::new();
     if !rest.is_zero() {
-        session.output.note(limited);
+        session.output.note(format!(
+            "only {} is deposited, {limited}",
+            amounts::shown(deposit, &token)
+        ));
     }
     if !deposit.is_zero() {
         session.output.note(format!(

@@ -30,7 +30,6 @@ use crate::dates::Date;
 use crate::failure::Failure;
 use crate::log_pages::decoded;
 use crate::market::{filter, state_phrase, topic};
-use crate::orders::Record;
 use crate::output::{facts, plain};
 use crate::serving::{progress, services_json};
 use crate::session::Session;
@@ -146,6 +145,9 @@ async fn send(
 ) -> eyre::Result<()> {
     let orders = session.orders().await?;
     orders.store_manifest(&proposal.salted)?;
+    // Whoever goes on after an interruption still knows what was proposed.
+    let file = std::path::absolute(file)?.display().to_string();
+    orders.store_file(proposal.request.terms.manifest_hash, &file)?;
     let call = ILeases::proposeUpdateCall {
         orderId: lease,
         terms: OrderTerms::try_from(&proposal.request.terms)?,
@@ -160,15 +162,8 @@ async fn send(
     stage.set(Stage::Sending);
     let sent = session.chain.send(signer, &call).await?;
     stage.set(Stage::Sent(sent.hash));
-    let receipt = session.chain.receipt(&sent).await?;
+    session.chain.receipt(&sent).await?;
     stage.set(Stage::Proposed(proposal.expiry));
-    let record = Record {
-        manifest_hash: proposal.request.terms.manifest_hash,
-        file: std::path::absolute(file)?.display().to_string(),
-        transaction: Some(sent.hash),
-        block: receipt.block_number.unwrap_or_default(),
-    };
-    orders.store_proposal(lease, &record)?;
     session.output.note(format!(
         "the provider may accept until {} UTC; lease {lease} runs on as it is until then",
         Date(proposal.expiry)
@@ -185,9 +180,8 @@ async fn follow(session: &Session<'_>, lease: u64, timeout: Duration, stage: &Ce
     };
     stage.set(Stage::Taken(updated));
     let orders = session.orders().await?;
-    if let Some(record) = orders.proposal(lease)? {
-        orders.store_record(updated, &record)?;
-    }
+    let created = session.created(updated).await?;
+    orders.adopt(updated, created.terms.manifest_hash, created.block)?;
     session
         .output
         .note(format!("lease {updated} has taken the place of lease {lease}"));
@@ -396,7 +390,10 @@ async fn withdraw(session: &Session<'_>, lease: u64, stage: &Cell<Stage>) -> eyr
         bail!(Failure::bad_input(format!("no update of lease {lease} is proposed")));
     }
     let signer = session.home.signer()?;
-    let call = ILeases::rejectUpdateCall { orderId: lease };
+    let call = ILeases::rejectUpdateCall {
+        orderId: lease,
+        hash: proposal.hash,
+    };
     let call = Call::new(
         "to withdraw the update",
         session.chain.network.contracts.order_book,
