@@ -1,8 +1,11 @@
 //! Accounts as their owners use them, by the command line: money in and out, others who spend, hand-over, extension, orders that
 //! somebody else brings in; and a history that adds up to the unit after each of them.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
+use alloy::primitives::Address;
+use alloy::providers::Provider as _;
 use bindings::OrderState;
 use devnet::demo::Spheron;
 use eyre::{OptionExt as _, ensure};
@@ -99,6 +102,51 @@ async fn first_account(user: &Spheron) -> eyre::Result<String> {
 
 async fn address(user: &Spheron) -> eyre::Result<String> {
     Ok(std::fs::read_to_string(user.home.join("address"))?.trim().to_owned())
+}
+
+/// A user whom the devnet's plan does not have: a key with some ether, and no tokens.
+async fn newcomer(network: &Network, name: &str) -> eyre::Result<Spheron> {
+    let anvil = &network.devnet.anvil;
+    anvil.set_balance(devnet::plan::address(name), 1).await?;
+    let key = network.devnet.options.directory.join(format!("{name}.key"));
+    std::fs::write(&key, devnet::plan::key(name).to_bytes().to_string())?;
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
+    let user = Spheron::user(&network.devnet, name);
+    user.json(&["init", "--key", &key.display().to_string()]).await?;
+    Ok(user)
+}
+
+/// A second home with the same key puts the first one out only if that is what its user says; what cannot be deposited is told
+/// before anything is sent.
+async fn init_replaces_no_certificate_by_itself(network: &Network, first: &Spheron) -> eyre::Result<()> {
+    let address: Address = address(first).await?.parse()?;
+    let provider = &network.devnet.anvil.provider;
+    let sent = async || eyre::Ok(provider.get_transaction_count(address).await?);
+    let initialised = async |user: &Spheron, arguments: &[&str]| {
+        let shown = user.json(&[&["init"], arguments].concat()).await?;
+        eyre::Ok(shown["certificate"].as_str().unwrap_or_default().to_owned())
+    };
+    let published = initialised(first, &[]).await?;
+    let (before, key) = (sent().await?, first.home.join("key").display().to_string());
+
+    let second = Spheron {
+        home: first.home.with_file_name("second-home"),
+        ..first.clone()
+    };
+    let said = refused(&second, &["init", "--key", &key]).await?;
+    expect_in(&said, &published)?;
+    expect_in(&said, "--replace-certificate")?;
+    // Nor is anything sent where the deposit cannot be.
+    let poor = ["init", "--replace-certificate", "--deposit", "5"];
+    expect_in(&refused(&second, &poor).await?, "are needed")?;
+    let capped = ["init", "--replace-certificate", "--deposit", "99999999999"];
+    expect_in(&refused(&second, &capped).await?, "deposit at most")?;
+    ensure!(sent().await? == before, "something was sent");
+
+    let replaced = initialised(&second, &["--replace-certificate"]).await?;
+    ensure!(replaced != published, "{replaced} is not the second home's");
+    ensure!(sent().await? > before, "nothing was published");
+    expect_in(&refused(first, &["init"]).await?, &replaced)
 }
 
 /// A deployment file in the devnet's own folder.
@@ -294,7 +342,16 @@ async fn a_spenders_access_ends_with_the_hand_over() -> eyre::Result<()> {
             let deployed = network.deployed(&owner, &example("hello.icl.yaml")).await?;
             let lease = deployed.order.to_string();
             reads_no_more(&spender, &lease, "has no right to spend").await?;
-            let right = ["account", "operator", "add", &spends, "--limit", "1", "--account", &account];
+            let right = [
+                "account",
+                "operator",
+                "add",
+                &spends,
+                "--limit",
+                "1",
+                "--account",
+                &account,
+            ];
             owner.json(&right).await?;
             // What the provider said about the spender before is soon forgotten.
             eventually("the provider to know of the right", async || {
@@ -304,7 +361,7 @@ async fn a_spenders_access_ends_with_the_hand_over() -> eyre::Result<()> {
             .await?;
             reads(&spender, &lease).await?;
 
-            let buyer = network.new_user("buyer").await?;
+            let buyer = newcomer(network, "buyer").await?;
             let to = address(&buyer).await?;
             owner
                 .json(&["account", "transfer", &to, "--account", &account, "--yes"])
@@ -318,6 +375,7 @@ async fn a_spenders_access_ends_with_the_hand_over() -> eyre::Result<()> {
             )?;
             reads(&buyer, &lease).await?;
             buyer.json(&["lease", "close", &lease]).await?;
+            init_replaces_no_certificate_by_itself(network, &buyer).await?;
             network.running(0).await.map(drop)
         },
     )
@@ -453,6 +511,11 @@ async fn an_order_is_signed_by_one_key_and_brought_in_by_another() -> eyre::Resu
                 "revoked it",
             )?;
             signer.json(&sign).await?;
+            let dry = sender.json(&["order", "submit", &signed_path, "--dry-run"]).await?;
+            ensure!(
+                dry["sent"] == false && dry["enough"] == true && dry["terms"]["duration_seconds"] == 3_600,
+                "{dry}"
+            );
             let text = std::fs::read_to_string(&signed)?;
             let altered = text.replacen("\"duration\": 3600", "\"duration\": 7200", 1);
             ensure!(altered != text, "the file holds the duration: {text}");
@@ -550,6 +613,11 @@ async fn an_updated_lease_is_in_the_history_to_the_unit() -> eyre::Result<()> {
         // Asked again, it finds the update done.
         let again = user.json(&["lease", "update", &lease, "--resume"]).await?;
         ensure!(again["lease"] == next.as_str(), "{again}");
+        // What was paid for beyond the file's duration is not taken away unasked.
+        user.json(&["lease", "extend", &next, "--for", "6h"]).await?;
+        let dry = user.json(&["lease", "update", &next, &larger, "--dry-run"]).await?;
+        ensure!(dry["shorter_by_seconds"].as_u64() > Some(5 * 3_600), "{dry}");
+        expect_in(&refused(&user, &["lease", "update", &next, &larger]).await?, "--yes")?;
         let shown = user.json(&["lease", "show", &next]).await?;
         ensure!(
             shown["workload"] == lease.as_str() && shown["manifest"] == "stored",
