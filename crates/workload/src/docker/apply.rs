@@ -51,6 +51,10 @@ impl Docker {
         for labels in view.of(lease).filter_map(|container| container.labels.as_ref()) {
             labels.complete(&mut assignment);
         }
+        if let Some(memory) = self.leases().get_mut(&lease) {
+            let is_there = |id: &String| view.of(lease).any(|container| container.id == *id);
+            memory.ended_here.retain(is_there);
+        }
         let images = self.resolve_images(lease, manifest, &mut assignment).await?;
 
         let mut changes = 0;
@@ -117,7 +121,10 @@ impl Docker {
         let count = actions.len();
         // All at once: each may take its whole grace to end.
         let stops = actions.iter().filter_map(|action| match action {
-            Action::StopContainer { id } | Action::RemoveContainer { id } => Some(self.stop_container(id)),
+            Action::StopContainer { id } | Action::RemoveContainer { id } => {
+                self.note_end(lease, id);
+                Some(self.stop_container(id))
+            }
             _ => None,
         });
         futures::future::try_join_all(stops).await?;
@@ -238,8 +245,10 @@ impl Docker {
         let mut leases = self.leases();
         let memory = leases.entry(lease).or_default();
         for container in view.of(lease) {
+            let ended_here = memory.ended_here.contains(&container.id);
             let memory = memory.container(&container.name);
             match lives.get(&container.id) {
+                Some(Life::Ended { finished_at, .. }) if ended_here => memory.was_stopped(finished_at),
                 Some(Life::Ended {
                     finished_at,
                     ran_seconds,
@@ -325,8 +334,14 @@ impl Docker {
     ) -> Result<Outcome, Error> {
         tracing::debug!(%lease, ?action, "workload");
         match action {
-            Action::StopContainer { id } => self.stop_container(&id).await?,
-            Action::RemoveContainer { id } => self.remove_container(&id).await?,
+            Action::StopContainer { id } => {
+                self.note_end(lease, &id);
+                self.stop_container(&id).await?;
+            }
+            Action::RemoveContainer { id } => {
+                self.note_end(lease, &id);
+                self.remove_container(&id).await?;
+            }
             Action::RemoveNetwork { id } => self.remove_network(&id).await?,
             Action::RemoveVolume { name } => self.remove_volume(&name).await?,
             Action::CreateNetwork { name } => {
@@ -343,11 +358,20 @@ impl Docker {
             Action::StartContainer { name } => {
                 let before = view.of(lease).find(|container| container.name == name);
                 let ran = before.is_some_and(|container| matches!(lives.get(&container.id), Some(Life::Ended { .. })));
-                return self.start_container(lease, &name, ran).await;
+                let outcome = self.start_container(lease, &name, ran).await?;
+                if let (Some(container), Some(memory)) = (before, self.leases().get_mut(&lease)) {
+                    memory.ended_here.remove(&container.id);
+                }
+                return Ok(outcome);
             }
             Action::Release => self.release().await?,
         }
         Ok(Outcome::Done)
+    }
+
+    /// Remembers that a container's end is our doing, before it ends: whoever asks meanwhile is told so.
+    fn note_end(&self, lease: LeaseId, id: &str) {
+        self.leases().entry(lease).or_default().ended_here.insert(id.to_owned());
     }
 
     async fn create_container(&self, lease: LeaseId, name: &str, wanted: &Wanted) -> Result<(), Error> {

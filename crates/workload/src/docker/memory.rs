@@ -29,6 +29,8 @@ pub(super) struct LeaseMemory {
     pub(super) unusable_ports: BTreeSet<(Protocol, u16)>,
     /// Containers, by name.
     pub(super) containers: HashMap<String, ContainerMemory>,
+    /// Containers, by the engine's id, that the provider ends or has ended, and did not start since.
+    pub(super) ended_here: BTreeSet<String>,
 }
 
 impl LeaseMemory {
@@ -45,12 +47,13 @@ impl LeaseMemory {
         self.containers.entry(name.to_owned()).or_default()
     }
 
-    /// When the next container that waits may start.
+    /// When the next container that waits may start. What stays stopped waits for nothing.
     pub(super) fn next_start(&self) -> Option<Instant> {
-        self.containers
-            .values()
+        let waiting = self.containers.values().filter(|container| container.stopped.is_none());
+        waiting
             .filter_map(|container| container.not_before)
             .min()
+            .filter(|_| !self.halted)
     }
 }
 
@@ -173,6 +176,19 @@ mod tests {
         container.ended("z", STEADY_SECONDS, now);
         assert_eq!(container.pause(now), FIRST_PAUSE);
         assert!(container.may_start(now + FIRST_PAUSE));
+    }
+
+    #[test]
+    fn what_stays_stopped_waits_for_no_start() {
+        let now = Instant::now();
+        let mut lease = LeaseMemory::default();
+        lease.container("web").ended("a", 1, now);
+        assert_eq!(lease.next_start(), Some(now + FIRST_PAUSE));
+        lease.container("web").stopped = Some("over its disk".into());
+        assert_eq!(lease.next_start(), None);
+        lease.container("web").stopped = None;
+        lease.halted = true;
+        assert_eq!(lease.next_start(), None);
     }
 
     #[test]

@@ -63,10 +63,12 @@ impl Docker {
                     notes.push(PRIVILEGE_NOTE.to_owned());
                 }
                 let halted = memory.is_some_and(|memory| memory.halted);
+                let ended_here = container
+                    .is_some_and(|container| memory.is_some_and(|memory| memory.ended_here.contains(&container.id)));
                 let life = container.and_then(|container| lives.get(&container.id));
                 replicas.push(ReplicaStatus {
                     replica,
-                    state: replica_state(container, life, remembered, image, halted),
+                    state: replica_state(container, life, remembered, image, (halted, ended_here)),
                     restarts: remembered.map_or(0, |container| container.restarts),
                     ports: container
                         .and_then(|container| container.labels.as_ref())
@@ -115,7 +117,7 @@ fn replica_state(
     life: Option<&Life>,
     memory: Option<&ContainerMemory>,
     image: Option<&ImageState>,
-    halted: bool,
+    (halted, ended_here): (bool, bool),
 ) -> ReplicaState {
     if let Some(Life::Running { since }) = life {
         return ReplicaState::Running { since: since.clone() };
@@ -130,6 +132,11 @@ fn replica_state(
     }
     if let Some(reason) = memory.and_then(|memory| memory.problem.clone()) {
         return ReplicaState::Failed { reason };
+    }
+    if ended_here && matches!(life, Some(Life::Ended { .. })) {
+        return ReplicaState::Waiting {
+            reason: "the provider has stopped the container before it".to_owned(),
+        };
     }
     if let Some(Life::Ended {
         code,

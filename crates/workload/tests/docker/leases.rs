@@ -275,6 +275,36 @@ async fn an_update_is_staged_beside_what_runs_and_keeps_its_volumes_and_ports() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_provider_ends_is_not_said_to_have_ended_by_itself() {
+    with_provider(async |provider| {
+        let lease = LeaseId(14);
+        let before = provider.manifest(&[("a", IDLE, &[]), ("b", IDLE, &[])]);
+        provider.run(lease, &before).await;
+        let after = provider.manifest(&[("a", "exec sleep 3601", &[]), ("b", "exec sleep 3601", &[])]);
+        let nothing = Assignment::default();
+        let mut replacing = std::pin::pin!(run_on(&provider.engine, lease, &after, &nothing));
+        let (mut looks, mut ended) = (0, Vec::new());
+        // A process that does not listen to SIGTERM is killed: its exit status is 137.
+        let applied = loop {
+            tokio::select! {
+                applied = &mut replacing => break applied,
+                status = provider.engine.status(lease) => {
+                    looks += 1;
+                    let services = status.unwrap().map(|status| status.services).unwrap_or_default();
+                    let replicas = services.into_values().flat_map(|service| service.replicas);
+                    ended.extend(replicas.filter(|one| matches!(one.state, ReplicaState::Exited { .. })));
+                }
+            }
+        };
+        assert!(looks > 5, "the switch could not be watched: {looks}");
+        assert!(ended.is_empty(), "{ended:?}");
+        let restarts = applied.status.services.values().flat_map(|service| &service.replicas);
+        assert!(restarts.into_iter().all(|one| one.restarts == 0), "{applied:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn images_that_cannot_be_had_are_named() {
     with_provider(async |provider| {
         let lease = LeaseId(6);
