@@ -12,8 +12,8 @@ use alloy::primitives::U256;
 use avs::words::OrderId;
 use bindings::{FeeSchedule, Order, OrderState};
 use eyre::{WrapErr as _, bail};
-use gateway::ClientError;
 use gateway::wire::{ErrorCode, LeaseId, LeaseStatus};
+use gateway::{ClientError, GatewayClient};
 use manifest::SaltedManifest;
 use serde_json::{Value, json};
 
@@ -304,13 +304,10 @@ async fn send(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
     let word = session.leased(lease).await?;
     let (reaching, created) = tokio::try_join!(session.reach(&word), session.created(lease))?;
     let (supplier, client) = reaching;
-    let salted = session.orders().await?.manifest(created.terms.manifest_hash);
-    let salted = salted.wrap_err_with(|| {
-        format!(
-            "only a home that has the manifest can send it; where none has it any more, run the deployment file anew in the place of \
-             this lease: spheron lease update {lease} FILE"
-        )
-    })?;
+    let salted = match session.orders().await?.manifest(created.terms.manifest_hash) {
+        Ok(salted) => salted,
+        Err(error) => return Err(error.wrap_err(not_sent(lease, &supplier, &client).await)),
+    };
     session.output.step(format!(
         "sending the manifest to provider {} ({})",
         supplier.id, supplier.name
@@ -353,6 +350,20 @@ async fn fetch(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
     session.orders().await?.store_manifest(&salted)?;
     session.output.line(&String::from_utf8_lossy(&salted.encode()));
     Ok(())
+}
+
+/// What to do about a manifest that this home does not have.
+async fn not_sent(lease: u64, supplier: &Supplier, client: &GatewayClient) -> String {
+    match client.manifest(LeaseId(lease)).await {
+        Ok(_) => format!(
+            "provider {} ({}) has the manifest of lease {lease}, nothing need be sent",
+            supplier.id, supplier.name
+        ),
+        Err(ClientError::Refused { body, .. }) if body.error == ErrorCode::NoManifest => {
+            lost_manifest(lease, supplier, false)
+        }
+        Err(_) => format!("only a home that has the manifest of lease {lease} can send it"),
+    }
 }
 
 /// What to do about a manifest that the provider does not have.
