@@ -46,9 +46,17 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Deploy) -> eyre::Resu
         outcome = Box::pin(deploy(session, arguments, &reached)) => outcome,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
-            Err(interruption(reached.get()))
+            Err(interruption(reached_by_now(session, reached.get())))
         }
-        _ = terminated.recv() => Err(interruption(reached.get())),
+        _ = terminated.recv() => Err(interruption(reached_by_now(session, reached.get()))),
+    }
+}
+
+/// A transaction that an endpoint has not answered for yet may be out all the same.
+fn reached_by_now(session: &Session<'_>, reached: Reached) -> Reached {
+    match (reached, session.chain.journal().last()) {
+        (Reached::Nothing, Some(sent)) => Reached::Sent(sent.hash),
+        (reached, _) => reached,
     }
 }
 
