@@ -124,7 +124,8 @@ async fn init_replaces_no_certificate_by_itself(network: &Network, first: &Spher
     let sent = async || eyre::Ok(provider.get_transaction_count(address).await?);
     let initialised = async |user: &Spheron, arguments: &[&str]| {
         let shown = user.json(&[&["init"], arguments].concat()).await?;
-        eyre::Ok(shown["certificate"].as_str().unwrap_or_default().to_owned())
+        let own = shown["certificate"].as_str();
+        eyre::Ok(own.ok_or_eyre("a home has a certificate")?.to_owned())
     };
     let published = initialised(first, &[]).await?;
     let (before, key) = (sent().await?, first.home.join("key").display().to_string());
@@ -137,7 +138,7 @@ async fn init_replaces_no_certificate_by_itself(network: &Network, first: &Spher
     expect_in(&said, &published)?;
     expect_in(&said, "--replace-certificate")?;
     // Nor is anything sent where the deposit cannot be.
-    let poor = ["init", "--replace-certificate", "--deposit", "5"];
+    let poor = ["init", "--replace-certificate", "--deposit", "5000"];
     expect_in(&refused(&second, &poor).await?, "are needed")?;
     let capped = ["init", "--replace-certificate", "--deposit", "99999999999"];
     expect_in(&refused(&second, &capped).await?, "deposit at most")?;
