@@ -422,9 +422,9 @@ impl Market {
         Ok(self.call(format!("accept/{lease}/{}", proposed.terms_hash()), call.abi_encode()))
     }
 
-    /// Refuses an update.
-    pub fn reject_update(&self, lease: LeaseId) -> Call {
-        let call = ILeases::rejectUpdateCall { orderId: lease.0 };
+    /// Refuses the update of this hash; another one that was proposed meanwhile stands.
+    pub fn reject_update(&self, lease: LeaseId, hash: B256) -> Call {
+        let call = ILeases::rejectUpdateCall { orderId: lease.0, hash };
         self.call(format!("reject/{lease}"), call.abi_encode())
     }
 

@@ -467,7 +467,10 @@ impl Work {
             ..
         } = &self.updater;
         self.note(Phase::Refusing { reason: reason.clone() }).await?;
-        match transactions.submit(market.reject_update(lease.id).wait(PATIENCE)).await {
+        match transactions
+            .submit(market.reject_update(lease.id, self.proposal.hash()).wait(PATIENCE))
+            .await
+        {
             Ok(included) => {
                 tracing::info!(lease = %lease.id, reason, block = included.block.number, "update refused");
                 metrics.updated("refused");

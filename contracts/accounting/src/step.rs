@@ -223,6 +223,8 @@ pub enum Step {
     RejectUpdate {
         caller: Who,
         order: u64,
+        /// What is thought to be proposed.
+        terms: Terms,
     },
     AcceptUpdate {
         caller: Who,

@@ -40,7 +40,7 @@ interface ILeases {
     error ExtensionIsZero(uint64 orderId);
     /// @dev No proposal, or the account has changed hands since, or the spender who proposed may not close any more.
     error NoUpdateProposed(uint64 orderId);
-    /// @dev What is accepted is not what was proposed.
+    /// @dev What is accepted or rejected is not what was proposed.
     error OtherUpdateProposed(uint64 orderId, bytes32 given, bytes32 proposed);
     error UpdateExpired(uint64 orderId, uint40 expiry, uint256 timestamp);
     error ExpiryPassed(uint40 expiry, uint256 timestamp);
@@ -74,7 +74,8 @@ interface ILeases {
     function proposeUpdate(uint64 orderId, OrderTerms calldata terms, uint40 expiry) external;
 
     /// @notice Withdraws (the user) or refuses (the supplier's owner) a proposal.
-    function rejectUpdate(uint64 orderId) external;
+    /// @param hash Of {updateProposal}: what was proposed in its place meanwhile stays.
+    function rejectUpdate(uint64 orderId, bytes32 hash) external;
 
     /// @notice Rates the supplier of a closed lease that was paid in full: 1 to 10, once, by the account's owner. A fizz node's
     /// rating is its gateway's. A workload is rated once, by its last lease: an updated lease is not.

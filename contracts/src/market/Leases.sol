@@ -100,8 +100,9 @@ contract Leases is MarketState, ILeases, EIP712 {
     }
 
     /// @inheritdoc ILeases
-    function rejectUpdate(uint64 orderId) external override onOrderBook {
-        _proposalOf(orderId);
+    function rejectUpdate(uint64 orderId, bytes32 hash) external override onOrderBook {
+        bytes32 proposed = _proposalOf(orderId).hash;
+        if (hash != proposed) revert OtherUpdateProposed(orderId, hash, proposed);
         if (_supplierOwner(_orders[orderId].word) != msg.sender) _checkUser(orderId, msg.sender);
         delete _updates[orderId];
         emit UpdateRejected(orderId, msg.sender);

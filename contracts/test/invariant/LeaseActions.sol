@@ -339,10 +339,13 @@ abstract contract LeaseActions is OrderActions {
         uint256 who = _draw(seed, 63, 3);
         address caller = who == 0 ? _ownerOf[entry.account] : _supplierOwner(entry.supplier);
         if (who == 2) caller = _stranger;
-        bool allowed = who != 2 && _stands(entry, _proposals[entry.orderId]);
+        bool other = _draw(seed, 65, 8) == 0;
+        bytes32 hash = leases.updateProposal(entry.orderId).hash;
+        if (other) hash = ~hash;
+        bool allowed = who != 2 && !other && _stands(entry, _proposals[entry.orderId]);
         vm.prank(caller);
-        try leases.rejectUpdate(entry.orderId) {
-            _require(allowed, 4, "a stranger refused an update");
+        try leases.rejectUpdate(entry.orderId, hash) {
+            _require(allowed, 4, "a stranger refused an update, or one that was not proposed");
             delete _proposals[entry.orderId];
             _reach(Reached.Rejected);
         } catch {

@@ -169,7 +169,7 @@ contract HalvesTest is MarketTest {
         calls[0] = abi.encodeCall(ILeases.closeLease, (1, OrderState.ClosedByUser, _leaseResources(_terms())));
         calls[1] = abi.encodeCall(ILeases.extendLease, (1, 1));
         calls[2] = abi.encodeCall(ILeases.proposeUpdate, (1, _terms(), 1));
-        calls[3] = abi.encodeCall(ILeases.rejectUpdate, (1));
+        calls[3] = abi.encodeCall(ILeases.rejectUpdate, (1, 0));
         calls[4] = abi.encodeCall(ILeases.rateLease, (1, 1));
         calls[5] = abi.encodeCall(ILeases.acceptUpdate, (1, _leaseResources(_terms()), _terms(), 1));
         calls[6] = abi.encodeCall(ILeases.announceLowFunds, (new uint64[](0)));

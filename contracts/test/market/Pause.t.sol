@@ -168,8 +168,9 @@ contract PauseTest is MarketTest {
         vm.warp(_start + 3_650);
         leases.announceLowFunds(_ids(_leased));
         assertTrue(book.order(_leased).noted, "announced");
+        bytes32 proposed = leases.updateProposal(_leased).hash;
         vm.prank(_owner);
-        leases.rejectUpdate(_leased);
+        leases.rejectUpdate(_leased, proposed);
         _close(user, _leased, OrderState.ClosedByUser);
         vm.prank(user);
         leases.rateLease(_leased, 10);

@@ -223,7 +223,7 @@ contract UpdateRefusalsTest is UpdateTest {
         _acceptRefused(_newTerms(), NEW_RATE, reason);
         vm.expectRevert(reason, address(book));
         vm.prank(user);
-        leases.rejectUpdate(_orderId);
+        leases.rejectUpdate(_orderId, _updateHash(_newTerms()));
     }
 
     function test_acceptUpdate_withoutAProposal() public {
@@ -301,7 +301,7 @@ contract UpdateRefusalsTest is UpdateTest {
     function test_rejectUpdate_refusals() public {
         vm.expectRevert(abi.encodeWithSelector(ILeases.NoUpdateProposed.selector, _orderId), address(book));
         vm.prank(user);
-        leases.rejectUpdate(_orderId);
+        leases.rejectUpdate(_orderId, _updateHash(_newTerms()));
         _propose(_newTerms());
         address spender = makeAddress("spender");
         vm.prank(user);
@@ -310,9 +310,27 @@ contract UpdateRefusalsTest is UpdateTest {
         for (uint256 index = 0; index < others.length; ++index) {
             vm.expectRevert(abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, _orderId, others[index], user));
             vm.prank(others[index]);
-            leases.rejectUpdate(_orderId);
+            leases.rejectUpdate(_orderId, _updateHash(_newTerms()));
         }
         assertEq(leases.updateProposal(_orderId).hash, _updateHash(_newTerms()), "it stands");
+    }
+
+    /// @dev A refusal that was sent before another proposal came does not reach that one.
+    function test_rejectUpdate_ofAnotherProposal() public {
+        _propose(_newTerms());
+        bytes32 first = _updateHash(_newTerms());
+        OrderTerms memory terms = _newTerms();
+        terms.duration += 1;
+        _propose(terms);
+        bytes32 second = _updateHash(terms);
+        bytes memory reason = abi.encodeWithSelector(ILeases.OtherUpdateProposed.selector, _orderId, first, second);
+        address[2] memory both = [user, _owner];
+        for (uint256 index = 0; index < both.length; ++index) {
+            vm.expectRevert(reason, address(book));
+            vm.prank(both[index]);
+            leases.rejectUpdate(_orderId, first);
+        }
+        assertEq(leases.updateProposal(_orderId).hash, second, "it stands");
     }
 
     // ----------------------------------------------------------------- private

@@ -240,7 +240,7 @@ contract UpdatesTest is UpdateTest {
             vm.expectEmit(address(book));
             emit ILeases.UpdateRejected(_orderId, callers[index]);
             vm.prank(callers[index]);
-            leases.rejectUpdate(_orderId);
+            leases.rejectUpdate(_orderId, _updateHash(_newTerms()));
             assertEq(leases.updateProposal(_orderId).hash, 0, "gone");
             vm.expectRevert(abi.encodeWithSelector(ILeases.NoUpdateProposed.selector, _orderId), address(book));
             _accept(_newTerms(), NEW_RATE);

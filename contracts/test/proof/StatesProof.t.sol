@@ -118,8 +118,8 @@ contract StatesProof is Test {
         _try(moment, abi.encodeCall(ILeases.rateLease, (ORDER, rating)));
     }
 
-    function check_rejectUpdate(Moment calldata moment) external {
-        _try(moment, abi.encodeCall(ILeases.rejectUpdate, (ORDER)));
+    function check_rejectUpdate(Moment calldata moment, bytes32 hash) external {
+        _try(moment, abi.encodeCall(ILeases.rejectUpdate, (ORDER, hash)));
     }
 
     function check_cancelOrder(Moment calldata moment) external {

@@ -198,7 +198,12 @@ impl Generator {
         } else {
             self.supplier_owner(market, order)
         };
-        Some(Step::RejectUpdate { caller, order })
+        let proposal = market.orders.get(&order).and_then(|order| order.proposal.clone());
+        let mut terms = proposal.map_or_else(|| self.its_terms(market, order), |proposal| proposal.terms);
+        if self.source.chance(10) {
+            terms.duration += 1;
+        }
+        Some(Step::RejectUpdate { caller, order, terms })
     }
 
     pub(super) fn accept_update(&mut self, market: &Market) -> Option<Step> {

@@ -410,7 +410,7 @@ impl Market {
                 terms,
                 expiry,
             } => self.propose_update(caller, order, terms, expiry),
-            Step::RejectUpdate { caller, order } => self.reject_update(caller, order),
+            Step::RejectUpdate { caller, order, terms } => self.reject_update(caller, order, &terms),
             Step::AcceptUpdate {
                 caller,
                 order,

@@ -36,9 +36,10 @@ impl Market {
     }
 
     /// What was proposed of a lease that has ended since can be taken back too; nothing comes of it either way.
-    pub(super) fn reject_update(&mut self, caller: Who, id: u64) -> Result {
+    pub(super) fn reject_update(&mut self, caller: Who, id: u64, terms: &Terms) -> Result {
         let order = self.orders.get(&id).ok_or(Refusal("NoUpdateProposed"))?;
-        require(self.standing_proposal(order).is_some(), "NoUpdateProposed")?;
+        let proposal = self.standing_proposal(order).ok_or(Refusal("NoUpdateProposed"))?;
+        require(proposal.terms == *terms, "OtherUpdateProposed")?;
         let is_supplier = self.suppliers[&order.supplier].owner == caller;
         require(
             is_supplier || self.may_close(order.account, order.token, caller),

@@ -17,8 +17,8 @@ use crate::{
     feed::put_answer,
     market::{Addresses, PERMIT2, PROVIDER_1, PROVIDER_2, set_fee_class},
     words::{
-        answer_words, capacity_word, domain, fee_schedule, lease_resources, order_state, order_terms, signature,
-        signer_of,
+        answer_words, capacity_word, domain, fee_schedule, lease_resources, order_state, order_terms, proposal_hash,
+        signature, signer_of,
     },
 };
 
@@ -459,8 +459,12 @@ impl Calls<'_> {
                 };
                 (caller, call.abi_encode())
             }
-            Step::RejectUpdate { caller, order } => {
-                (caller, ILeases::rejectUpdateCall { orderId: *order }.abi_encode())
+            Step::RejectUpdate { caller, order, terms } => {
+                let call = ILeases::rejectUpdateCall {
+                    orderId: *order,
+                    hash: proposal_hash(terms),
+                };
+                (caller, call.abi_encode())
             }
             Step::AcceptUpdate {
                 caller,
