@@ -25,6 +25,8 @@ mod ports;
 mod pull;
 mod report;
 mod settings;
+mod throughput;
+mod turns;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

@@ -1,27 +1,33 @@
 //! Images: from the manifest's reference to bytes on this machine that change no more.
 //!
 //! A pull runs in the background with a deadline and a pause that grows; what it came to is asked for at every apply.
+//! The deadline does not run while others have their turn ([`super::turns`]).
 //! What another attempt cannot change (no such image, not allowed, another architecture) ends it at once.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error as EngineError;
-use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures::StreamExt;
 use manifest::{Credentials, PullPolicy, Service};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::images::{PrivateImages, engine_architecture, inspect};
 use super::settings::PullSettings;
+use super::throughput::{Layers, Meter};
+use super::turns::{Turn, Turns};
 use crate::engine::Error;
 use crate::image::ImageReference;
 use crate::model::{LeaseId, ResolvedImage};
+
+/// How often a pull's progress is looked at.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+const SHORTEST_LOOK: Duration = Duration::from_millis(50);
 
 /// How far an image is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +54,7 @@ pub(super) struct Progress {
 pub(super) struct Puller {
     settings: PullSettings,
     private_images: PrivateImages,
-    turns: Arc<Semaphore>,
+    turns: Arc<Turns>,
     wake: Arc<Notify>,
     pulls: Pulls,
 }
@@ -74,7 +80,7 @@ impl Puller {
         Self {
             settings,
             private_images: PrivateImages::new(private_images),
-            turns: Arc::new(Semaphore::new(settings.parallel)),
+            turns: Arc::new(Turns::new(settings.parallel)),
             wake,
             pulls: Pulls::default(),
         }
@@ -222,6 +228,8 @@ struct PullTask {
 enum Failure {
     /// Another one may do better.
     Passing(String),
+    /// It brought next to nothing while others waited for its turn.
+    Yielded,
     /// No other one will.
     Final(String),
 }
@@ -244,19 +252,31 @@ impl PullTask {
 
     async fn pull(&self) -> Result<ResolvedImage, String> {
         let settings = self.puller.settings;
-        let begun = Instant::now();
+        let mut spent = Duration::ZERO;
         let mut pause = settings.first_pause;
+        let mut yields = 0;
         let mut progress = Progress::default();
         loop {
             progress.attempt += 1;
-            let left = settings.deadline.saturating_sub(begun.elapsed());
-            let failure = match tokio::time::timeout(left, self.attempt(progress.clone())).await {
+            let turn = self.puller.turns.take(self.key.0, yields).await;
+            let begun = Instant::now();
+            let left = settings.deadline.saturating_sub(spent);
+            let outcome = tokio::time::timeout(left, self.attempt(&turn, progress.clone())).await;
+            drop(turn);
+            spent += begun.elapsed();
+            let (failure, wait) = match outcome {
                 Ok(Ok(image)) => return Ok(image),
                 Ok(Err(Failure::Final(reason))) => return Err(reason),
-                Ok(Err(Failure::Passing(reason))) => reason,
-                Err(_) => "it took too long".to_owned(),
+                Ok(Err(Failure::Passing(reason))) => (reason, pause),
+                Ok(Err(Failure::Yielded)) => {
+                    yields += 1;
+                    tracing::info!(lease = %self.key.0, service = self.key.1, image = %self.target, "a slow pull gives its turn to others");
+                    // No pause: it stands behind the others already.
+                    (self.slowness(), Duration::ZERO)
+                }
+                Err(_) => ("it took too long".to_owned(), pause),
             };
-            if begun.elapsed() + pause >= settings.deadline {
+            if spent + wait >= settings.deadline {
                 return Err(format!(
                     "the image `{}` could not be pulled within {} seconds; the last attempt said: {failure}",
                     self.reference,
@@ -265,31 +285,57 @@ impl PullTask {
             }
             progress.last_error = Some(failure);
             self.puller.set(&self.key, ImageState::Pulling(progress.clone()));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(settings.longest_pause);
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+                spent += wait;
+                pause = (pause * 2).min(settings.longest_pause);
+            }
         }
     }
 
-    async fn attempt(&self, mut progress: Progress) -> Result<ResolvedImage, Failure> {
-        // The gate is never closed.
-        let _turn = self.puller.turns.acquire().await;
+    fn slowness(&self) -> String {
+        let settings = self.puller.settings;
+        format!(
+            "its registry sent less than {} KiB per second for {} seconds, while other leases waited; it is pulled again after them",
+            settings.least_bytes_per_second >> 10,
+            settings.slow_after.as_secs()
+        )
+    }
+
+    async fn attempt(&self, turn: &Turn, mut progress: Progress) -> Result<ResolvedImage, Failure> {
+        let settings = self.puller.settings;
         let options = CreateImageOptionsBuilder::new()
             .from_image(&self.target.full_name())
             .tag(self.target.version())
             .build();
+        // Dropping it ends the request, and with it the engine's downloads that nobody else waits for.
         let mut events = std::pin::pin!(self.engine.create_image(Some(options), None, self.login.clone()));
-        let mut layers = HashMap::new();
+        let mut layers = Layers::default();
+        let mut meter = Meter::new(settings.slow_after, settings.least_bytes_per_second, Instant::now());
+        let mut heard = Instant::now();
+        let mut looks = tokio::time::interval((settings.slow_after / 4).clamp(SHORTEST_LOOK, LONGEST_LOOK));
         loop {
-            let event = tokio::time::timeout(self.puller.settings.idle_deadline, events.next()).await;
-            match event {
-                Err(_) => return Err(Failure::Passing("the registry sent nothing more".to_owned())),
-                Ok(None) => break,
-                Ok(Some(Err(error))) => return Err(self.classify(&error)),
-                Ok(Some(Ok(event))) => {
-                    count(&mut layers, event);
-                    progress.received_bytes = layers.values().map(|layer: &(u64, u64)| layer.0).sum();
-                    progress.total_bytes = layers.values().map(|layer| layer.1).sum();
-                    self.puller.set(&self.key, ImageState::Pulling(progress.clone()));
+            tokio::select! {
+                event = events.next() => match event {
+                    None => break,
+                    Some(Err(error)) => return Err(self.classify(&error)),
+                    Some(Ok(event)) => {
+                        heard = Instant::now();
+                        layers.count(event);
+                        progress.received_bytes = layers.received();
+                        progress.total_bytes = layers.total();
+                        self.puller.set(&self.key, ImageState::Pulling(progress.clone()));
+                    }
+                },
+                _ = looks.tick() => {
+                    let is_held_up = layers.are_held_up();
+                    if turn.must_yield(meter.pace(&layers, Instant::now()), is_held_up) {
+                        return Err(Failure::Yielded);
+                    }
+                    // The engine says nothing of a layer that waits for others' downloads.
+                    if !is_held_up && heard.elapsed() >= settings.idle_deadline {
+                        return Err(Failure::Passing("the registry sent nothing more".to_owned()));
+                    }
                 }
             }
         }
@@ -370,28 +416,6 @@ fn classify(reference: &str, target: &ImageReference, logged_in: bool, text: &st
     Failure::Passing(text.to_owned())
 }
 
-/// Adds what one message of the engine says of a layer: downloads count, unpacking does not.
-fn count(layers: &mut HashMap<String, (u64, u64)>, event: CreateImageInfo) {
-    let (Some(id), Some(status)) = (event.id, event.status) else {
-        return;
-    };
-    let detail = event.progress_detail.unwrap_or_default();
-    let unsigned = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok());
-    match status.as_str() {
-        "Downloading" => {
-            let total = unsigned(detail.total).unwrap_or_default();
-            let received = unsigned(detail.current).unwrap_or_default();
-            layers.insert(id, (received, total));
-        }
-        "Download complete" | "Verifying Checksum" | "Pull complete" => {
-            if let Some(layer) = layers.get_mut(&id) {
-                layer.0 = layer.1;
-            }
-        }
-        _ => {}
-    }
-}
-
 fn login(credentials: &Credentials) -> DockerCredentials {
     DockerCredentials {
         username: Some(credentials.username.clone()),
@@ -412,7 +436,7 @@ mod tests {
     fn sorted(text: &str) -> &'static str {
         let target: ImageReference = "ghcr.io/org/app:1".parse().unwrap();
         match classify("ghcr.io/org/app:1", &target, false, text) {
-            Failure::Passing(_) => "passing",
+            Failure::Passing(_) | Failure::Yielded => "passing",
             Failure::Final(reason) if reason.contains("architecture") => "architecture",
             Failure::Final(reason) if reason.contains("credentials") => "credentials",
             Failure::Final(_) => "missing",

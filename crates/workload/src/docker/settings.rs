@@ -45,12 +45,16 @@ pub struct Settings {
 /// How images are pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PullSettings {
-    /// All attempts of one pull together.
+    /// All attempts of one pull together, without the time in which others have their turn.
     pub deadline: Duration,
     /// A pull without any progress for so long is tried again.
     pub idle_deadline: Duration,
-    /// Pulls at a time.
+    /// Pulls at a time. One lease has at most one less than that.
     pub parallel: usize,
+    /// A pull below the least throughput for so long gives its turn to another lease's that waits.
+    pub slow_after: Duration,
+    /// The least throughput, downloading and unpacking.
+    pub least_bytes_per_second: u64,
     /// The pause after the first failed attempt; it doubles with each.
     pub first_pause: Duration,
     /// The longest pause.
@@ -63,6 +67,11 @@ impl Default for PullSettings {
             deadline: Duration::from_secs(20 * 60),
             idle_deadline: Duration::from_secs(2 * 60),
             parallel: 3,
+            // Longer than a registry takes to answer, to hand on to its storage and to begin to send.
+            slow_after: Duration::from_secs(30),
+            // At less than this, what is pulled within the deadline is no larger than 75 MiB: a link that serves people
+            // is faster, and a registry that drips to keep others waiting is to be slower.
+            least_bytes_per_second: 64 << 10,
             first_pause: Duration::from_secs(2),
             longest_pause: Duration::from_secs(60),
         }
@@ -121,6 +130,9 @@ impl Settings {
         }
         if self.pull.parallel == 0 {
             wrong("pull.parallel", "must be at least 1");
+        }
+        if self.pull.slow_after.is_zero() {
+            wrong("pull.slow_after", "must be longer than zero");
         }
         if self.process_limit == 0 {
             wrong("process_limit", "must be at least 1");

@@ -4,4 +4,5 @@
 mod isolation;
 mod leases;
 mod logs;
+mod pulls;
 mod support;
