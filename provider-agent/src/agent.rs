@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::listening::{bind_gateway, write_whole};
+use self::listening::{bind_gateway, write_addresses};
 use ::chain::network::Network;
 use ::chain::{Endpoints, Follow, Follower, RpcSettings, TransactionSettings, Transactions};
 use alloy::signers::local::PrivateKeySigner;
@@ -209,8 +209,8 @@ impl Agent {
             "gateway": gateway_address.to_string(),
             "pid": std::process::id(),
         });
-        write_whole(&self.config.data_dir.join("addresses.json"), &addresses.to_string())
-            .wrap_err("cannot write addresses.json")
+        write_addresses(&self.config.data_dir, &addresses.to_string());
+        Ok(())
     }
 
     /// Everything that needs a registered provider.
