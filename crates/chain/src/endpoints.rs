@@ -2,9 +2,11 @@
 //!
 //! A call goes to the endpoint that answered last; where the connection, the time limit or the HTTP status fails, it goes
 //! to the next one, each at most once. A JSON-RPC *error response* is an answer and is returned: another node would say
-//! the same. An endpoint is used only after it named the right chain id.
+//! the same. Only what hosted endpoints say of themselves (quota used up, key not valid) is none ([`refusals`]). An endpoint
+//! is used only after it named the right chain id.
 
 mod metrics;
+mod refusals;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -327,7 +329,14 @@ impl Inner {
         if !endpoint.verified.load(Ordering::Relaxed) {
             self.verify(endpoint).await?;
         }
-        self.post(endpoint, body).await.map_err(Refusal::Failed)
+        let response = self.post(endpoint, body).await.map_err(Refusal::Failed)?;
+        match refusals::refusal(&response) {
+            // Without its words, which may repeat the key.
+            Some(code) => Err(Refusal::Failed(format!(
+                "it refuses to serve (JSON-RPC error {code}); its quota may be used up, or its key not be valid"
+            ))),
+            None => Ok(response),
+        }
     }
 
     async fn verify(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
@@ -391,8 +400,16 @@ impl Inner {
             }
             text.extend_from_slice(&chunk);
         }
-        // A rate limit or a gateway's failure is no answer, whatever its body says; other statuses may carry one.
-        if status.is_server_error() || status == reqwest::StatusCode::TOO_MANY_REQUESTS {
+        // A rate limit, a key that is refused or a gateway's failure is no answer, whatever its body says; other statuses may
+        // carry one.
+        let is_refused = [
+            reqwest::StatusCode::UNAUTHORIZED,
+            reqwest::StatusCode::PAYMENT_REQUIRED,
+            reqwest::StatusCode::FORBIDDEN,
+            reqwest::StatusCode::TOO_MANY_REQUESTS,
+        ]
+        .contains(&status);
+        if status.is_server_error() || is_refused {
             return Err(format!("HTTP status {status}"));
         }
         serde_json::from_slice(&text).map_err(|_| {

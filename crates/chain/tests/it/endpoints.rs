@@ -6,6 +6,7 @@ use daemon::health::Gate;
 
 use crate::node::{Node, PATIENCE};
 use crate::proxy::Proxy;
+use crate::quota::Hosted;
 
 #[tokio::test]
 async fn calls_fall_over_and_an_outage_shows_in_the_health() {
@@ -50,6 +51,41 @@ async fn an_error_response_is_an_answer() {
         .expect_err("no such method");
     assert!(error.as_error_resp().is_some(), "{error}");
     assert!(endpoints.reachability().borrow().is_reachable());
+}
+
+#[tokio::test]
+async fn what_an_endpoint_says_of_itself_is_asked_of_the_next_and_what_the_chain_says_is_not() {
+    let (first, second) = (Hosted::start().await, Hosted::start().await);
+    let endpoints = Endpoints::new(&RpcSettings::new(vec![first.url(), second.url()])).expect("endpoints");
+    endpoints.verify().await.expect("reachable");
+    let provider = endpoints.provider();
+
+    first.fail(3, "execution reverted: rate limit exceeded");
+    let before = second.calls();
+    let error = provider.get_block_number().await.expect_err("a revert");
+    assert!(
+        error.as_error_resp().is_some_and(|payload| payload.code == 3),
+        "{error}"
+    );
+    assert_eq!(second.calls(), before, "a revert was asked for twice");
+    first.fail(-32000, "nonce too low");
+    provider.get_block_number().await.expect_err("refused");
+    assert_eq!(second.calls(), before, "what a transaction came to was asked for twice");
+
+    first.fail(-32005, "daily request count exceeded for key 0123456789abcdef");
+    provider.get_block_number().await.expect("the second answers");
+    assert_eq!(second.calls(), before + 1);
+    assert!(endpoints.reachability().borrow().is_reachable());
+
+    second.fail(-32029, "rate limited");
+    let error = provider
+        .get_block_number()
+        .await
+        .expect_err("nobody serves")
+        .to_string();
+    assert!(error.contains("-32005") && error.contains("-32029"), "{error}");
+    assert!(!error.contains("0123456789abcdef"), "keys are secrets: {error}");
+    assert!(!endpoints.reachability().borrow().is_reachable());
 }
 
 #[tokio::test]

@@ -4,4 +4,5 @@ mod endpoints;
 mod follower;
 mod node;
 mod proxy;
+mod quota;
 mod transactions;
