@@ -20,6 +20,10 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// Opens the keystores of a devnet, which protect nothing.
 const DEVELOPMENT_PASSWORD: &str = "devnet";
 
+/// Dollars for a whole coin of the devnet's. Gas is weighed as on any network, and a lease of a few seconds is worth its own:
+/// collecting it takes some 10^-4 coins, and it brings some 10^-6 dollars.
+const NATIVE_PRICE: &str = "0.0001";
+
 /// What an agent does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -289,6 +293,7 @@ fn provider_sections(provider: &plan::Provider, surroundings: &Surroundings) -> 
          \n[gateway]\nlisten = \"127.0.0.1:0\"\n\
          \n[engine]\nkind = \"docker\"\n{socket}ports = \"{ports}\"\npublic_host = \"127.0.0.1\"\nminimum_free = \"512 MiB\"\ndevnet_id = \"{}\"\n\
          \n[capacity]\ncpu = \"{}\"\nmemory = \"{}\"\nstorage = \"{}\"\n{prices}\
+         \n[settle]\nnative_price = \"{NATIVE_PRICE}\"\n\
          \n[leases]\nconfirmation_depth = 1\nremoval_depth = 2\n",
         surroundings.devnet, capacity.cpu, capacity.memory, capacity.storage
     )

@@ -286,16 +286,16 @@ impl Agent {
         };
         self.shutdown
             .spawn_critical("the leases' caretaker", caretaker.run(stop.clone()));
+        if let Some(advice) = self.config.settle.advice() {
+            tracing::warn!("{advice}");
+        }
         let cashier = Cashier {
             market: self.market.clone(),
             store: self.store.clone(),
             transactions: transactions.clone(),
             own,
             hold_seconds: parameters.challengeWindow.into(),
-            terms: settling::Terms {
-                minimum_gain_ratio: self.config.settle.minimum_gain_ratio.0,
-                interval_seconds: self.config.settle.interval.as_secs(),
-            },
+            terms: self.config.settle.terms(),
             native_price: self
                 .config
                 .settle

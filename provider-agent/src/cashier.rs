@@ -175,7 +175,8 @@ impl Cashier {
             // What was earned by a lease that closed is due like the lease; what others credited waits its turn.
             let closed_now = settled.iter().any(|lease| !memory.not_before.contains_key(&lease.id));
             let since = memory.credit_since.entry(token.id).or_insert(seen.time);
-            purse.credit_since = if closed_now { 0 } else { *since };
+            purse.credit_since = *since;
+            purse.credit_of_closed = closed_now;
         } else {
             memory.credit_since.remove(&token.id);
         }

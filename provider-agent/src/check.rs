@@ -42,6 +42,9 @@ pub fn check(file: &Path, json: bool, out: &mut dyn Write) -> eyre::Result<bool>
         }
         Err(error) => tracing::warn!("the file is checked alone, because the chain cannot be asked: {error:#}"),
     }
+    if let Some(advice) = config.settle.advice() {
+        tracing::warn!("{advice}");
+    }
     Ok(daemon::config::check::<Config>(
         Some(file),
         ENVIRONMENT_PREFIX,

@@ -21,6 +21,11 @@ pub use amounts::{Cores, Number, PortRange, Price, Quantity};
 /// Prefix of the environment variables that override the file.
 pub const ENVIRONMENT_PREFIX: &str = "SPHERON_PROVIDER";
 
+/// What is due after this long can be weighed against its gas.
+const WEIGHED_INTERVAL: Duration = Duration::from_secs(3600);
+/// What is due after this long cannot: a transaction a day in each token is the most that the defaults may waste.
+const UNWEIGHED_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
 daemon::section! {
     /// The provider's agent.
     pub struct Config {
@@ -174,10 +179,11 @@ daemon::section! {
     pub struct Settle {
         /// Before it is due, pay is collected once it is worth this many times the gas that takes.
         pub minimum_gain_ratio: Number = Number::TWENTY,
-        /// Dollars for a whole coin of the chain's own (what gas is paid in). Absent: gas is not weighed, and what is due is collected.
+        /// Dollars for a whole coin of the chain's own (what gas is paid in). Absent: gas cannot be weighed, and pay is collected once a day.
         pub native_price: Option<Number>,
-        /// After this long what a running lease has earned is due: collected as soon as it pays for its gas.
-        pub interval: Duration = Duration::from_secs(3600),
+        /// After this long what a running lease has earned is due: collected as soon as it pays for its gas. Absent: 1h with a
+        /// native_price; without one 24h, the end of a lease or not, because every collection may cost more than it brings.
+        pub interval: Option<Duration>,
     }
 }
 
@@ -319,6 +325,34 @@ impl Validate for Updates {
     }
 }
 
+impl Settle {
+    /// When pay is collected.
+    pub fn terms(&self) -> crate::settling::Terms {
+        let usual = self.interval.unwrap_or(WEIGHED_INTERVAL);
+        let unweighed = match (self.native_price, self.interval) {
+            (None, Some(wanted)) => wanted,
+            // The price of a token may be missing too: that is nobody's wish.
+            (Some(_), _) | (None, None) => usual.max(UNWEIGHED_INTERVAL),
+        };
+        crate::settling::Terms {
+            minimum_gain_ratio: self.minimum_gain_ratio.0,
+            interval_seconds: usual.as_secs(),
+            unweighed_interval_seconds: unweighed.as_secs(),
+        }
+    }
+
+    /// What to set, where gas cannot be weighed against pay.
+    pub fn advice(&self) -> Option<String> {
+        self.native_price.is_none().then(|| {
+            format!(
+                "without settle.native_price the gas of collecting pay cannot be weighed: pay is collected every {} seconds at the \
+                 earliest, whatever that costs; set settle.native_price to the dollars for a whole coin of the chain's own",
+                self.terms().unweighed_interval_seconds
+            )
+        })
+    }
+}
+
 impl Config {
     /// The gateway's certificate and key.
     pub fn identity_file(&self) -> PathBuf {
@@ -433,6 +467,26 @@ mod tests {
         ] {
             assert!(paths.contains(&expected), "{expected} is not in {report}");
         }
+    }
+
+    #[test]
+    fn without_a_native_price_pay_is_collected_seldom_and_the_check_says_what_to_set() {
+        let settle = |text: &str| {
+            let directory = tempfile::tempdir().expect("temporary directory");
+            let file = devnet_file(directory.path()) + "[settle]\n" + text;
+            let config = daemon::config::parse::<Config>("provider.toml", &file, ENVIRONMENT_PREFIX, &[]);
+            let settle = config.expect("valid").settle;
+            let terms = settle.terms();
+            let intervals = (terms.interval_seconds, terms.unweighed_interval_seconds);
+            (intervals, settle.advice().is_some())
+        };
+        assert_eq!(settle(""), ((3_600, 86_400), true));
+        assert_eq!(settle("native_price = \"3000\"\n"), ((3_600, 86_400), false));
+        assert_eq!(settle("interval = \"10m\"\n"), ((600, 600), true));
+        assert_eq!(
+            settle("native_price = \"3000\"\ninterval = \"10m\"\n"),
+            ((600, 86_400), false)
+        );
     }
 
     #[test]

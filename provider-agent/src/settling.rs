@@ -1,5 +1,5 @@
 //! When pay is collected: once it is worth a multiple of what collecting it costs, at the latest after a while or at a lease's
-//! end, and never at a loss where prices tell. No I/O and no clock.
+//! end, and never at a loss where prices tell. Where they do not, seldom and all at once. No I/O and no clock.
 //!
 //! Amounts become money in 10^-36 dollars: units of a token have at most 18 decimals, and prices have 18.
 
@@ -21,6 +21,8 @@ pub struct Terms {
     pub minimum_gain_ratio: Decimal,
     /// Seconds after which what a lease has earned is due.
     pub interval_seconds: u64,
+    /// The same while gas cannot be weighed.
+    pub unweighed_interval_seconds: u64,
 }
 
 /// What money is worth now.
@@ -58,6 +60,8 @@ pub struct Purse {
     pub credit: U256,
     /// Unix seconds since which there is a credit.
     pub credit_since: u64,
+    /// Whether some of it comes from a lease that just closed.
+    pub credit_of_closed: bool,
 }
 
 /// One transaction.
@@ -72,25 +76,32 @@ pub struct Collection {
 /// What to collect now. Each lease is in at most one collection; the first one brings the credit.
 ///
 /// Where prices are known, no collection costs more gas than it brings, and what is due is collected as soon as it pays for its
-/// gas; where they are not, what is due is collected.
+/// gas. Where they are not, a lease's end makes nothing due, only time does, and all else comes along.
 pub fn plan(terms: &Terms, now: u64, worth: &Worth, purse: &Purse) -> Vec<Collection> {
     let money = Money::of(worth);
-    let is_due = |earned: &Earned| earned.ended || now >= earned.paid_until + terms.interval_seconds;
+    let interval = match &money {
+        Some(_) => terms.interval_seconds,
+        None => terms.unweighed_interval_seconds,
+    };
+    let is_due =
+        |earned: &Earned| (earned.ended && money.is_some()) || now >= earned.paid_until.saturating_add(interval);
     let mut leases: Vec<&Earned> = purse
         .leases
         .iter()
         .filter(|earned| !earned.amount.is_zero())
         // What does not pay for its own place in a transaction waits until it does.
-        .filter(|earned| match &money {
-            Some(money) => money.worth(earned.amount) >= money.cost(LEASE_GAS),
-            None => is_due(earned),
+        .filter(|earned| {
+            money
+                .as_ref()
+                .is_none_or(|money| money.worth(earned.amount) >= money.cost(LEASE_GAS))
         })
         .collect();
     // Those that are due together, so that they are not held up by those that are not; the largest first.
     leases.sort_by_key(|earned| (!is_due(earned), std::cmp::Reverse(earned.amount), earned.lease));
 
     let has_credit = !purse.credit.is_zero();
-    let credit_is_due = has_credit && now >= purse.credit_since + terms.interval_seconds;
+    let credit_is_due = has_credit
+        && ((purse.credit_of_closed && money.is_some()) || now >= purse.credit_since.saturating_add(interval));
     let mut batches: Vec<&[&Earned]> = leases.chunks(BATCH).collect();
     if batches.is_empty() && has_credit {
         batches.push(&[]);

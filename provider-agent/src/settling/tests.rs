@@ -7,6 +7,7 @@ use super::*;
 const TERMS: fn() -> Terms = || Terms {
     minimum_gain_ratio: Decimal::new(10, 0).expect("a decimal"),
     interval_seconds: 3_600,
+    unweighed_interval_seconds: 86_400,
 };
 
 /// A token of six decimals worth a dollar; gas at a gwei, and the native token worth 2 000 dollars: a transaction with one
@@ -70,13 +71,40 @@ fn at_its_end_a_lease_is_due_and_others_that_pay_for_their_place_come_along() {
 }
 
 #[test]
-fn without_prices_time_alone_decides() {
+fn without_prices_all_is_collected_together_and_seldom() {
     let unknown = Worth {
         native: None,
         ..worth()
     };
-    let leases = vec![earned(1, 1, 1_000), earned(2, u64::MAX, 2_000), earned(3, 0, 0)];
-    assert_eq!(collected(4_600, &unknown, &purse(leases)), [(vec![1], 1)]);
+    let mut ended = earned(1, 5, 1_000);
+    ended.ended = true;
+    let purse = Purse {
+        leases: vec![ended, earned(2, 70, 80_000), earned(3, 0, 0)],
+        credit: U256::from(100),
+        credit_since: 80_000,
+        credit_of_closed: true,
+    };
+    // Whether an end pays for its gas cannot be told: it waits too.
+    assert_eq!(collected(87_399, &unknown, &purse), []);
+    assert_eq!(collected(87_400, &unknown, &purse), [(vec![1, 2], 175)]);
+    let credit = Purse {
+        leases: Vec::new(),
+        ..purse
+    };
+    assert_eq!(collected(166_399, &unknown, &credit), []);
+    assert_eq!(collected(166_400, &unknown, &credit), [(vec![], 100)]);
+}
+
+#[test]
+fn the_credit_of_a_closed_lease_is_due_at_once_where_it_pays_for_its_gas() {
+    let credit = |amount| Purse {
+        credit: U256::from(amount),
+        credit_since: 2_000,
+        credit_of_closed: true,
+        ..Purse::default()
+    };
+    assert_eq!(collected(2_000, &worth(), &credit(119_999)), []);
+    assert_eq!(collected(2_000, &worth(), &credit(120_000)), [(vec![], 120_000)]);
 }
 
 #[test]
@@ -85,6 +113,7 @@ fn a_credit_is_withdrawn_alone_or_along() {
         leases,
         credit: U256::from(amount),
         credit_since: 1_000,
+        credit_of_closed: false,
     };
     assert_eq!(collected(2_000, &worth(), &credit(1_000_000, vec![])), []);
     assert_eq!(
@@ -144,6 +173,7 @@ fn any_purse() -> impl Strategy<Value = Purse> {
                 .collect(),
             credit: U256::from(credit),
             credit_since,
+            credit_of_closed: credit_since % 3 == 0,
         }
     })
 }
@@ -152,7 +182,7 @@ proptest! {
     /// Nothing is collected at a loss or twice, nothing due that pays is left, and no transaction is too large.
     #[test]
     fn collecting_never_costs_more_than_it_brings_and_forgets_nothing(
-        now in 0u64..20_000, worth in any_worth(), purse in any_purse(),
+        now in prop_oneof![0u64..20_000, 80_000u64..100_000], worth in any_worth(), purse in any_purse(),
     ) {
         let terms = TERMS();
         let collections = plan(&terms, now, &worth, &purse);
@@ -172,9 +202,13 @@ proptest! {
 
         let is_due = |one: &Earned| one.ended || now >= one.paid_until + terms.interval_seconds;
         let (Some(native), Some(token)) = (worth.native, worth.token) else {
-            for one in purse.leases.iter().filter(|one| !one.amount.is_zero()) {
-                prop_assert_eq!(taken.contains(&one.lease), is_due(one), "{:?}", one);
+            let overdue = |since: u64| now >= since + terms.unweighed_interval_seconds;
+            for one in purse.leases.iter().filter(|one| !one.amount.is_zero() && overdue(one.paid_until)) {
+                prop_assert!(taken.contains(&one.lease), "{one:?} was left");
             }
+            let due = purse.leases.iter().filter(|one| !one.amount.is_zero()).any(|one| overdue(one.paid_until));
+            let credit_is_due = !purse.credit.is_zero() && overdue(purse.credit_since);
+            prop_assert!(due || credit_is_due || collections.is_empty(), "nothing was due: {collections:?}");
             return Ok(());
         };
         let scale = U256::from(10).pow(U256::from(18 - worth.decimals));
@@ -186,7 +220,8 @@ proptest! {
         for one in purse.leases.iter().filter(|one| is_due(one) && !one.amount.is_zero()) {
             prop_assert!(value(one.amount) < cost(1) || taken.contains(&one.lease), "{one:?} was left");
         }
-        let overdue = now >= purse.credit_since + terms.interval_seconds && !purse.credit.is_zero();
+        let is_old = now >= purse.credit_since + terms.interval_seconds;
+        let overdue = (is_old || purse.credit_of_closed) && !purse.credit.is_zero();
         if overdue && value(purse.credit) >= cost(purse.leases.len().min(BATCH)) {
             prop_assert!(total >= purse.credit);
             prop_assert!(total == leases + purse.credit || leases.is_zero());
