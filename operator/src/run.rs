@@ -300,8 +300,7 @@ impl Process {
         }
         self.watch_the_balance(component, account.as_ref());
         let counts = WatchMetrics::default();
-        self.metrics
-            .register("operator", |registry| counts.register(registry));
+        self.metrics.register("operator", |registry| counts.register(registry));
         let watcher = Watcher {
             market: market.clone(),
             domain: self.domain(),

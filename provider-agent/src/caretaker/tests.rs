@@ -310,7 +310,6 @@ impl Bench {
             head: number,
             time: number,
             caught_up: true,
-            ..Seen::default()
         });
         self.look(Trigger::Block).await;
     }

@@ -75,7 +75,7 @@ async fn update(session: &Session<'_>, arguments: &UpdateLease, stage: &Cell<Sta
         return withdraw(session, arguments.lease, stage).await;
     }
     if let Some(file) = &arguments.file
-        && !propose(session, arguments, file, stage).await?
+        && !Box::pin(propose(session, arguments, file, stage)).await?
     {
         return Ok(());
     }

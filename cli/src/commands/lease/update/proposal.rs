@@ -234,35 +234,28 @@ impl Proposal {
 
     /// A field that changes, in units that people read.
     fn change(&self, change: &FieldDifference) -> String {
-        let token = &self.funds.token;
-        let (field, shown): (_, Box<dyn Fn(&str) -> Option<String>>) = match change.field {
-            "maximum rate" => (
-                "maximum rate",
-                Box::new(|rate| {
-                    Some(format!(
-                        "{} {}/h",
-                        amounts::hourly(rate.parse().ok()?, token),
-                        token.symbol
-                    ))
-                }),
-            ),
-            "duration in seconds" => (
-                "duration from the start",
-                Box::new(|seconds| Some(amounts::time(seconds.parse().ok()?))),
-            ),
-            "memory" | "storage" => (change.field, Box::new(mebibytes)),
-            "regions" => (
-                "regions",
-                Box::new(|bitmap| Some(region_names(bitmap.parse().ok()?, &self.regions))),
-            ),
-            "preferred region" => (
-                "preferred region",
-                Box::new(|id| self.regions.get(&id.parse().ok()?).cloned()),
-            ),
-            field => (field, Box::new(|_| None)),
+        let field = match change.field {
+            "duration in seconds" => "duration from the start",
+            field => field,
         };
-        let shown = |value: &str| shown(value).unwrap_or_else(|| value.to_owned());
+        let shown = |value: &str| self.shown(change.field, value).unwrap_or_else(|| value.to_owned());
         format!("{field}: {} -> {}", shown(&change.on_chain), shown(&change.derived))
+    }
+
+    /// None for what is readable as it is.
+    fn shown(&self, field: &str, value: &str) -> Option<String> {
+        match field {
+            "maximum rate" => {
+                let token = &self.funds.token;
+                let hourly = amounts::hourly(value.parse().ok()?, token);
+                Some(format!("{hourly} {}/h", token.symbol))
+            }
+            "duration in seconds" => Some(amounts::time(value.parse().ok()?)),
+            "memory" | "storage" => mebibytes(value),
+            "regions" => Some(region_names(value.parse().ok()?, &self.regions)),
+            "preferred region" => self.regions.get(&value.parse().ok()?).cloned(),
+            _ => None,
+        }
     }
 }
 
