@@ -15,3 +15,4 @@ mod life;
 mod modes;
 mod money;
 mod operators;
+mod spenders;
