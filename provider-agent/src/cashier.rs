@@ -90,7 +90,7 @@ impl Cashier {
                 continue;
             }
             if let Err(reason) = self.round(seen, &mut memory).await {
-                tracing::warn!(reason, "pay could not be looked at");
+                tracing::warn!(reason, "not all of the pay could be looked at");
             }
         }
     }
@@ -107,8 +107,12 @@ impl Cashier {
         memory
             .announced
             .retain(|id, _| leases.iter().any(|lease| lease.id == *id && lease.is_live()));
-        if self.announces {
-            self.announce(seen, &leases, memory).await?;
+        // What goes wrong with one thing, such as a token that cannot be paid out, keeps no other waiting.
+        let mut problems = Vec::new();
+        if self.announces
+            && let Err(reason) = self.announce(seen, &leases, memory).await
+        {
+            problems.push(reason);
         }
 
         let past_hold = |lease: &&Lease| {
@@ -136,9 +140,15 @@ impl Cashier {
                 .copied()
                 .filter(|lease| token_of(lease) == token.id)
                 .collect();
-            self.look(&token, &leases, seen, memory).await?;
+            if let Err(reason) = self.look(&token, &leases, seen, memory).await {
+                problems.push(format!("{}: {reason}", token.symbol));
+            }
         }
-        Ok(())
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(problems.join("; "))
+        }
     }
 
     /// One token.
