@@ -302,12 +302,13 @@ impl Account {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use alloy::primitives::aliases::U96;
 
     use super::*;
 
-    fn lease() -> Order {
+    /// A live lease, of which other tests make what they need.
+    pub(crate) fn lease() -> Order {
         Order {
             rate: U96::from(36_000),
             settledFor: 0,

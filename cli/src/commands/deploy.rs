@@ -16,12 +16,12 @@ use eyre::{OptionExt as _, WrapErr as _, bail};
 use gateway::wire::LeaseStatus;
 use manifest::{Deployment, OrderRequest, Quote, SaltedManifest};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
 
 pub(super) use self::funds::{Funds, Standing};
 use crate::amounts;
 use crate::arguments::Deploy;
 use crate::chain::{Call, read};
+use crate::commands::interruption::unless_interrupted;
 use crate::failure::Failure;
 use crate::market::{Supplier, state_phrase};
 use crate::orders::Record;
@@ -40,16 +40,8 @@ enum Reached {
 
 pub(super) async fn run(session: &Session<'_>, arguments: &Deploy) -> eyre::Result<()> {
     let reached = Cell::new(Reached::Nothing);
-    // `timeout` and service managers end a command with this one: what was reached is told all the same.
-    let mut terminated = signal(SignalKind::terminate())?;
-    tokio::select! {
-        outcome = Box::pin(deploy(session, arguments, &reached)) => outcome,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            Err(interruption(reached_by_now(session, reached.get())))
-        }
-        _ = terminated.recv() => Err(interruption(reached_by_now(session, reached.get()))),
-    }
+    let told = || interruption(reached_by_now(session, reached.get()));
+    unless_interrupted(Box::pin(deploy(session, arguments, &reached)), told).await
 }
 
 /// A transaction that an endpoint has not answered for yet may be out all the same.

@@ -5,18 +5,26 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::chain::{Progress, Underway};
 use crate::session::Session;
 
-/// Runs a command until it is done or interrupted.
-pub(super) async fn told(session: &Session<'_>, command: impl Future<Output = eyre::Result<()>>) -> eyre::Result<()> {
+/// Runs a command until it is done, or Ctrl-C or SIGTERM ends it: then `interruption` says what it leaves behind.
+pub(super) async fn unless_interrupted(
+    command: impl Future<Output = eyre::Result<()>>,
+    interruption: impl FnOnce() -> eyre::Report,
+) -> eyre::Result<()> {
     // `timeout` and service managers end a command with this one.
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
-        outcome = Box::pin(command) => outcome,
+        outcome = command => outcome,
         interrupted = tokio::signal::ctrl_c() => {
             interrupted?;
-            Err(interruption(&session.chain.journal()))
+            Err(interruption())
         }
-        _ = terminated.recv() => Err(interruption(&session.chain.journal())),
+        _ = terminated.recv() => Err(interruption()),
     }
+}
+
+/// Runs a command that tells of its transactions when it is interrupted.
+pub(super) async fn told(session: &Session<'_>, command: impl Future<Output = eyre::Result<()>>) -> eyre::Result<()> {
+    unless_interrupted(Box::pin(command), || interruption(&session.chain.journal())).await
 }
 
 fn interruption(journal: &[Underway]) -> eyre::Report {

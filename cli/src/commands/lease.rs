@@ -387,6 +387,7 @@ mod tests {
     use alloy::primitives::aliases::U96;
 
     use super::*;
+    use crate::market::tests::lease;
 
     #[test]
     fn a_lost_manifest_is_sent_again_only_by_a_home_that_has_it() {
@@ -419,16 +420,9 @@ mod tests {
         };
         let word = Order {
             rate: U96::from(36_000_000),
-            settledFor: 0,
             duration: 100,
-            start: 1_000,
-            closeBlock: 1,
-            supplier: 1,
-            feeSchedule: 2,
-            requeued: false,
-            noted: false,
-            gpuEntry: 0,
             state: OrderState::Open,
+            ..lease()
         };
         let bill = Bill::after(100, U256::from(word.rate), &schedule, Origin::default());
         let locked = |state, settled| {

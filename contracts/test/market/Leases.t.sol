@@ -263,8 +263,4 @@ contract LeasesTest is MarketTest {
         _expectBookError(reason);
         _openLeases(closeBlock, matches);
     }
-
-    function _expectBookError(bytes memory reason) private {
-        vm.expectRevert(reason, address(book));
-    }
 }

@@ -362,6 +362,11 @@ abstract contract MarketTest is Test {
 
     // ------------------------------------------------------------- assertions
 
+    /// @dev The next call fails in the order book itself, not in what it calls.
+    function _expectBookError(bytes memory reason) internal {
+        vm.expectRevert(reason, address(book));
+    }
+
     function assertState(uint64 orderId, OrderState expected) internal view {
         assertEq(uint256(book.order(orderId).state), uint256(expected), "state of the order");
     }

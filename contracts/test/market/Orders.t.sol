@@ -523,8 +523,4 @@ contract OrdersTest is MarketTest {
         vm.prank(_owner);
         book.placeBid(orderId, fizz, rate);
     }
-
-    function _expectBookError(bytes memory reason) private {
-        vm.expectRevert(reason, address(book));
-    }
 }

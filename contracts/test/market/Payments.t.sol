@@ -369,8 +369,4 @@ contract PaymentsTest is MarketTest {
         assertEq(escrow.creditOf(foundation, PLAIN_TOKEN), spent - _net(billed), "foundation");
         assertBalances(account, PLAIN_TOKEN, UNLOCKED - MATCH_FEE - spent, 0);
     }
-
-    function _expectBookError(bytes memory reason) private {
-        vm.expectRevert(reason, address(book));
-    }
 }

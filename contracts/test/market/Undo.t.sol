@@ -225,8 +225,4 @@ contract UndoTest is MarketTest {
         vm.prank(disputes);
         leases.undoLease(orderId, resources);
     }
-
-    function _expectBookError(bytes memory reason) private {
-        vm.expectRevert(reason, address(book));
-    }
 }

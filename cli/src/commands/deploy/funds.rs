@@ -71,7 +71,7 @@ impl Funds {
 
     /// Fails if money or bracket does not suffice.
     pub(in crate::commands) fn require(&self) -> eyre::Result<()> {
-        match self.missing(self.lacking_lock()) {
+        match self.missing() {
             Some(missing) => bail!(missing),
             None => Ok(()),
         }
@@ -79,7 +79,7 @@ impl Funds {
 
     /// Fails if the bracket does not suffice; the money may still come.
     pub(in crate::commands) fn require_bracket(&self) -> eyre::Result<()> {
-        match self.missing(self.lacking_lock()) {
+        match self.missing() {
             Some(missing) if !self.is_entitled() => bail!(missing),
             _ => Ok(()),
         }
@@ -107,7 +107,8 @@ impl Funds {
     }
 
     /// What is missing, and the one deposit that is enough.
-    fn missing(&self, lacking: U256) -> Option<String> {
+    fn missing(&self) -> Option<String> {
+        let lacking = self.lacking_lock();
         let (account, symbol) = (self.account, &self.token.symbol);
         let mut parts = Vec::new();
         if !lacking.is_zero() {
@@ -175,7 +176,7 @@ impl Funds {
             "enough": self.is_enough(),
         });
         value["bracket"] = json!({"account": self.bracket, "needed": self.needed, "enough": self.is_entitled()});
-        value["missing"] = self.missing(self.lacking_lock()).into();
+        value["missing"] = self.missing().into();
     }
 
     /// [`Self::json`] for people.
@@ -201,7 +202,7 @@ impl Funds {
                 ),
             ),
         ];
-        if let Some(missing) = self.missing(self.lacking_lock()) {
+        if let Some(missing) = self.missing() {
             lines.push(("missing", missing));
         }
         lines

@@ -76,9 +76,9 @@ fn refusal_of(lease: u64, word: &Order, bill: Option<&Bill>, payout_hold: u32, n
 #[cfg(test)]
 mod tests {
     use alloy::primitives::U256;
-    use alloy::primitives::aliases::U96;
 
     use super::*;
+    use crate::market::tests::lease;
 
     fn refused(word: &Order, commission: u64, now: u64) -> Option<String> {
         let bill = Bill {
@@ -91,17 +91,9 @@ mod tests {
     #[test]
     fn what_the_chain_would_refuse_is_refused_with_its_reason() {
         let closed = Order {
-            rate: U96::from(36_000),
-            settledFor: 0,
             duration: 100,
-            start: 1_000,
-            closeBlock: 1,
-            supplier: 1,
-            feeSchedule: 2,
-            requeued: false,
-            noted: false,
-            gpuEntry: 0,
             state: OrderState::ClosedByUser,
+            ..lease()
         };
         let held = refused(&closed, 1, 2_000).expect("a refusal");
         assert!(held.contains("43m 20s") && held.contains("rate it then"), "{held}");

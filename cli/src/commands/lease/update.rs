@@ -17,7 +17,6 @@ use gateway::GatewayClient;
 use gateway::wire::{LeaseId, LeasePhase, LeaseStatus, UpdatePhase};
 use manifest::SaltedManifest;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
 
 use self::proposal::{Proposal, prepare};
 use self::stage::Stage;
@@ -26,6 +25,7 @@ use crate::amounts;
 use crate::arguments::UpdateLease;
 use crate::chain::{Call, read};
 use crate::commands::deploy::Funds;
+use crate::commands::interruption::unless_interrupted;
 use crate::dates::Date;
 use crate::failure::Failure;
 use crate::log_pages::decoded;
@@ -58,16 +58,8 @@ pub(super) async fn run(session: &Session<'_>, arguments: &UpdateLease) -> eyre:
         Some(_) => Stage::Nothing,
         None => Stage::Looking,
     });
-    // `timeout` and service managers end a command with this one: where it stands is told all the same.
-    let mut terminated = signal(SignalKind::terminate())?;
-    tokio::select! {
-        outcome = Box::pin(update(session, arguments, &stage)) => outcome,
-        interrupted = tokio::signal::ctrl_c() => {
-            interrupted?;
-            Err(stage.get().interruption(arguments.lease))
-        }
-        _ = terminated.recv() => Err(stage.get().interruption(arguments.lease)),
-    }
+    let told = || stage.get().interruption(arguments.lease);
+    unless_interrupted(Box::pin(update(session, arguments, &stage)), told).await
 }
 
 async fn update(session: &Session<'_>, arguments: &UpdateLease, stage: &Cell<Stage>) -> eyre::Result<()> {
