@@ -72,8 +72,11 @@ async fn a_reorganisation_that_removes_a_lease_stops_its_workload() -> eyre::Res
             let containers = network.running(1).await?;
             let created = network.events::<IOrderBook::OrderCreated>(Some(deployed.order)).await?;
             let (block, _) = created.first().ok_or_eyre("the order was created")?;
+            // A block that came between the two calls would leave the order's own block in place.
+            network.hold_blocks().await?;
             let depth = network.block().await? - block + 1;
             network.devnet.anvil.call("anvil_reorg", json!([depth, []])).await?;
+            network.resume_blocks().await?;
             let state = network.book().order(deployed.order).call().await?.state;
             ensure!(
                 state == OrderState::None,
