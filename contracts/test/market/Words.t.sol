@@ -28,10 +28,10 @@ contract WordsTest is Test {
         for (uint256 index = 0; index < 12; ++index) {
             string memory path = string.concat("[", vm.toString(index * 17), "]");
             OrderTerms memory terms = _termsAt(json, string.concat(path, ".terms"));
-            bytes32 restHash = this.restHash(terms);
-            assertEq(restHash, vm.parseJsonBytes32(json, string.concat(path, ".restHash")), "rest hash");
+            bytes32 rest = this.restHash(terms);
+            assertEq(rest, vm.parseJsonBytes32(json, string.concat(path, ".restHash")), "rest hash");
             assertEq(
-                Terms.hash(terms.resources, restHash),
+                Terms.hash(terms.resources, rest),
                 vm.parseJsonBytes32(json, string.concat(path, ".termsHash")),
                 "terms hash"
             );

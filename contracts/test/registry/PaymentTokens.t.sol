@@ -290,24 +290,24 @@ contract PaymentTokensTest is MarketTest {
     // ------------------------------------------------------------- kept prices
 
     function test_keepPrice_byAnyone() public {
-        (uint256 kept, uint64 at) = tokens.lastPrice(_id);
+        (uint256 kept, uint64 keptAt) = tokens.lastPrice(_id);
         assertEq(kept, 0, "none yet");
-        assertEq(at, 0, "never");
+        assertEq(keptAt, 0, "never");
         uint64 updatedAt = uint64(block.timestamp);
         vm.warp(updatedAt + 60);
         vm.expectEmit(address(tokens));
         emit IPaymentTokens.PriceKept(_id, 2e18, updatedAt);
         vm.prank(user);
         assertEq(tokens.keepPrice(_id), 2e18, "kept");
-        (kept, at) = tokens.lastPrice(_id);
+        (kept, keptAt) = tokens.lastPrice(_id);
         assertEq(kept, 2e18, "price");
-        assertEq(at, updatedAt, "as old as the feed has it");
+        assertEq(keptAt, updatedAt, "as old as the feed has it");
 
         // What cannot be used today does not take the place of what could.
         _feed.setAnswer(0);
         vm.expectPartialRevert(IPaymentTokens.PriceOutOfBounds.selector);
         tokens.keepPrice(_id);
-        (kept, at) = tokens.lastPrice(_id);
+        (kept, keptAt) = tokens.lastPrice(_id);
         assertEq(kept, 2e18, "as before");
         (kept,) = tokens.lastPrice(PLAIN_TOKEN);
         assertEq(kept, 0, "tokens are apart");
