@@ -31,7 +31,7 @@ static ENGINE: RwLock<()> = RwLock::const_new(());
 pub enum Sharing {
     /// Beside other tests.
     Shared,
-    /// Alone: because it restarts the engine, or because it counts blocks.
+    /// Alone: because it restarts the engine.
     Alone,
 }
 

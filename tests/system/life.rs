@@ -20,12 +20,11 @@ const STAGES: [&str; 11] = [
     "paid",
 ];
 
-/// The demo, with the checks it makes on chain and over HTTP. It expects the lease one block after the close block, for which
-/// it needs the machine to itself.
+/// The demo, with the checks it makes on chain and over HTTP.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_order_lives_from_creation_to_payment() -> eyre::Result<()> {
     on_devnet(
-        Sharing::Alone,
+        Sharing::Shared,
         |_| {},
         async |network| {
             let outcome = demo::run(&network.devnet, &example("hello.icl.yaml"), "user-1").await;
