@@ -1,6 +1,8 @@
 //! The chain, for a program that runs once: reads that fall over from one endpoint to the next, and transactions that are
 //! sent one after the other and waited for. (Agents use the persisted actor of `::chain` instead.)
 
+mod gas;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -190,7 +192,7 @@ impl Chain {
                 None => self.provider.get_transaction_count(sender).pending().await,
             }
         };
-        let (nonce, gas, fees) = tokio::join!(
+        let (nonce, gas, fees, held) = tokio::join!(
             nonce,
             async {
                 self.provider
@@ -199,19 +201,26 @@ impl Chain {
                     .await
             },
             async { self.provider.estimate_eip1559_fees().await },
+            // What is on its way is paid for already.
+            async { self.provider.get_balance(sender).pending().await },
         );
         let gas = gas.map_err(|error| self.judge(error, sender))?;
-        let (nonce, fees) = (
+        let (nonce, fees, held) = (
             nonce.map_err(|error| self.judge(error, sender))?,
             fees.map_err(|error| self.judge(error, sender))?,
+            held.map_err(|error| self.judge(error, sender))?,
         );
-        believable(fees.max_fee_per_gas, self.most_gwei).map_err(Refusal::Other)?;
+        gas::believable(fees.max_fee_per_gas, self.most_gwei).map_err(Refusal::Other)?;
+        // What is included before may change what the call does: closing a lease costs two new credits more once its payout
+        // hold is over. Gas that is not used is not paid for.
+        let gas_limit = gas.saturating_add(gas / 5).saturating_add(80_000);
+        // A node that does not look takes the transaction, and never includes it.
+        let cost = U256::from(gas_limit) * U256::from(fees.max_fee_per_gas);
+        gas::affordable(&self.network, sender, held, cost).map_err(Refusal::Other)?;
         let mut transaction = TxEip1559 {
             chain_id: self.network.chain_id,
             nonce,
-            // What is included before may change what the call does: closing a lease costs two new credits more once its
-            // payout hold is over. Gas that is not used is not paid for.
-            gas_limit: gas.saturating_add(gas / 5).saturating_add(80_000),
+            gas_limit,
             max_fee_per_gas: fees.max_fee_per_gas,
             max_priority_fee_per_gas: fees.max_priority_fee_per_gas,
             to: TxKind::Call(call.to),
@@ -307,8 +316,9 @@ impl Chain {
         }
         if says(&error, &["insufficient funds", "insufficient balance for transfer"]) {
             return Refusal::Other(eyre::eyre!(
-                "{sender} has not enough ether for the transaction's gas on {}; send it some",
-                self.network.name
+                "{sender} has not enough ether on {} for the transaction's gas, beside what it sent before; {}",
+                self.network.name,
+                gas::way_to_ether(&self.network, sender)
             ));
         }
         if let Some(data) = reverts::data_of(&error) {
@@ -372,18 +382,6 @@ impl Refusal {
     }
 }
 
-/// Fails if an endpoint asks for more for a unit of gas than anybody wants to pay.
-fn believable(wei: u128, most_gwei: u64) -> eyre::Result<()> {
-    const WEI_PER_GWEI: u128 = 1_000_000_000;
-    ensure!(
-        wei <= u128::from(most_gwei) * WEI_PER_GWEI,
-        "the RPC endpoint asks for up to {} gwei for a unit of gas, and at most {most_gwei} are paid; nothing was sent. Use another \
-         endpoint, or --max-fee GWEI if that is today's price",
-        wei.div_ceil(WEI_PER_GWEI)
-    );
-    Ok(())
-}
-
 /// Whether a node's refusal has one of these words: nodes agree on the words, not on the codes.
 fn says(error: &TransportError, words: &[&str]) -> bool {
     let Some(response) = error.as_error_resp() else {
@@ -405,20 +403,4 @@ pub(crate) async fn read<P: Provider, D: CallDecoder + Unpin>(call: CallBuilder<
             None => eyre::Report::new(error).wrap_err("cannot read the chain"),
         }
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_pays_what_an_endpoint_makes_up() {
-        believable(500_000_000_000, 500).expect("a price");
-        let error = believable(500_000_000_001, 500).expect_err("more").to_string();
-        assert!(
-            error.contains("up to 501 gwei") && error.contains("--max-fee"),
-            "{error}"
-        );
-        assert!(believable(u128::MAX, u64::MAX).is_err());
-    }
 }
