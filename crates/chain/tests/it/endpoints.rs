@@ -89,6 +89,25 @@ async fn what_an_endpoint_says_of_itself_is_asked_of_the_next_and_what_the_chain
 }
 
 #[tokio::test]
+async fn an_endpoint_that_refuses_the_key_is_left_whatever_the_body_says() {
+    for status in [
+        "401 Unauthorized",
+        "402 Payment Required",
+        "403 Forbidden",
+        "429 Too Many Requests",
+    ] {
+        let (first, second) = (Hosted::start().await, Hosted::start().await);
+        let endpoints = Endpoints::new(&RpcSettings::new(vec![first.url(), second.url()])).expect("endpoints");
+        endpoints.verify().await.expect("reachable");
+        let before = second.calls();
+        first.refuse(status);
+        let number = endpoints.provider().get_block_number().await;
+        assert_eq!(number.expect("the second answers"), 5, "{status}");
+        assert_eq!(second.calls(), before + 1, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_of_another_chain_is_never_used() {
     let (ours, theirs) = (Node::start(), Node::start_with(&["--chain-id", "5"]));
     let mut settings = RpcSettings::new(vec![ours.url(), theirs.url()]);

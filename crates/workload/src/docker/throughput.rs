@@ -178,6 +178,9 @@ mod tests {
         assert!(!layers.are_held_up());
         says(&mut layers, "a", "Download complete", 0, 0);
         assert!(layers.are_held_up());
+        // Another pull has brought it: nothing is left that could wait.
+        says(&mut layers, "b", "Extracting", 1, 10);
+        assert!(!layers.are_held_up());
     }
 
     #[test]

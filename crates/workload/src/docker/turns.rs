@@ -255,7 +255,6 @@ mod tests {
     fn a_slow_pull_gives_way_only_to_others_and_one_at_a_time() {
         let turns = Arc::new(Turns::new(3));
         let (first, second) = (now(&turns, GREEDY, 0), now(&turns, GREEDY, 0));
-        let _own = Box::pin(turns.take(GREEDY, 0)).now_or_never();
         let fast = now(&turns, OTHER, 0);
         assert!(!fast.must_yield(Pace::Enough, false));
         assert!(!first.must_yield(Pace::Slow, false), "nobody waits");
@@ -272,6 +271,26 @@ mod tests {
     }
 
     #[test]
+    fn a_slow_pull_gives_way_neither_to_its_own_lease_nor_to_one_that_may_have_no_more() {
+        let turns = Arc::new(Turns::new(3));
+        let slow = now(&turns, GREEDY, 0);
+        let _others = (now(&turns, OTHER, 0), now(&turns, THIRD, 0));
+        let mut own = Box::pin(turns.take(GREEDY, 0));
+        assert!((&mut own).now_or_never().is_none());
+        assert!(!slow.must_yield(Pace::Slow, false), "its own lease waits");
+        let mut other = Box::pin(turns.take(OTHER, 0));
+        assert!((&mut other).now_or_never().is_none());
+        assert!(slow.must_yield(Pace::Slow, false));
+
+        let turns = Arc::new(Turns::new(3));
+        let _most = (now(&turns, GREEDY, 0), now(&turns, GREEDY, 0));
+        let slow = now(&turns, OTHER, 0);
+        let mut third = Box::pin(turns.take(GREEDY, 0));
+        assert!((&mut third).now_or_never().is_none());
+        assert!(!slow.must_yield(Pace::Slow, false), "the other lease has most turns");
+    }
+
+    #[test]
     fn a_slow_pull_does_not_give_way_to_what_gave_way_more_often() {
         let turns = Arc::new(Turns::new(1));
         let slow = now(&turns, OTHER, 0);
@@ -280,6 +299,14 @@ mod tests {
         assert!(!slow.must_yield(Pace::Slow, false));
         let mut equal = Box::pin(turns.take(THIRD, 0));
         assert!((&mut equal).now_or_never().is_none());
+        assert!(slow.must_yield(Pace::Slow, false));
+
+        let turns = Arc::new(Turns::new(3));
+        let (slow, worse) = (now(&turns, OTHER, 0), now(&turns, GREEDY, 1));
+        assert!(!worse.must_yield(Pace::Slow, true));
+        assert!(!slow.must_yield(Pace::Slow, false), "held up, but its turn is later");
+        let equal = now(&turns, THIRD, 0);
+        assert!(!equal.must_yield(Pace::Slow, true));
         assert!(slow.must_yield(Pace::Slow, false));
     }
 
@@ -305,5 +332,22 @@ mod tests {
         );
         assert!(!fast.must_yield(Pace::Enough, false));
         assert!(!held_up.must_yield(Pace::Slow, true), "what moves holds it up");
+    }
+
+    #[test]
+    fn what_the_engine_holds_up_goes_last_and_troubles_only_other_leases() {
+        let turns = Arc::new(Turns::new(3));
+        let (held_up, slow) = (now(&turns, OTHER, 0), now(&turns, OTHER, 0));
+        assert!(!held_up.must_yield(Pace::Slow, true));
+        assert!(!slow.must_yield(Pace::Slow, false), "it holds up its own lease only");
+        let third = now(&turns, THIRD, 0);
+        let mut waiting = Box::pin(turns.take(GREEDY, 0));
+        assert!((&mut waiting).now_or_never().is_none());
+        assert!(!third.must_yield(Pace::Unknown, false));
+        assert!(
+            !held_up.must_yield(Pace::Slow, true),
+            "a younger one is slow by its own fault"
+        );
+        assert!(slow.must_yield(Pace::Slow, false));
     }
 }
