@@ -1,5 +1,6 @@
 //! The actor: does what [`super::ledger`] decides, storing before sending.
 
+mod foreign;
 mod replacing;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use super::table::{self, Attempt, Intent, Row, RowState};
 use super::{Call, Included, TransactionMetrics, TransactionSettings};
 use crate::{BlockReference, Endpoints};
 
-/// How often to look at the nonce while nothing is awaited: only to notice a second process with the same key.
+/// How often to look at the nonce while nothing is awaited: only to notice what other programs send with the same key.
 const IDLE_LOOK: Duration = Duration::from_secs(15);
 /// How often to look while everything is included but not yet deep.
 const SETTLING_LOOK: Duration = Duration::from_secs(1);
@@ -36,6 +37,9 @@ pub(super) struct Submission {
     pub(super) gas_limit: u64,
     pub(super) fees: Fees,
     pub(super) head: u64,
+    /// Nonces that were used or waited at in the node's pool, ours included. No more than that by now, where others are at
+    /// work.
+    pub(super) taken: u64,
 }
 
 #[derive(Debug)]
@@ -57,14 +61,15 @@ pub(super) enum Outcome {
 /// Why the actor ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ActorError {
-    /// Two processes use one key.
+    /// Two processes use one key, and go on doing so.
     #[error(
-        "another process sends transactions with the key {sender}: nonce {nonce} was used, not by us; stop it, or use another key"
+        "another process keeps sending transactions with the key {sender}: nonce {nonce} and many before it were used, not by us; \
+         stop it, or use another key"
     )]
     ForeignNonce {
         /// The key's address.
         sender: Address,
-        /// The nonce.
+        /// The newest of them.
         nonce: u64,
     },
     /// What was sent before cannot be loaded.
@@ -145,14 +150,14 @@ impl TransactionActor {
         }
     }
 
-    /// Runs until `stop`, or until another process turns out to use the key.
+    /// Runs until `stop`, or until another process turns out to use the key all the time.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), ActorError> {
         let outcome = tokio::select! {
             () = stop.cancelled() => Ok(()),
             outcome = self.work() => outcome,
         };
         if let Err(ActorError::ForeignNonce { nonce, .. }) = &outcome {
-            self.degraded(format!("another process uses this key (nonce {nonce})"));
+            self.degraded(format!("another process keeps using this key (nonce {nonce})"));
             for waiter in std::mem::take(&mut self.waiters).into_values().flatten() {
                 let _ = waiter.send(Outcome::Foreign(*nonce));
             }
@@ -183,7 +188,11 @@ impl TransactionActor {
                     Some(Command::Cancel(label)) => self.cancel_label(&label).await,
                     None => return Ok(()),
                 },
-                () = tokio::time::sleep(pause) => self.look().await?,
+                () = tokio::time::sleep(pause) => self.look().await,
+            }
+            if let Some(nonce) = self.ledger.contested() {
+                let sender = self.signer.address();
+                return Err(ActorError::ForeignNonce { sender, nonce });
             }
         }
     }
@@ -225,15 +234,6 @@ impl TransactionActor {
         let mut open = BTreeMap::new();
         for row in rows {
             let nonce = row.intent.nonce;
-            if nonce < used && row.state != RowState::Included && !self.has_receipt(&row).await {
-                tracing::warn!(
-                    label = row.intent.label,
-                    nonce,
-                    "its nonce was used by somebody else; giving it up"
-                );
-                self.set_state(row.id, RowState::Superseded, None).await;
-                continue;
-            }
             let standing = match (row.state, row.block) {
                 (RowState::Included, Some(block)) => Standing::Included { block },
                 (RowState::Cancelling, _) => Standing::Cancelling,
@@ -257,24 +257,12 @@ impl TransactionActor {
         Ok(())
     }
 
-    async fn has_receipt(&self, row: &Row) -> bool {
-        for attempt in row.attempts.iter().rev() {
-            if matches!(
-                self.provider.get_transaction_receipt(attempt.hash).await,
-                Ok(Some(_)) | Err(_)
-            ) {
-                return true;
-            }
-        }
-        false
-    }
-
     /// Nonces used in blocks, nonces used or waiting, and the newest block.
     async fn nonces(&self) -> Result<(u64, u64, u64), TransportError> {
         let sender = self.signer.address();
         let head = self.provider.get_block_number().await?;
         let used = self.provider.get_transaction_count(sender).latest().await?;
-        let pending = self.provider.get_transaction_count(sender).pending().await?;
+        let pending = sending::taken(&self.provider, sender).await?;
         Ok((used, pending, head))
     }
 
@@ -284,6 +272,7 @@ impl TransactionActor {
             gas_limit,
             fees,
             head,
+            taken,
         } = submission;
         if let Some(nonce) = self.pending_with_label(&call.label) {
             tracing::debug!(
@@ -292,6 +281,11 @@ impl TransactionActor {
                 "joining the transaction that waits under this label"
             );
             self.waiters.entry(nonce).or_default().push(reply);
+            return;
+        }
+        self.move_on(taken, head);
+        if let Some(nonce) = self.ledger.contested() {
+            let _ = reply.send(Outcome::Foreign(nonce));
             return;
         }
         let nonce = self.ledger.next();
@@ -325,38 +319,37 @@ impl TransactionActor {
                 return;
             }
         };
-        let (label, valid_until) = (intent.label.clone(), intent.valid_until);
-        self.rows.insert(
-            nonce,
-            Row {
-                id,
-                intent,
-                state: RowState::Pending,
-                block: None,
-                attempts: vec![attempt.clone()],
-            },
-        );
+        self.waiters.entry(nonce).or_default().push(reply);
+        self.open_at_next(id, intent, attempt, head);
+        self.metrics.sent.inc();
+        self.send_first(nonce, head).await;
+    }
+
+    /// Takes what was stored under the next nonce into the books.
+    fn open_at_next(&mut self, id: i64, intent: Intent, attempt: Attempt, head: u64) {
         self.ledger.assign(Open {
             id,
-            valid_until,
+            valid_until: intent.valid_until,
             standing: Standing::Pending,
             sent_at: head,
             priced_at: head,
         });
-        self.metrics.sent.inc();
-        match sending::broadcast(&self.provider, &attempt.raw).await {
-            Answer::Refused(reason) => self.refused(nonce, reason, reply).await,
-            answer => {
-                tracing::info!(label, nonce, hash = %attempt.hash, "sent");
-                self.waiters.entry(nonce).or_default().push(reply);
-                self.note(nonce, &answer);
-            }
-        }
+        let row = Row {
+            id,
+            state: RowState::Pending,
+            block: None,
+            attempts: vec![attempt],
+            intent,
+        };
+        self.rows.insert(row.intent.nonce, row);
     }
 
     /// No node takes it. Its nonce is free again if nothing follows it, and is filled by an empty transaction otherwise.
-    async fn refused(&mut self, nonce: u64, reason: String, reply: oneshot::Sender<Outcome>) {
+    async fn refused(&mut self, nonce: u64, reason: String) {
         tracing::warn!(nonce, "the node does not take a transaction: {reason}");
+        for waiter in self.waiters.remove(&nonce).unwrap_or_default() {
+            let _ = waiter.send(Outcome::Refused(reason.clone()));
+        }
         if self.ledger.take_back(nonce) {
             if let Some(row) = self.rows.remove(&nonce) {
                 self.set_state(row.id, RowState::Refused, None).await;
@@ -364,18 +357,17 @@ impl TransactionActor {
         } else {
             self.cancel(nonce).await;
         }
-        let _ = reply.send(Outcome::Refused(reason));
     }
 
     /// One look at the chain, and what follows from it.
-    async fn look(&mut self) -> Result<(), ActorError> {
+    async fn look(&mut self) {
         let sender = self.signer.address();
         let (head, used) = match self.head_and_used(sender).await {
             Ok(seen) => seen,
             Err(error) => {
                 tracing::debug!(%error, endpoint = self.endpoints.current(), "cannot look for receipts");
                 tokio::time::sleep(RETRY).await;
-                return Ok(());
+                return;
             }
         };
         for step in self.ledger.steps(used, head) {
@@ -388,14 +380,16 @@ impl TransactionActor {
                 Step::Cancel(nonce) => self.cancel(nonce).await,
                 Step::Reopen(nonce) => self.reopen(nonce, head).await,
                 Step::Forget(nonce) => self.forget(nonce).await,
-                // Blocks may come faster than a busy endpoint's receipts: nobody is blamed without asking once more.
-                Step::Foreign(nonce) if self.find_receipt(nonce, head).await == Receipt::None => {
-                    return Err(ActorError::ForeignNonce { sender, nonce });
+                // Blocks may come faster than a busy endpoint's receipts: nothing is given up without asking once more.
+                Step::Foreign(nonce) => {
+                    if self.find_receipt(nonce, head).await == Receipt::None {
+                        self.renumber(nonce, head).await;
+                    }
                 }
-                Step::Foreign(_) => {}
+                Step::MoveOn(next) => self.move_on(next, head),
+                Step::Fill(nonce) => self.fill(nonce).await,
             }
         }
-        Ok(())
     }
 
     async fn head_and_used(&self, sender: Address) -> Result<(u64, u64), TransportError> {
@@ -521,7 +515,9 @@ impl TransactionActor {
     fn note(&mut self, nonce: u64, answer: &Answer) {
         match answer {
             Answer::Taken => {}
-            Answer::Underpriced => {
+            // One of ours was included, or somebody else's: the next look asks for the receipts.
+            Answer::NonceTooLow => tracing::debug!(nonce, "the node says that the nonce is used"),
+            Answer::Underpriced | Answer::Occupied => {
                 tracing::debug!(nonce, "the node wants a higher fee");
                 if let Some(open) = self.ledger.get_mut(nonce) {
                     open.priced_at = 0;

@@ -3,8 +3,9 @@
 //! [`Transactions::submit`] simulates the call against the pending block (at `latest`, `block.number` is still the block
 //! before, whose own blockhash is 0), then hands it to the actor, which gives it a nonce, signs it, stores it, and only
 //! then sends it. The actor looks for receipts itself, sends again, raises fees at the same nonce, cancels what is of no
-//! use any more, and after a restart goes on where it was. A nonce that somebody else used stops it: two processes with one
-//! key would overwrite each other's transactions.
+//! use any more, and after a restart goes on where it was. A nonce that another program used with the key (a person's command)
+//! is left to it, and what waited there is sent under another one. Many of them in a short time stop the actor: a second
+//! process stays at work with the key, and the two would act against each other.
 
 mod actor;
 mod fees;
@@ -31,7 +32,6 @@ use crate::reverts::{self, RevertDecoder};
 use crate::{BlockReference, Endpoints};
 pub use actor::{ActorError, TransactionActor};
 use actor::{Command, Outcome, Submission};
-use fees::Fees;
 pub use table::MIGRATION;
 
 /// Submissions that may wait for the actor.
@@ -253,9 +253,10 @@ pub enum SubmitError {
         /// The call.
         label: String,
     },
-    /// Another process uses this key. Nothing more is sent.
+    /// Another process keeps using this key. Nothing more is sent.
     #[error(
-        "another process sends transactions with the key {sender} (nonce {nonce} is not ours); stop it, or use another key"
+        "another process keeps sending transactions with the key {sender} (nonce {nonce} and many before it are not ours); stop it, or \
+         use another key"
     )]
     ForeignNonce {
         /// The key's address.
@@ -284,6 +285,8 @@ pub struct TransactionMetrics {
     reverted: Counter,
     /// Transactions replaced by an empty one
     cancelled: Counter,
+    /// Nonces that other programs used with this key
+    foreign: Counter,
 }
 
 impl TransactionMetrics {
@@ -296,6 +299,11 @@ impl TransactionMetrics {
             "cancelled",
             "Transactions replaced by an empty one",
             self.cancelled.clone(),
+        );
+        registry.register(
+            "foreign",
+            "Nonces that other programs used with this key",
+            self.foreign.clone(),
         );
     }
 }
@@ -420,15 +428,22 @@ impl Transactions {
     }
 
     async fn prepare(&self, call: Call) -> Result<Submission, SubmitError> {
-        let (gas_limit, offer) = tokio::join!(self.gas_limit(&call), self.offer());
-        let (fees, head) = offer.map_err(|error| SubmitError::Rpc {
+        let (gas_limit, offer, taken) = tokio::join!(
+            self.gas_limit(&call),
+            sending::market(&self.provider, &self.settings),
+            sending::taken(&self.provider, self.sender),
+        );
+        let unread = |error: TransportError| SubmitError::Rpc {
             label: call.label.clone(),
             reason: error.to_string(),
-        })?;
+        };
+        let (fees, head) = offer.map_err(unread)?;
+        let taken = taken.map_err(unread)?;
         Ok(Submission {
             gas_limit: gas_limit?,
             fees,
             head,
+            taken,
             call,
         })
     }
@@ -450,10 +465,6 @@ impl Transactions {
                 Ok(limit)
             }
         }
-    }
-
-    async fn offer(&self) -> Result<(Fees, u64), TransportError> {
-        sending::market(&self.provider, &self.settings).await
     }
 
     fn request(&self, call: &Call) -> TransactionRequest {

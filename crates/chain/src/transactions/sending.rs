@@ -4,7 +4,7 @@ use alloy::consensus::{SignableTransaction, TxEip1559, TxEnvelope};
 use alloy::eips::BlockNumberOrTag;
 use alloy::eips::eip2718::Encodable2718;
 use alloy::network::TxSignerSync;
-use alloy::primitives::{B256, Bytes, TxKind, U256};
+use alloy::primitives::{Address, B256, Bytes, TxKind, U256};
 use alloy::providers::{Provider, RootProvider};
 use alloy::signers::local::PrivateKeySigner;
 use alloy::transports::TransportError;
@@ -14,12 +14,16 @@ use super::fees::{self, Fees};
 use super::table::{Attempt, Intent};
 
 /// What an empty transaction uses.
-const EMPTY_TRANSACTION_GAS: u64 = 21_000;
+pub(super) const EMPTY_TRANSACTION_GAS: u64 = 21_000;
 
 /// What the node said to a transaction.
 pub(super) enum Answer {
     /// It has it, or had it before.
     Taken,
+    /// Its nonce is used: one of ours was included, or somebody else's.
+    NonceTooLow,
+    /// Another transaction waits at its nonce, and it does not offer enough more to take that one's place.
+    Occupied,
     /// It wants more.
     Underpriced,
     /// It will not have it.
@@ -52,6 +56,11 @@ pub(super) async fn market(
         settings.max_fee_per_gas,
     );
     Ok((fees, header.number))
+}
+
+/// Nonces of the key that are used, or that transactions in the node's pool wait at.
+pub(super) async fn taken(provider: &RootProvider, sender: Address) -> Result<u64, TransportError> {
+    provider.get_transaction_count(sender).pending().await
 }
 
 /// Signs the call, or the empty transaction that takes its place.
@@ -105,14 +114,16 @@ pub(super) async fn broadcast(provider: &RootProvider, raw: &Bytes) -> Answer {
 fn judge_refusal(message: &str) -> Answer {
     let message_in_small = message.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| message_in_small.contains(word));
-    if says(&[
-        "already known",
-        "already imported",
-        "known transaction",
-        "nonce too low",
-    ]) {
-        // Too low: one of ours was included, or somebody else's; the receipts tell.
+    if says(&["already known", "already imported", "known transaction"]) {
         Answer::Taken
+    } else if says(&["nonce too low", "nonce has already been used", "oldnonce"]) {
+        Answer::NonceTooLow
+    } else if says(&[
+        "replacement transaction underpriced",
+        "replacementnotallowed",
+        "another transaction with same nonce",
+    ]) {
+        Answer::Occupied
     } else if says(&[
         "underpriced",
         "less than block base fee",
@@ -134,14 +145,17 @@ mod tests {
     fn refusals_are_told_apart_by_their_words() {
         for (message, expected) in [
             ("already known", "taken"),
-            ("nonce too low: next nonce 5, tx nonce 4", "taken"),
-            ("replacement transaction underpriced", "underpriced"),
+            ("nonce too low: next nonce 5, tx nonce 4", "too low"),
+            ("replacement transaction underpriced", "occupied"),
+            ("transaction underpriced: tip needed 2, tip permitted 1", "underpriced"),
             ("max fee per gas less than block base fee", "underpriced"),
             ("insufficient funds for gas * price + value", "refused"),
             ("exceeds block gas limit", "refused"),
         ] {
             let judged = match judge_refusal(message) {
                 Answer::Taken => "taken",
+                Answer::NonceTooLow => "too low",
+                Answer::Occupied => "occupied",
                 Answer::Underpriced => "underpriced",
                 Answer::Refused(_) => "refused",
                 Answer::Unreachable(_) => "unreachable",

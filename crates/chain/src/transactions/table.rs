@@ -160,6 +160,18 @@ pub(crate) fn set_state(
         .map(drop)
 }
 
+/// Records that somebody else used a transaction's nonce, and the same call under another one.
+pub(crate) fn supersede(
+    transaction: &Transaction<'_>,
+    id: i64,
+    sender: Address,
+    intent: &Intent,
+    attempt: &Attempt,
+) -> rusqlite::Result<i64> {
+    set_state(transaction, id, RowState::Superseded, None)?;
+    insert(transaction, sender, intent, attempt)
+}
+
 /// The open transactions of a key, by nonce.
 pub(crate) fn load_open(connection: &Connection, sender: Address) -> rusqlite::Result<Vec<Row>> {
     let mut rows: Vec<Row> = connection
@@ -280,8 +292,19 @@ mod tests {
         assert_eq!(rows[0].intent, intent);
         assert_eq!(rows[0].attempts, [attempt(1), attempt(2)]);
         assert!(load_open(&transaction, Address::ZERO).expect("load").is_empty());
+
+        let under_another = Intent {
+            nonce: 9,
+            ..intent.clone()
+        };
+        let id = supersede(&transaction, id, sender, &under_another, &attempt(4)).expect("supersede");
+        let rows = load_open(&transaction, sender).expect("load");
+        assert_eq!(rows.len(), 1, "the old row is closed");
+        assert_eq!((rows[0].id, &rows[0].intent), (id, &under_another));
+        assert_eq!(rows[0].attempts, [attempt(4)]);
+
         set_state(&transaction, id, RowState::Final, Some(12)).expect("close");
         assert!(load_open(&transaction, sender).expect("load").is_empty());
-        assert_eq!(next_nonce(&transaction, sender).expect("next"), 8);
+        assert_eq!(next_nonce(&transaction, sender).expect("next"), 10);
     }
 }

@@ -2,6 +2,8 @@
 
 mod endpoints;
 mod follower;
+mod foreign_nonces;
+mod lagging;
 mod node;
 mod proxy;
 mod quota;

@@ -1,27 +1,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::network::TransactionBuilder;
 use alloy::primitives::{Address, B256, Bytes, U256};
 use alloy::providers::Provider;
-use alloy::rpc::types::TransactionRequest;
 use chain::transactions::{ActorError, MIGRATION};
 use chain::{Call, Endpoints, Included, RpcSettings, SubmitError, TransactionSettings, Transactions};
 use daemon::{Secret, Store};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 use crate::node::{ACCOUNT, KEY, Node, PATIENCE};
 
-struct Sender {
-    transactions: Transactions,
-    actor: JoinHandle<Result<(), ActorError>>,
+pub(crate) struct Sender {
+    pub(crate) transactions: Transactions,
+    pub(crate) actor: JoinHandle<Result<(), ActorError>>,
     stop: CancellationToken,
 }
 
 impl Sender {
-    async fn start(node: &Node, store: &Store) -> Self {
-        let mut rpc = RpcSettings::new(vec![node.url()]);
+    pub(crate) async fn start(node: &Node, store: &Store) -> Self {
+        Self::start_at(node.url(), store)
+    }
+
+    pub(crate) fn start_at(endpoint: Url, store: &Store) -> Self {
+        let mut rpc = RpcSettings::new(vec![endpoint]);
         rpc.chain_id = Some(31337);
         let endpoints = Endpoints::new(&rpc).expect("endpoints");
         let signer = chain::keys::from_raw(&Secret::new(KEY)).expect("key");
@@ -41,34 +44,34 @@ impl Sender {
         }
     }
 
-    fn submit(&self, call: Call) -> JoinHandle<Result<Included, SubmitError>> {
+    pub(crate) fn submit(&self, call: Call) -> JoinHandle<Result<Included, SubmitError>> {
         let transactions = self.transactions.clone();
         tokio::spawn(async move { transactions.submit(call).await })
     }
 
     /// As `kill -9` would, except that the store's connections are shared.
-    fn kill(self) {
+    pub(crate) fn kill(self) {
         self.actor.abort();
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         finished(self.actor).await.expect("a clean end");
     }
 }
 
-async fn finished<T>(task: JoinHandle<T>) -> T {
+pub(crate) async fn finished<T>(task: JoinHandle<T>) -> T {
     tokio::time::timeout(PATIENCE, task)
         .await
         .expect("it ends within 30 s")
         .expect("it does not panic")
 }
 
-fn store(directory: &tempfile::TempDir) -> Store {
+pub(crate) fn store(directory: &tempfile::TempDir) -> Store {
     Store::open(&directory.path().join("agent.sqlite"), &[MIGRATION]).expect("store")
 }
 
-fn emit(emitter: Address, topic: u64) -> Call {
+pub(crate) fn emit(emitter: Address, topic: u64) -> Call {
     Call::new(
         format!("emit/{topic}"),
         emitter,
@@ -77,7 +80,7 @@ fn emit(emitter: Address, topic: u64) -> Call {
 }
 
 /// Waits until the node's pool holds `count` transactions of ours.
-async fn pooled(node: &Node, count: u64) {
+pub(crate) async fn pooled(node: &Node, count: u64) {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         let pending = node
@@ -270,29 +273,6 @@ async fn a_reorganisation_that_drops_a_transaction_has_it_sent_again() {
         1
     );
     sender.stop().await;
-}
-
-#[tokio::test]
-async fn a_second_user_of_the_key_stops_the_actor() {
-    let node = Node::start_with(&[]);
-    node.request("evm_setAutomine", serde_json::json!([true])).await;
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
-    sender.transactions.submit(emit(emitter, 1)).await.expect("included");
-    node.send(TransactionRequest::default().with_from(ACCOUNT).with_to(ACCOUNT))
-        .await;
-    let ended = finished(sender.actor).await.expect_err("it stops");
-    assert!(matches!(ended, ActorError::ForeignNonce { nonce: 1, .. }), "{ended}");
-    let error = sender
-        .transactions
-        .submit(emit(emitter, 2))
-        .await
-        .expect_err("nothing is sent any more");
-    assert!(
-        matches!(error, SubmitError::Stopped { .. } | SubmitError::ForeignNonce { .. }),
-        "{error}"
-    );
 }
 
 #[tokio::test]
