@@ -5,10 +5,11 @@ mod lease;
 mod order;
 mod provider;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use account::{Account, Deposit, History, Money, Operator, Permission};
@@ -20,6 +21,10 @@ use crate::amounts;
 
 /// Heading of the options every command has; without it `--help` shuffles them among the command's own.
 const COMMON: &str = "Options of every command";
+
+/// Names of values that are times: a length, and a length or a date.
+const TIME: &str = "TIME";
+const WHEN: &str = "WHEN";
 
 const DEPLOY_EXAMPLES: &str = "\
 Examples:
@@ -74,6 +79,33 @@ pub struct Arguments {
     pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Reads a command line, with the program's name first.
+    pub(crate) fn read(given: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let mut command = taking_negative_numbers(Self::command());
+        let mut matches = command.try_get_matches_from_mut(given)?;
+        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
+}
+
+/// With every argument taking what looks like a negative number: what is wrong with it is said by who reads it. As a rule it is
+/// taken for an option that does not exist.
+fn taking_negative_numbers(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| {
+            let is_time = argument
+                .get_value_names()
+                .is_some_and(|names| matches!(names, [name] if matches!(name.as_str(), TIME | WHEN)));
+            match argument.get_action().takes_values() {
+                // A number with a unit is no number to clap.
+                true if is_time => argument.allow_hyphen_values(true),
+                true => argument.allow_negative_numbers(true),
+                false => argument,
+            }
+        })
+        .mut_subcommands(taking_negative_numbers)
 }
 
 #[derive(Debug, Subcommand)]
@@ -194,8 +226,6 @@ pub(crate) struct Logs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -262,7 +292,7 @@ mod tests {
 
     #[test]
     fn command_lines_are_taken_or_refused() {
-        let parse = |line: &str| Arguments::try_parse_from(line.split_whitespace());
+        let parse = |line: &str| Arguments::read(line.split_whitespace());
         for line in [
             "spheron --network n.json --home h --json init --key k --token uSPON --deposit 1000 --replace-certificate",
             "spheron deploy f.yaml --dry-run --json",
@@ -283,6 +313,9 @@ mod tests {
             // Taken as amounts, which say what is wrong with them.
             "spheron account withdraw -5",
             "spheron account deposit -5.5 --permit",
+            "spheron lease top-up 4294967297 --amount -5",
+            "spheron init --deposit -5 --json",
+            "spheron provider update --stake -5",
             "spheron account history --order 4294967297",
             "spheron account transfer 0x0000000000000000000000000000000000000001 --account 7 --yes",
             "spheron account operator add 0x0000000000000000000000000000000000000001 --limit 5 --expires 30d --may-close",
@@ -341,6 +374,34 @@ mod tests {
         ] {
             let error = parse(line).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_negative_number_is_told_what_it_is_instead_of_an_option() {
+        for (line, problem) in [
+            ("spheron lease show -1", "invalid value '-1' for '<LEASE>'"),
+            ("spheron order show -1", "an order is a number"),
+            ("spheron account show --account -7", "-7 is not in 0..=4294967295"),
+            ("spheron lease rate 4294967297 -9", "-9 is not in 1..=10"),
+            (
+                "spheron lease extend 4294967297 --for -6h",
+                "expected a number with s, m, h, d or w",
+            ),
+            (
+                "spheron order sign f.yaml --valid -1h",
+                "invalid value '-1h' for '--valid <WHEN>'",
+            ),
+            (
+                "spheron --max-fee -1 tokens",
+                "invalid value '-1' for '--max-fee <GWEI>'",
+            ),
+        ] {
+            let error = Arguments::read(line.split_whitespace()).expect_err(line).to_string();
+            assert!(
+                error.contains(problem) && !error.contains("unexpected"),
+                "{line}: {error}"
+            );
         }
     }
 }

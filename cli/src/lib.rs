@@ -37,8 +37,6 @@ mod signatures;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 pub use arguments::Arguments;
 pub use failure::Failure;
 
@@ -47,7 +45,7 @@ use crate::output::Output;
 /// Runs the command that the arguments (with the program's name first) ask for.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let given: Vec<OsString> = arguments.into_iter().collect();
-    let arguments = match Arguments::try_parse_from(&given) {
+    let arguments = match Arguments::read(&given) {
         Ok(arguments) => arguments,
         Err(error) => return unusable(&given, &error),
     };

@@ -54,7 +54,6 @@ Examples:
   spheron account withdraw all --token SPON --to 0x1234…")]
     Withdraw {
         /// Whole tokens, or `all` that is unlocked
-        #[arg(allow_negative_numbers = true)]
         amount: String,
         #[command(flatten)]
         money: Money,
@@ -126,7 +125,6 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Deposit {
     /// Whole tokens
-    #[arg(allow_negative_numbers = true)]
     pub(crate) amount: String,
     #[command(flatten)]
     pub(crate) money: Money,
@@ -170,7 +168,7 @@ Examples:
         /// Who may spend
         spender: Address,
         /// Whole tokens it may lock in all; what comes back from a lease does not raise it
-        #[arg(long, value_name = "AMOUNT", allow_negative_numbers = true)]
+        #[arg(long, value_name = "AMOUNT")]
         limit: String,
         /// Until when: a time from now (30d) or a date in UTC (2027-01-31, 2027-01-31T12:00:00Z)
         #[arg(long, value_name = "WHEN", default_value = "30d")]
