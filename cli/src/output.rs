@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use alloy::primitives::Address;
 use daemon::causes::with_causes;
+use daemon::terminal;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -154,10 +155,10 @@ fn write_line(text: &str) {
     writeln!(std::io::stderr(), "{}", harmless(text)).ok();
 }
 
-/// Without control characters: names on chain and messages of providers are anybody's, and go to a terminal.
+/// Without what commands a terminal: names on chain and messages of providers are anybody's, and go to a terminal.
 fn harmless(text: &str) -> String {
     let shown = |letter: char| {
-        if commands(letter) && letter != '\n' {
+        if terminal::commands(letter) && letter != '\n' {
             ' '
         } else {
             letter
@@ -166,11 +167,11 @@ fn harmless(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// What somebody else wrote, on one line, without control characters, and no longer than anybody reads: a line break in a
+/// What somebody else wrote, on one line, without what commands a terminal, and no longer than anybody reads: a line break in a
 /// name would let it write lines of ours.
 pub(crate) fn plain(text: &str) -> String {
     const LONGEST: usize = 500;
-    let shown = |letter: char| if commands(letter) { ' ' } else { letter };
+    let shown = |letter: char| if terminal::commands(letter) { ' ' } else { letter };
     text.chars().take(LONGEST).map(shown).collect()
 }
 
@@ -183,7 +184,7 @@ fn coloured(text: &str) -> String {
         let after = colour(rest);
         if let Some(length) = after {
             shown.push_str(&rest[..length]);
-        } else if commands(letter) && letter != '\t' {
+        } else if terminal::commands(letter) && letter != '\t' {
             shown.push(' ');
         } else {
             shown.push(letter);
@@ -198,12 +199,6 @@ fn colour(text: &str) -> Option<usize> {
     let parameters = text.strip_prefix("\u{1b}[")?;
     let end = parameters.find(|letter: char| !letter.is_ascii_digit() && letter != ';')?;
     parameters[end..].starts_with('m').then_some(2 + end + 1)
-}
-
-/// Whether a letter commands a terminal: control characters, and those that turn the direction of what is written around them.
-fn commands(letter: char) -> bool {
-    letter.is_control()
-        || matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Rows as a table with aligned columns; the first row is the header.

@@ -16,6 +16,7 @@ pub mod process;
 pub mod secret;
 pub mod store;
 pub mod telemetry;
+pub mod terminal;
 pub mod tls;
 
 pub use directory_lock::DirectoryLock;

@@ -11,6 +11,8 @@ use tracing_subscriber::fmt::format::{self, FormatFields, Writer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::terminal;
+
 /// What is said of one thing, at most: an RPC endpoint or a registry must not fill the disk with one answer. A backtrace fits.
 const LONGEST_VALUE_BYTES: usize = 32 * 1024;
 
@@ -119,7 +121,7 @@ fn harmless_fields() -> impl for<'writer> FormatFields<'writer> {
     .delimited(" ")
 }
 
-/// Without control characters, and with every line but the first one indented.
+/// Without what commands a terminal, and with every line but the first one indented.
 fn harmless(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for letter in value.chars() {
@@ -130,7 +132,7 @@ fn harmless(value: &str) -> String {
         match letter {
             '\n' => text.push_str("\n    "),
             '\t' => text.push(letter),
-            letter if letter.is_control() => text.extend(letter.escape_default()),
+            letter if terminal::commands(letter) => text.extend(letter.escape_default()),
             letter => text.push(letter),
         }
     }
@@ -183,11 +185,11 @@ mod tests {
 
     #[test]
     fn what_others_say_commands_no_terminal_and_is_no_event_of_its_own() {
-        let said = "no\u{1b}[2J\u{9b}m\r\n2026-01-01T00:00:00Z  INFO lease closed";
+        let said = "no\u{1b}[2J\u{9b}m\u{202e}\r\n2026-01-01T00:00:00Z  INFO lease closed";
         let line = logged(false, || {
             tracing::warn!(error = %said, quoted = said, number = 7, r#type = "x", "cannot: {said}");
         });
-        assert!(!line.contains(['\u{1b}', '\u{9b}', '\r']), "{line:?}");
+        assert!(!line.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\r']), "{line:?}");
         assert!(line.lines().skip(1).all(|line| line.starts_with("    ")), "{line}");
         assert!(
             line.contains("number=7 type=\"x\"") && line.contains("error=no\\u{1b}[2J"),
