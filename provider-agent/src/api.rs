@@ -329,8 +329,8 @@ async fn check_terms(shared: &Shared, salted: &SaltedManifest, ordered: &OrderRe
         .into_iter()
         .map(|difference| Difference {
             field: difference.field.to_owned(),
-            on_chain: difference.on_chain,
-            from_manifest: difference.derived,
+            on_chain: difference.on_chain.to_string(),
+            from_manifest: difference.derived.to_string(),
         })
         .collect();
     if differences.is_empty() {

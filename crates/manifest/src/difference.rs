@@ -1,24 +1,96 @@
-//! What differs between the order a manifest stands for and the order on chain, in words.
+//! What differs between the order a manifest stands for and the order on chain, field by field.
 
 use std::fmt;
 
+use alloy_primitives::{B256, U256};
 use avs::terms::Terms;
 use avs::words::{
     CPU_UNIT_MILLIS, GPU_ID_MAXIMUM, GpuSet, MEMORY_UNIT_BYTES, Mode, Requirements, Resources, STORAGE_UNIT_BYTES,
 };
-use serde::Serialize;
 
 use crate::order::OrderRequest;
 
 /// One field that differs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldDifference {
     /// Name of the field.
     pub field: &'static str,
     /// What the manifest stands for.
-    pub derived: String,
+    pub derived: FieldValue,
     /// What was ordered.
-    pub on_chain: String,
+    pub on_chain: FieldValue,
+}
+
+/// What stands in a field, in the order's own units. As text it names them where the field's name does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FieldValue {
+    /// A number that is none of those below.
+    Count(u64),
+    /// Thousandths of a CPU.
+    MilliCpu(u64),
+    /// Memory or storage.
+    Bytes(u64),
+    /// A length of time.
+    Seconds(u32),
+    /// Token units per 36 000 seconds.
+    Rate(u128),
+    /// Acceptable GPU models by their ids.
+    Gpus(GpuSet),
+    /// Where it runs.
+    Mode(Mode),
+    /// Acceptable trust tiers, ascending.
+    Tiers(Vec<u8>),
+    /// The id of a region; zero is none.
+    Region(u8),
+    /// A bitmap of region ids; all ones is any.
+    Regions(U256),
+    /// Minimum level of each attribute.
+    Attributes([u8; 8]),
+    /// Suppliers by their ids, one of which must win; empty is any.
+    Wanted(Vec<u32>),
+    /// Suppliers by their ids, none of which may win.
+    Excluded(Vec<u32>),
+    /// The salted hash of a manifest.
+    Hash(B256),
+    /// A word that does not unpack.
+    Word(U256),
+}
+
+impl fmt::Display for FieldValue {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(number) => write!(formatter, "{number}"),
+            Self::MilliCpu(number) => write!(formatter, "{number} milli-CPU"),
+            Self::Bytes(number) => write!(formatter, "{number} bytes"),
+            Self::Seconds(number) => write!(formatter, "{number}"),
+            Self::Rate(number) => write!(formatter, "{number}"),
+            Self::Gpus(set) if set.len() == usize::from(GPU_ID_MAXIMUM) => formatter.write_str("any"),
+            Self::Gpus(set) => list(formatter, set.iter(), "none"),
+            Self::Mode(Mode::Provider) => formatter.write_str("provider"),
+            Self::Mode(Mode::Fizz) => formatter.write_str("fizz"),
+            Self::Tiers(tiers) => list(formatter, tiers, ""),
+            Self::Region(id) => write!(formatter, "{id}"),
+            Self::Regions(bitmap) => write!(formatter, "{bitmap:#x}"),
+            Self::Attributes(levels) => write!(formatter, "{levels:?}"),
+            Self::Wanted(ids) => list(formatter, ids, "any"),
+            Self::Excluded(ids) => list(formatter, ids, "none"),
+            Self::Hash(hash) => write!(formatter, "{hash}"),
+            Self::Word(word) => write!(formatter, "{word}"),
+        }
+    }
+}
+
+/// Values with commas between them, or a word for none.
+fn list<T: fmt::Display>(
+    formatter: &mut fmt::Formatter<'_>,
+    values: impl IntoIterator<Item = T>,
+    none: &str,
+) -> fmt::Result {
+    let shown: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    match shown.as_slice() {
+        [] => formatter.write_str(none),
+        shown => formatter.write_str(&shown.join(", ")),
+    }
 }
 
 impl fmt::Display for FieldDifference {
@@ -34,115 +106,80 @@ impl fmt::Display for FieldDifference {
 /// Every field in which the order a manifest stands for differs from the one on chain; empty when they are the same.
 pub fn differences(derived: &OrderRequest, on_chain: &OrderRequest) -> Vec<FieldDifference> {
     let mut found = Vec::new();
-    note(&mut found, "token id", derived.token, on_chain.token);
-    match (derived.terms.unpack(), on_chain.terms.unpack()) {
+    let token: [Field<OrderRequest>; 1] = [("token id", |order| FieldValue::Count(order.token.into()))];
+    compare(&mut found, &token, derived, on_chain);
+    let (derived, on_chain) = (&derived.terms, &on_chain.terms);
+    match (derived.unpack(), on_chain.unpack()) {
         (Ok(left), Ok(right)) => {
-            resources(&mut found, &left.0, &right.0);
-            requirements(&mut found, &left.1, &right.1);
+            compare(&mut found, &RESOURCES, &left.0, &right.0);
+            compare(&mut found, &REQUIREMENTS, &left.1, &right.1);
         }
         // Terms that do not unpack are on no chain of ours; their words are all that can be said of them.
-        _ => {
-            note(
-                &mut found,
-                "resource word",
-                derived.terms.resources,
-                on_chain.terms.resources,
-            );
-            note(
-                &mut found,
-                "requirement word",
-                derived.terms.requirements,
-                on_chain.terms.requirements,
-            );
-        }
+        _ => compare(&mut found, &WORDS, derived, on_chain),
     }
-    rest(&mut found, &derived.terms, &on_chain.terms);
+    compare(&mut found, &REST, derived, on_chain);
     found
 }
 
-fn note<T: PartialEq + fmt::Display>(found: &mut Vec<FieldDifference>, field: &'static str, derived: T, on_chain: T) {
-    if derived != on_chain {
-        found.push(FieldDifference {
-            field,
-            derived: derived.to_string(),
-            on_chain: on_chain.to_string(),
-        });
-    }
-}
+/// A field of something: its name, and what stands in it.
+type Field<T> = (&'static str, fn(&T) -> FieldValue);
 
-fn resources(found: &mut Vec<FieldDifference>, derived: &Resources, on_chain: &Resources) {
-    let amount = |units: u32, size: u64, unit: &str| format!("{} {unit}", u64::from(units) * size);
-    let cpu = |resources: &Resources| amount(resources.cpu, CPU_UNIT_MILLIS, "milli-CPU");
-    let memory = |resources: &Resources| amount(resources.memory, MEMORY_UNIT_BYTES, "bytes");
-    let storage = |resources: &Resources| amount(resources.storage, STORAGE_UNIT_BYTES, "bytes");
-    note(found, "cpu", cpu(derived), cpu(on_chain));
-    note(found, "memory", memory(derived), memory(on_chain));
-    note(found, "storage", storage(derived), storage(on_chain));
-    note(found, "GPUs", derived.gpu_count, on_chain.gpu_count);
-    note(
-        found,
-        "acceptable GPU ids",
-        gpu_ids(&derived.gpus),
-        gpu_ids(&on_chain.gpus),
-    );
-}
-
-fn gpu_ids(set: &GpuSet) -> String {
-    match set.len() {
-        0 => "none".to_owned(),
-        all if all == usize::from(GPU_ID_MAXIMUM) => "any".to_owned(),
-        _ => set.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(", "),
-    }
-}
-
-fn requirements(found: &mut Vec<FieldDifference>, derived: &Requirements, on_chain: &Requirements) {
-    let mode = |requirements: &Requirements| match requirements.mode {
-        Mode::Provider => "provider",
-        Mode::Fizz => "fizz",
-    };
-    let tiers = |requirements: &Requirements| {
-        let tiers = (1..=7).filter(|tier| requirements.tiers.contains(*tier));
-        tiers.map(|tier: u8| tier.to_string()).collect::<Vec<_>>().join(", ")
-    };
-    let attributes = |requirements: &Requirements| format!("{:?}", requirements.attributes.levels());
-    note(found, "mode", mode(derived), mode(on_chain));
-    note(found, "tiers", tiers(derived), tiers(on_chain));
-    note(
-        found,
-        "preferred region",
-        derived.preferred_region,
-        on_chain.preferred_region,
-    );
-    note(found, "preferred zone", derived.preferred_zone, on_chain.preferred_zone);
-    note(found, "compliance flags", derived.compliance, on_chain.compliance);
-    note(found, "attribute minimums", attributes(derived), attributes(on_chain));
-    note(
-        found,
-        "matching parameters version",
-        derived.params_version,
-        on_chain.params_version,
-    );
-}
-
-fn rest(found: &mut Vec<FieldDifference>, derived: &Terms, on_chain: &Terms) {
-    let suppliers = |ids: &[u32]| match ids {
-        [] => "any".to_owned(),
-        ids => ids.iter().map(|id| id.to_string()).collect::<Vec<_>>().join(", "),
-    };
-    let excluded = |ids: &[u32]| {
-        if ids.is_empty() {
-            "none".to_owned()
-        } else {
-            suppliers(ids)
+/// Notes the fields in which two things differ.
+fn compare<T>(found: &mut Vec<FieldDifference>, fields: &[Field<T>], derived: &T, on_chain: &T) {
+    for (field, value) in fields {
+        let (derived, on_chain) = (value(derived), value(on_chain));
+        if derived != on_chain {
+            found.push(FieldDifference {
+                field,
+                derived,
+                on_chain,
+            });
         }
-    };
-    let regions = |terms: &Terms| format!("{:#x}", terms.regions);
-    note(found, "regions", regions(derived), regions(on_chain));
-    note(found, "manifest hash", derived.manifest_hash, on_chain.manifest_hash);
-    note(found, "maximum rate", derived.maximum_rate, on_chain.maximum_rate);
-    note(found, "duration in seconds", derived.duration, on_chain.duration);
-    let wanted = |terms: &Terms| suppliers(&terms.wanted_suppliers);
-    note(found, "wanted suppliers", wanted(derived), wanted(on_chain));
-    let excluded = |terms: &Terms| excluded(&terms.excluded_suppliers);
-    note(found, "excluded suppliers", excluded(derived), excluded(on_chain));
+    }
 }
+
+const RESOURCES: [Field<Resources>; 5] = [
+    ("cpu", |all| FieldValue::MilliCpu(u64::from(all.cpu) * CPU_UNIT_MILLIS)),
+    ("memory", |all| {
+        FieldValue::Bytes(u64::from(all.memory) * MEMORY_UNIT_BYTES)
+    }),
+    ("storage", |all| {
+        FieldValue::Bytes(u64::from(all.storage) * STORAGE_UNIT_BYTES)
+    }),
+    ("GPUs", |all| FieldValue::Count(all.gpu_count.into())),
+    ("acceptable GPU ids", |all| FieldValue::Gpus(all.gpus)),
+];
+
+const REQUIREMENTS: [Field<Requirements>; 7] = [
+    ("mode", |all| FieldValue::Mode(all.mode)),
+    ("tiers", |all| {
+        FieldValue::Tiers((1..=7).filter(|tier| all.tiers.contains(*tier)).collect())
+    }),
+    ("preferred region", |all| FieldValue::Region(all.preferred_region)),
+    ("preferred zone", |all| FieldValue::Count(all.preferred_zone.into())),
+    ("compliance flags", |all| FieldValue::Count(all.compliance.into())),
+    ("attribute minimums", |all| {
+        FieldValue::Attributes(all.attributes.levels())
+    }),
+    ("matching parameters version", |all| {
+        FieldValue::Count(all.params_version.into())
+    }),
+];
+
+const WORDS: [Field<Terms>; 2] = [
+    ("resource word", |terms| FieldValue::Word(terms.resources)),
+    ("requirement word", |terms| FieldValue::Word(terms.requirements)),
+];
+
+const REST: [Field<Terms>; 6] = [
+    ("regions", |terms| FieldValue::Regions(terms.regions)),
+    ("manifest hash", |terms| FieldValue::Hash(terms.manifest_hash)),
+    ("maximum rate", |terms| FieldValue::Rate(terms.maximum_rate)),
+    ("duration in seconds", |terms| FieldValue::Seconds(terms.duration)),
+    ("wanted suppliers", |terms| {
+        FieldValue::Wanted(terms.wanted_suppliers.clone())
+    }),
+    ("excluded suppliers", |terms| {
+        FieldValue::Excluded(terms.excluded_suppliers.clone())
+    }),
+];

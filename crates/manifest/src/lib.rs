@@ -32,7 +32,7 @@ pub use canonical::{
 };
 pub use compute::{MAXIMUM_GPU_KINDS, MAXIMUM_GPUS, MAXIMUM_VOLUMES, MINIMUM_MEMORY_BYTES};
 pub use decimal::{Decimal, DecimalError, MAXIMUM_SCALE};
-pub use difference::{FieldDifference, differences};
+pub use difference::{FieldDifference, FieldValue, differences};
 pub use file::{Deployment, MAXIMUM_COUNT, parse};
 pub use model::{
     Credentials, EnvironmentVariable, Expose, Gpu, GpuKind, Manifest, Mode, Mount, Placement, Protocol, PullPolicy,

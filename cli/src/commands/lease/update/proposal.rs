@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ::chain::network::Token;
 use alloy::primitives::{B256, U256};
 use avs::words::OrderId;
 use eyre::{OptionExt as _, bail};
-use manifest::{FieldDifference, OrderRequest, SaltedManifest, differences};
+use manifest::{FieldDifference, FieldValue, OrderRequest, SaltedManifest, differences};
 use serde_json::{Value, json};
 
 use crate::amounts::{self, lease_lock};
@@ -180,7 +181,7 @@ impl Proposal {
             "returned": amount(funds.returned), "returned_units": funds.returned.to_string(),
             "unlocked": amount(funds.unlocked),
             "changes": self.changes.iter().map(|change| json!({
-                "field": change.field, "from": change.on_chain, "to": change.derived,
+                "field": change.field, "from": change.on_chain.to_string(), "to": change.derived.to_string(),
             })).collect::<Vec<_>>(),
             "sent": false,
         });
@@ -238,31 +239,21 @@ impl Proposal {
             "duration in seconds" => "duration from the start",
             field => field,
         };
-        let shown = |value: &str| self.shown(change.field, value).unwrap_or_else(|| value.to_owned());
+        let shown = |value| readable(value, &self.funds.token, &self.regions);
         format!("{field}: {} -> {}", shown(&change.on_chain), shown(&change.derived))
-    }
-
-    /// None for what is readable as it is.
-    fn shown(&self, field: &str, value: &str) -> Option<String> {
-        match field {
-            "maximum rate" => {
-                let token = &self.funds.token;
-                let hourly = amounts::hourly(value.parse().ok()?, token);
-                Some(format!("{hourly} {}/h", token.symbol))
-            }
-            "duration in seconds" => Some(amounts::time(value.parse().ok()?)),
-            "memory" | "storage" => mebibytes(value),
-            "regions" => Some(region_names(value.parse().ok()?, &self.regions)),
-            "preferred region" => self.regions.get(&value.parse().ok()?).cloned(),
-            _ => None,
-        }
     }
 }
 
-/// `67108864 bytes` as people read it.
-fn mebibytes(bytes: &str) -> Option<String> {
-    let bytes: u64 = bytes.strip_suffix(" bytes")?.parse().ok()?;
-    Some(format!("{} MiB", bytes >> 20))
+/// What stands in a field of an order in a token, with regions by their names.
+fn readable(value: &FieldValue, token: &Token, regions: &BTreeMap<u8, String>) -> String {
+    match value {
+        FieldValue::Rate(rate) => format!("{} {}/h", amounts::hourly(U256::from(*rate), token), token.symbol),
+        FieldValue::Seconds(seconds) => amounts::time((*seconds).into()),
+        FieldValue::Bytes(bytes) => format!("{} MiB", bytes >> 20),
+        FieldValue::Regions(bitmap) => region_names(*bitmap, regions),
+        FieldValue::Region(id) if regions.contains_key(id) => regions[id].clone(),
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -295,7 +286,25 @@ mod tests {
 
     #[test]
     fn what_changes_is_told_in_peoples_units() {
-        assert_eq!(mebibytes("67108864 bytes").as_deref(), Some("64 MiB"));
-        assert_eq!(mebibytes("many"), None);
+        let token = Token {
+            id: 1,
+            symbol: "uSPON".to_owned(),
+            address: Default::default(),
+            decimals: 6,
+        };
+        let regions = BTreeMap::from([(1, "us-east".to_owned())]);
+        for (value, told) in [
+            (FieldValue::Bytes(64 << 20), "64 MiB"),
+            (FieldValue::MilliCpu(200), "200 milli-CPU"),
+            (FieldValue::Rate(5_000_000), "0.5 uSPON/h"),
+            (FieldValue::Seconds(7_200), "2h"),
+            (FieldValue::Regions(U256::from(0b10)), "us-east"),
+            (FieldValue::Region(1), "us-east"),
+            // One that this home has not heard of.
+            (FieldValue::Region(2), "2"),
+            (FieldValue::Wanted(Vec::new()), "any"),
+        ] {
+            assert_eq!(readable(&value, &token, &regions), told, "{value:?}");
+        }
     }
 }
