@@ -49,7 +49,7 @@ pub struct PullSettings {
     pub deadline: Duration,
     /// A pull without any progress for so long is tried again.
     pub idle_deadline: Duration,
-    /// Pulls at a time. One lease has at most one less than that.
+    /// Pulls at a time. The leases of one account have at most one less than that between them.
     pub parallel: usize,
     /// A pull below the least throughput for so long gives its turn to another lease's that waits.
     pub slow_after: Duration,

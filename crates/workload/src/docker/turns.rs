@@ -1,8 +1,9 @@
-//! Who pulls next: few pulls at a time, so that no lease keeps the others from theirs.
+//! Who pulls next: few pulls at a time, so that nobody keeps the others from theirs, with many services or with many leases.
 //!
-//! A lease never holds all turns, those that hold none go first, and a pull that gave way goes behind those that did not. A
-//! turn that brings next to nothing ends when another lease's pull waits for it: in line here, or in the engine, which
-//! downloads only a few layers at a time, whoever wants them.
+//! The leases of one account never hold all turns between them, the account that holds fewest goes first, of an account the
+//! lease that holds fewest, and a pull that gave way goes behind those that did not. A turn that brings next to nothing ends
+//! when another lease's pull waits for it: in line here, or in the engine, which downloads only a few layers at a time, whoever
+//! wants them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -129,10 +130,11 @@ impl Line {
     fn grant(&mut self) {
         while self.held.len() < self.turns {
             let next = (0..self.waiting.len())
-                .filter(|position| self.may_have_more(self.waiting[*position].lease))
+                .filter(|position| self.may_have_more(self.waiting[*position].lease.account()))
                 .min_by_key(|position| {
                     let waiting = &self.waiting[*position];
-                    (waiting.yields, self.held_by(waiting.lease), waiting.ticket)
+                    let account = self.held_by_account(waiting.lease.account());
+                    (waiting.yields, account, self.held_by(waiting.lease), waiting.ticket)
                 });
             let Some(position) = next else { return };
             let waiting = self.waiting.remove(position);
@@ -154,9 +156,14 @@ impl Line {
         self.held.iter().filter(|held| held.lease == lease).count()
     }
 
-    /// One turn is always left to the other leases, where there is more than one.
-    fn may_have_more(&self, lease: LeaseId) -> bool {
-        self.held_by(lease) < self.turns.saturating_sub(1).max(1)
+    fn held_by_account(&self, account: u32) -> usize {
+        let its = |held: &&Held| held.lease.account() == account;
+        self.held.iter().filter(its).count()
+    }
+
+    /// One turn is always left to the other accounts, where there is more than one.
+    fn may_have_more(&self, account: u32) -> bool {
+        self.held_by_account(account) < self.turns.saturating_sub(1).max(1)
     }
 
     /// Of the slow pulls that others wait for, the one that has had its turn for longest. One that the engine holds up is
@@ -174,7 +181,10 @@ impl Line {
     /// Those that gave way more often wait until it is over.
     fn is_waited_for(&self, slow: &Held) -> bool {
         let in_line = self.waiting.iter().any(|waiting| {
-            waiting.lease != slow.lease && waiting.yields <= slow.yields && self.may_have_more(waiting.lease)
+            let account = waiting.lease.account();
+            // With its own account's turn given back, it may have that one.
+            let may_have_it = account == slow.lease.account() || self.may_have_more(account);
+            waiting.lease != slow.lease && waiting.yields <= slow.yields && may_have_it
         });
         let in_the_engine = self
             .held
@@ -190,9 +200,15 @@ mod tests {
 
     use super::*;
 
-    const GREEDY: LeaseId = LeaseId(1);
-    const OTHER: LeaseId = LeaseId(2);
-    const THIRD: LeaseId = LeaseId(3);
+    const GREEDY: LeaseId = lease(1, 1);
+    const OTHER: LeaseId = lease(2, 1);
+    const THIRD: LeaseId = lease(3, 1);
+    const FOURTH: LeaseId = lease(4, 1);
+    const FIFTH: LeaseId = lease(5, 1);
+
+    const fn lease(account: u64, nonce: u64) -> LeaseId {
+        LeaseId(account << 32 | nonce)
+    }
 
     /// A turn that is to be had at once.
     fn now(turns: &Arc<Turns>, lease: LeaseId, yields: u32) -> Turn {
@@ -200,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn one_lease_never_holds_all_turns() {
+    fn one_account_never_holds_all_turns() {
         let turns = Arc::new(Turns::new(3));
         let _held = (now(&turns, GREEDY, 0), now(&turns, GREEDY, 0));
         let mut third = Box::pin(turns.take(GREEDY, 0));
@@ -220,7 +236,7 @@ mod tests {
         let turns = Arc::new(Turns::new(3));
         let (first, _second) = (now(&turns, GREEDY, 0), now(&turns, GREEDY, 0));
         let _third = now(&turns, THIRD, 0);
-        let mut gave_way = Box::pin(turns.take(LeaseId(4), 1));
+        let mut gave_way = Box::pin(turns.take(FOURTH, 1));
         let mut again = Box::pin(turns.take(THIRD, 0));
         let mut other = Box::pin(turns.take(OTHER, 0));
         for waiting in [&mut gave_way, &mut again, &mut other] {
@@ -235,6 +251,41 @@ mod tests {
         let turn = (&mut again).now_or_never().expect("it never gave way");
         drop(turn);
         gave_way.now_or_never().expect("the last one");
+    }
+
+    #[test]
+    fn many_leases_of_one_account_have_no_more_turns_than_one() {
+        let turns = Arc::new(Turns::new(3));
+        let (first, _second) = (now(&turns, lease(1, 1), 0), now(&turns, lease(1, 2), 0));
+        let mut third = Box::pin(turns.take(lease(1, 3), 0));
+        assert!((&mut third).now_or_never().is_none(), "one turn is left to others");
+        let other = now(&turns, OTHER, 0);
+        let mut further = Box::pin(turns.take(THIRD, 0));
+        assert!((&mut further).now_or_never().is_none());
+        drop(first);
+        assert!((&mut third).now_or_never().is_none(), "its account holds a turn");
+        let _further = further.now_or_never().expect("its account held none");
+
+        // Of one account too, who holds none goes first.
+        let mut again = Box::pin(turns.take(lease(1, 2), 0));
+        assert!((&mut again).now_or_never().is_none());
+        let mut fourth = Box::pin(turns.take(lease(1, 4), 0));
+        assert!((&mut fourth).now_or_never().is_none());
+        drop(third);
+        drop(other);
+        assert!((&mut again).now_or_never().is_none());
+        fourth.now_or_never().expect("it held none");
+    }
+
+    #[test]
+    fn a_slow_pull_gives_way_to_another_lease_of_its_account() {
+        let turns = Arc::new(Turns::new(3));
+        let (slow, _fast) = (now(&turns, lease(1, 1), 0), now(&turns, lease(1, 2), 0));
+        let mut third = Box::pin(turns.take(lease(1, 3), 0));
+        assert!((&mut third).now_or_never().is_none());
+        assert!(slow.must_yield(Pace::Slow, false));
+        drop(slow);
+        third.now_or_never().expect("its turn");
     }
 
     #[test]
@@ -318,13 +369,13 @@ mod tests {
         assert!(slow.must_yield(Pace::Slow, false));
         // By then it looks slow itself, and others wait.
         let _third = now(&turns, THIRD, 0);
-        let mut waiting = Box::pin(turns.take(LeaseId(4), 0));
+        let mut waiting = Box::pin(turns.take(FOURTH, 0));
         assert!((&mut waiting).now_or_never().is_none());
         assert!(!held_up.must_yield(Pace::Slow, true));
         assert!(slow.must_yield(Pace::Slow, false));
         drop(slow);
         let fast = (&mut waiting).now_or_never().expect("its turn");
-        let mut next = Box::pin(turns.take(LeaseId(5), 0));
+        let mut next = Box::pin(turns.take(FIFTH, 0));
         assert!((&mut next).now_or_never().is_none());
         assert!(
             held_up.must_yield(Pace::Slow, true),

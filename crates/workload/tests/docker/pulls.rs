@@ -19,11 +19,15 @@ const MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const IDLE: &str = "exec sleep 3600";
 /// As many layers as an engine downloads at a time, whoever they are for.
 const LAYERS: usize = 3;
-
 /// Size of a layer that is sent piece by piece.
 const LARGE: usize = 64 << 20;
 /// The engine's own downloads are few, and these tests take them all.
 static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// A lease of an account that has no other.
+fn lease(account: u64) -> LeaseId {
+    LeaseId(account << 32 | 1)
+}
 
 /// A registry on this machine: engines speak plain HTTP to it.
 struct Registry {
@@ -250,7 +254,7 @@ async fn remove_image(provider: &Provider, registry: &Registry) {
 async fn a_registry_that_drips_keeps_no_other_lease_waiting() {
     let _line = ONE_AT_A_TIME.lock().await;
     with_provider(async |provider| {
-        let (greedy, other) = (LeaseId(71), LeaseId(72));
+        let (greedy, other) = (lease(71), lease(72));
         let repositories = ["a", "b", "c"];
         let mut content = Content::default();
         for repository in repositories {
@@ -296,7 +300,7 @@ async fn a_registry_that_drips_keeps_no_other_lease_waiting() {
 async fn a_pull_that_gave_way_is_behind_those_that_came_later() {
     let _line = ONE_AT_A_TIME.lock().await;
     with_provider(async |provider| {
-        let (first, second, last) = (LeaseId(73), LeaseId(74), LeaseId(75));
+        let (first, second, last) = (lease(73), lease(74), lease(75));
         let mut content = Content::default();
         content.add_pieces("first", 1, 1);
         content.add_pieces("second", 1, 1);
@@ -341,7 +345,7 @@ async fn a_pull_that_gave_way_is_behind_those_that_came_later() {
 async fn a_pull_that_waits_for_its_turn_uses_up_none_of_its_time() {
     let _line = ONE_AT_A_TIME.lock().await;
     with_provider(async |provider| {
-        let (greedy, other) = (LeaseId(76), LeaseId(77));
+        let (greedy, other) = (lease(76), lease(77));
         let mut content = Content::default();
         content.add_pieces("a", 1, 1);
         content.add_pieces("b", 1, 1);
@@ -375,7 +379,7 @@ async fn a_pull_that_the_engine_holds_up_is_not_ended_for_its_silence() {
     const PIECE: usize = 1 << 20;
     let _line = ONE_AT_A_TIME.lock().await;
     with_provider(async |provider| {
-        let (large, other) = (LeaseId(78), LeaseId(79));
+        let (large, other) = (lease(78), lease(79));
         let mut content = Content::default();
         content.add_pieces("large", LAYERS, PIECE);
         content.add_whole("app");
