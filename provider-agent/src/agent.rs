@@ -36,7 +36,7 @@ use crate::funds::Windows;
 use crate::leases::Patience;
 use crate::manifests::Manifests;
 use crate::metrics::ProviderMetrics;
-use crate::registration::{await_registration, ensure_capacity, ensure_certificate};
+use crate::registration::{await_registration, check_certificate, ensure_capacity, ensure_certificate};
 use crate::settling;
 use crate::store::{Store, topics};
 use crate::updater::Updater;
@@ -361,7 +361,7 @@ impl Agent {
             metrics: self.counts.clone(),
         };
         self.shutdown.spawn_critical("the bidder", bidder.run(stop.clone()));
-        self.keep_about(own, chain, registration).await;
+        self.keep_about(own, chain, registration, certificate).await;
         Ok(())
     }
 
@@ -420,7 +420,7 @@ impl Agent {
     }
 
     /// Keeps up to date what the gateway and the health report say.
-    async fn keep_about(&self, own: u32, chain: Component, registration: Component) {
+    async fn keep_about(&self, own: u32, chain: Component, registration: Component, certificate: Component) {
         let mut looked_at: Option<Instant> = None;
         let stop = self.shutdown.token();
         let mut seen = self.seen.subscribe();
@@ -447,6 +447,7 @@ impl Agent {
             if looked_at.is_none_or(|at| at.elapsed() >= STANDING_EVERY) {
                 looked_at = Some(Instant::now());
                 self.check_standing(own, &registration).await;
+                check_certificate(&self.market, self.identity.fingerprint(), &certificate).await;
             }
             let leases = self.store.unfinished_leases(own).await.unwrap_or_default();
             let live = leases

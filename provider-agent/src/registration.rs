@@ -7,7 +7,7 @@ use ::chain::Transactions;
 use avs::words::{Capacity, ScoreCard};
 use daemon::causes::with_causes;
 use daemon::health::Component;
-use gateway::Fingerprint;
+use gateway::{Fingerprint, PinnedFingerprints};
 use tokio_util::sync::CancellationToken;
 use workload::Engine;
 
@@ -22,8 +22,8 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Whoever registers the provider uses its key, and may have more to send: this long nothing must have been sent.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Waits until the provider is registered, and whoever registered it has sent what they had to send with its key: this
-/// process must be the only one that uses it from now on. Nothing comes back when it was asked to stop.
+/// Waits until the provider is registered, and whoever registered it has sent what they had to send with its key, so that the
+/// two are not in each other's way. Nothing comes back when it was asked to stop.
 pub async fn await_registration(
     market: &Market,
     own_key: Fingerprint,
@@ -100,11 +100,7 @@ pub async fn ensure_certificate(
     loop {
         match market.keys_of(market.owner()).await {
             Ok(Some(keys)) if keys.contains(&own_key) => return component.ok(),
-            Ok(Some(keys)) => component.degraded(format!(
-                "the registry lists the key {keys} for {}, this gateway has {own_key}: users refuse to talk to it; configure the \
-                 right `identity`, or publish this one with `spheron provider update`",
-                market.owner()
-            )),
+            Ok(Some(keys)) => component.degraded(of_another_key(market, keys, own_key)),
             Ok(None) => match transactions.submit(market.publish(own_key.as_bytes().into())).await {
                 Ok(_) => continue,
                 Err(error) => component.degraded(with_causes(&error)),
@@ -116,6 +112,29 @@ pub async fn ensure_certificate(
             () = tokio::time::sleep(RETRY) => {}
         }
     }
+}
+
+/// Says so where the registry no longer lists the gateway's key: it may be changed while the agent runs.
+pub async fn check_certificate(market: &Market, own_key: Fingerprint, component: &Component) {
+    match market.keys_of(market.owner()).await {
+        Ok(Some(keys)) if keys.contains(&own_key) => component.ok(),
+        Ok(Some(keys)) => component.degraded(of_another_key(market, keys, own_key)),
+        Ok(None) => component.degraded(format!(
+            "the registry lists no key for {} any more: users refuse to talk to this gateway; publish its own with `spheron \
+             provider update --certificate`",
+            market.owner()
+        )),
+        // Whether the chain answers is another component.
+        Err(error) => tracing::debug!(error = with_causes(&error), "the published keys cannot be read"),
+    }
+}
+
+fn of_another_key(market: &Market, listed: PinnedFingerprints, own_key: Fingerprint) -> String {
+    format!(
+        "the registry lists the key {listed} for {}, this gateway has {own_key}: users refuse to talk to it; configure the right \
+         `identity` and start again, or publish this one with `spheron provider update --certificate`",
+        market.owner()
+    )
 }
 
 /// Offers on chain what is configured, as far as the machine has it. Returns once it is so, or when asked to stop.

@@ -85,9 +85,12 @@ async fn update(session: &Session<'_>, arguments: &Update) -> eyre::Result<()> {
         Some(_) => Some(stake_target(session, arguments.stake.as_deref()).await?),
         None => None,
     };
-    session.output.note(
-        "an agent that runs with this key stops when it finds a nonce used that it did not use; start it again after this",
-    );
+    if fingerprint.is_some() {
+        session.output.note(
+            "an agent that runs keeps the certificate that it was started with: if this is another one, name its file as `identity` \
+             in the agent's configuration and start it again, or users refuse to talk to it",
+        );
+    }
     apply(session, &signer, description, fingerprint, stake).await
 }
 
