@@ -72,6 +72,52 @@ impl Right {
     }
 }
 
+/// A key and an account whose money it may lock, or not.
+#[derive(Debug, Clone)]
+pub(crate) struct Spender {
+    pub(crate) key: Address,
+    account: u32,
+    owner: Address,
+    /// Units that are left of its spending right, and until when (Unix seconds); nothing for the owner, who needs none.
+    pub(crate) right: Option<(U256, u64)>,
+    /// Unix seconds, as the chain has them.
+    now: u64,
+}
+
+impl Spender {
+    /// Fails unless it may lock `amount` units of the token.
+    pub(crate) fn require(&self, token: &Token, amount: U256) -> eyre::Result<()> {
+        let Self {
+            key, account, owner, ..
+        } = self;
+        let Some((limit, expiry)) = self.right else {
+            return Ok(());
+        };
+        let grant = format!(
+            "its owner {owner} can grant it: spheron account operator add {key} --account {account} --token {} --limit {}",
+            token.symbol,
+            amounts::whole(amount, token.decimals)
+        );
+        ensure!(
+            !limit.is_zero(),
+            "{key} neither owns account {account} nor has a spending right in {}; {grant}",
+            token.symbol
+        );
+        ensure!(
+            expiry > self.now,
+            "the spending right of {key} in account {account} ended at {}; {grant}",
+            Date(expiry)
+        );
+        ensure!(
+            limit >= amount,
+            "{key} may lock {} more of account {account}, {} are needed; {grant}",
+            amounts::shown(limit, token),
+            amounts::shown(amount, token)
+        );
+        Ok(())
+    }
+}
+
 impl Session<'_> {
     /// The account a command is about: the one that was named, or the key's first. One that does not exist is bad input.
     pub(crate) async fn account(&self, named: Option<u32>) -> eyre::Result<u32> {
@@ -324,34 +370,26 @@ impl Session<'_> {
         key: Address,
         amount: U256,
     ) -> eyre::Result<()> {
+        self.spender(account, token, key).await?.require(token, amount)
+    }
+
+    /// What a key may do with an account's money in a token.
+    pub(crate) async fn spender(&self, account: u32, token: &Token, key: Address) -> eyre::Result<Spender> {
         let (owner, (_, now)) = tokio::try_join!(self.owner_of(account), self.chain.head())?;
-        if owner == key {
-            return Ok(());
-        }
-        let right = read(self.escrow().spendingRight(account, key, token.id)).await?;
-        let (limit, expiry) = (U256::from(right.limit), right.expiry.to::<u64>());
-        let grant = format!(
-            "its owner {owner} can grant it: spheron account operator add {key} --account {account} --token {} --limit {}",
-            token.symbol,
-            amounts::whole(amount, token.decimals)
-        );
-        ensure!(
-            !limit.is_zero(),
-            "{key} neither owns account {account} nor has a spending right in {}; {grant}",
-            token.symbol
-        );
-        ensure!(
-            expiry > now,
-            "the spending right of {key} in account {account} ended at {}; {grant}",
-            Date(expiry)
-        );
-        ensure!(
-            limit >= amount,
-            "{key} may lock {} more of account {account}, {} are needed; {grant}",
-            amounts::shown(limit, token),
-            amounts::shown(amount, token)
-        );
-        Ok(())
+        let right = match owner == key {
+            true => None,
+            false => {
+                let right = read(self.escrow().spendingRight(account, key, token.id)).await?;
+                Some((U256::from(right.limit), right.expiry.to::<u64>()))
+            }
+        };
+        Ok(Spender {
+            key,
+            account,
+            owner,
+            right,
+            now,
+        })
     }
 
     /// Fails unless the key may cancel an account's orders and close its leases in a token.
@@ -365,5 +403,47 @@ impl Session<'_> {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_not_lock_an_amount_is_told_why_and_who_can_grant_it() {
+        let token = Token {
+            id: 1,
+            symbol: "uSPON".to_owned(),
+            address: Address::ZERO,
+            decimals: 6,
+        };
+        let three = U256::from(3_000_000);
+        let spender = |right| Spender {
+            key: Address::repeat_byte(1),
+            account: 7,
+            owner: Address::repeat_byte(2),
+            right,
+            now: 100,
+        };
+        spender(None)
+            .require(&token, U256::MAX)
+            .expect("the owner needs no right");
+        spender(Some((three, 101))).require(&token, three).expect("just enough");
+        for (right, why) in [
+            ((U256::ZERO, 101), "nor has a spending right in uSPON"),
+            ((three, 100), "ended at 1970-01-01 00:01:40"),
+            (
+                (three - U256::from(1), 101),
+                "may lock 2.999999 uSPON more of account 7, 3 uSPON are needed",
+            ),
+        ] {
+            let error = spender(Some(right)).require(&token, three).expect_err(why).to_string();
+            let grant = format!(
+                "operator add {} --account 7 --token uSPON --limit 3",
+                Address::repeat_byte(1)
+            );
+            assert!(error.contains(why) && error.contains(&grant), "{error}");
+        }
     }
 }

@@ -2,12 +2,13 @@
 //! told together, with one deposit that is enough for both; and whether the key may spend of the account at all.
 
 use ::chain::network::Token;
-use alloy::primitives::{Address, U256};
+use alloy::primitives::U256;
 use avs::terms::Terms;
 use bindings::IPaymentTokens;
 use eyre::{WrapErr as _, bail};
 use serde_json::{Value, json};
 
+use crate::accounts::Spender;
 use crate::chain::read;
 use crate::dates::Date;
 use crate::session::Session;
@@ -221,9 +222,7 @@ fn rounded_up(units: U256, decimals: u8) -> U256 {
 /// Whether a key may lock money of an account, as a dry run tells it.
 #[derive(Debug, Clone)]
 pub(in crate::commands) struct Standing {
-    key: Address,
-    /// What is left of its spending right and until when, for a key that is not the owner's.
-    right: Option<(U256, u64)>,
+    spender: Spender,
     /// Why it may not.
     problem: Option<String>,
 }
@@ -239,23 +238,18 @@ impl Standing {
         let Ok(key) = session.home.address() else {
             return Ok(None);
         };
-        let (owner, right) = (
-            session.owner_of(account).await?,
-            read(session.escrow().spendingRight(account, key, token.id)).await?,
-        );
-        let may = session.require_spender(account, token, key, amount).await;
+        let spender = session.spender(account, token, key).await?;
         Ok(Some(Self {
-            key,
-            right: (owner != key).then(|| (U256::from(right.limit), right.expiry.to::<u64>())),
-            problem: may.err().map(|error| format!("{error:#}")),
+            problem: spender.require(token, amount).err().map(|error| error.to_string()),
+            spender,
         }))
     }
 
     pub(in crate::commands) fn json(&self, token: &Token) -> Value {
         let mut value = json!({
-            "key": self.key, "owner": self.right.is_none(), "enough": self.problem.is_none(), "problem": self.problem,
+            "key": self.spender.key, "owner": self.spender.right.is_none(), "enough": self.problem.is_none(), "problem": self.problem,
         });
-        if let Some((limit, expiry)) = &self.right {
+        if let Some((limit, expiry)) = &self.spender.right {
             value["left"] = amounts::whole(*limit, token.decimals).into();
             value["left_units"] = limit.to_string().into();
             value["expiry"] = (*expiry).into();
@@ -265,12 +259,12 @@ impl Standing {
 
     /// Whether this key may pay, for people.
     pub(in crate::commands) fn text(&self, token: &Token) -> String {
-        match (&self.problem, &self.right) {
+        match (&self.problem, &self.spender.right) {
             (Some(problem), _) => format!("may not pay this: {problem}"),
-            (None, None) => format!("{} owns the account", self.key),
+            (None, None) => format!("{} owns the account", self.spender.key),
             (None, Some((limit, expiry))) => format!(
                 "{} may lock {} of the account until {} UTC",
-                self.key,
+                self.spender.key,
                 amounts::shown(*limit, token),
                 Date(*expiry)
             ),
@@ -280,6 +274,8 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::Address;
+
     use super::*;
 
     const UNITS: u64 = 1_000_000;
