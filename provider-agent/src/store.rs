@@ -110,6 +110,12 @@ const SCHEMA_OF_UPDATES: &str = "
     ) STRICT;
 ";
 
+/// Refusals cost gas: the pause after one outlasts a restart.
+const SCHEMA_OF_REFUSALS: &str = "
+    -- When the chain was told last that it is refused, Unix seconds of the newest block then.
+    ALTER TABLE proposals ADD COLUMN refused_at INTEGER;
+";
+
 /// The store. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -124,6 +130,7 @@ impl Store {
             ::chain::transactions::MIGRATION,
             SCHEMA,
             SCHEMA_OF_UPDATES,
+            SCHEMA_OF_REFUSALS,
         ];
         Ok(Self {
             database: daemon::Store::open(&directory.join(DATABASE_FILE), &migrations)?,

@@ -78,8 +78,6 @@ struct Memory {
     staging: BTreeSet<LeaseId>,
     /// The proposal for which images of a lease were asked for last, and the lease's workload.
     asked_for: HashMap<LeaseId, (ProposalKey, LeaseId)>,
-    /// When a proposal for a lease was last refused, Unix seconds of a block.
-    refused_at: HashMap<LeaseId, u64>,
 }
 
 impl Memory {
@@ -109,7 +107,6 @@ struct Done {
     is_staging: bool,
     /// The proposal for which images were asked for, and the workload.
     asked_for: Option<(ProposalKey, LeaseId)>,
-    was_refused: bool,
 }
 
 impl Updater {
@@ -171,9 +168,6 @@ impl Updater {
         if let Some(asked_for) = done.asked_for {
             memory.asked_for.insert(done.lease, asked_for);
         }
-        if done.was_refused {
-            memory.refused_at.insert(done.lease, self.seen.borrow().time);
-        }
         memory.missed.remove(&done.lease).then_some(done.lease)
     }
 
@@ -194,9 +188,6 @@ impl Updater {
             time: seen.time,
             may_act: seen.caught_up && works && self.reachability.borrow().is_reachable(),
         };
-        memory
-            .refused_at
-            .retain(|_, at| now.time < *at + updates::REFUSAL_PAUSE_SECONDS);
         memory.staging.retain(|lease| {
             proposals
                 .iter()
@@ -218,7 +209,6 @@ impl Updater {
             }
             let work = Work {
                 updater: self.clone(),
-                refused_at: memory.refused_at.get(&lease).copied(),
                 proposal,
                 now,
             };
@@ -232,7 +222,6 @@ impl Updater {
 struct Work {
     updater: Updater,
     proposal: Proposal,
-    refused_at: Option<u64>,
     now: Now,
 }
 
@@ -243,7 +232,6 @@ impl Work {
             lease,
             is_staging: false,
             asked_for: None,
-            was_refused: false,
         };
         if let Err(problem) = self.steps(&mut done).await {
             tracing::warn!(%lease, problem, "the proposed update could not be dealt with; it is tried again");
@@ -272,7 +260,7 @@ impl Work {
             has_manifest: self.manifest(&lease).await?.is_some(),
             images: Images::Unknown,
             judged: None,
-            refused_at: self.refused_at,
+            refused_at: self.refused_at().await?,
         };
         loop {
             match updates::decide(self.now, &facts) {
@@ -289,20 +277,30 @@ impl Work {
                     // What was judged before is as old as the images.
                     facts.judged = None;
                 }
-                Step::Accept { rate } => return self.accept(&lease, rate, done).await,
+                Step::Accept { rate } => return self.accept(&lease, rate).await,
                 Step::Withhold { reason } => return self.withhold(&lease, reason).await,
-                Step::Refuse { reason } => return self.refuse(&lease, reason, done).await,
+                Step::Refuse { reason } => return self.refuse(&lease, reason).await,
             }
         }
     }
 
     async fn note(&self, phase: Phase) -> Result<Phase, String> {
-        let store = &self.updater.store;
+        let Updater { store, seen, .. } = &self.updater;
+        let time = seen.borrow().time;
         store
-            .set_phase(self.proposal.key, &phase)
+            .set_phase(self.proposal.key, &phase, time)
             .await
             .map_err(|error| with_causes(&error))?;
         Ok(phase)
+    }
+
+    /// When the chain was told of the refusal before, in this life or an earlier one.
+    async fn refused_at(&self) -> Result<Option<u64>, String> {
+        let store = &self.updater.store;
+        store
+            .last_refusal(self.proposal.key.lease)
+            .await
+            .map_err(|error| with_causes(&error))
     }
 
     async fn manifest(&self, lease: &Lease) -> Result<Option<manifest::Manifest>, String> {
@@ -407,7 +405,7 @@ impl Work {
         Ok(Images::Here)
     }
 
-    async fn accept(&self, lease: &Lease, rate: u128, done: &mut Done) -> Result<(), String> {
+    async fn accept(&self, lease: &Lease, rate: u128) -> Result<(), String> {
         self.note(Phase::Accepting { rate }).await?;
         let Updater {
             market, transactions, ..
@@ -423,7 +421,7 @@ impl Work {
                 Ok(())
             }
             Err(SubmitError::WouldRevert { reason, .. } | SubmitError::Reverted { reason, .. }) => {
-                self.contract_refuses(lease, reason, done).await
+                self.contract_refuses(lease, reason).await
             }
             Err(error) => Err(with_causes(&error)),
         }
@@ -431,7 +429,7 @@ impl Work {
 
     /// Withdrawn, expired or replaced meanwhile: then there is nothing to refuse. A market that is paused will go on. Everything
     /// else (no room, no money in the account) is for the user to know.
-    async fn contract_refuses(&self, lease: &Lease, reason: String, done: &mut Done) -> Result<(), String> {
+    async fn contract_refuses(&self, lease: &Lease, reason: String) -> Result<(), String> {
         let market = &self.updater.market;
         let (standing, paused, head) =
             tokio::try_join!(market.update_proposal(lease.id), market.is_paused(), market.head())
@@ -445,9 +443,9 @@ impl Work {
             return Ok(());
         }
         let refusal = Refusal::Contract { reason };
-        match updates::refusal(self.now, self.refused_at, refusal.to_string()) {
+        match updates::refusal(self.now, self.refused_at().await?, refusal.to_string()) {
             Step::Withhold { reason } => self.withhold(lease, reason).await,
-            _ => self.refuse(lease, refusal.to_string(), done).await,
+            _ => self.refuse(lease, refusal.to_string()).await,
         }
     }
 
@@ -458,7 +456,7 @@ impl Work {
         self.note(Phase::Withheld { reason }).await.map(drop)
     }
 
-    async fn refuse(&self, lease: &Lease, reason: String, done: &mut Done) -> Result<(), String> {
+    async fn refuse(&self, lease: &Lease, reason: String) -> Result<(), String> {
         let Updater {
             market,
             transactions,
@@ -479,7 +477,6 @@ impl Work {
             Err(SubmitError::WouldRevert { .. } | SubmitError::Reverted { .. }) => {}
             Err(error) => return Err(with_causes(&error)),
         }
-        done.was_refused = true;
         engine.unstage(lease.workload).await;
         self.note(Phase::Refused { reason }).await.map(drop)
     }

@@ -345,6 +345,11 @@ impl Bench {
         self.block(3, vec![proposed(&new)]).await;
     }
 
+    /// Its user proposes something else.
+    pub(crate) async fn with_a_later_proposal(&mut self, number: u64) {
+        self.block(number, vec![proposed(&manifest_of("newer:1"))]).await;
+    }
+
     /// So far images are from now on.
     pub(crate) fn stages(&self, staged: Staged) {
         *self.engine.staged.lock().expect("lock") = staged;

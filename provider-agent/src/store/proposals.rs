@@ -175,18 +175,42 @@ impl Store {
             .await
     }
 
-    /// Keeps what was decided about a proposal, before it is acted upon.
-    pub async fn set_phase(&self, key: ProposalKey, phase: &Phase) -> Result<(), StoreError> {
+    /// When the chain was told last that an update of a lease is refused, Unix seconds of a block.
+    pub async fn last_refusal(&self, lease: LeaseId) -> Result<Option<u64>, StoreError> {
+        self.database
+            .read(move |connection| {
+                connection
+                    .prepare_cached("SELECT max(refused_at) FROM proposals WHERE lease = ?1")?
+                    .query_row([id(lease.0)], |row| rows::number(row, 0))
+            })
+            .await
+    }
+
+    /// Keeps what was decided about a proposal, before it is acted upon. `time` is that of the newest block in Unix seconds.
+    pub async fn set_phase(&self, key: ProposalKey, phase: &Phase, time: u64) -> Result<(), StoreError> {
         let name = phase.name();
         let reason = phase.reason().map(str::to_owned);
         let rate = match phase {
             Phase::Accepting { rate } => Some(rate.to_string()),
             _ => None,
         };
+        let refused_at = match phase {
+            Phase::Refusing { .. } | Phase::Refused { .. } => Some(signed(time)),
+            _ => None,
+        };
         self.update(move |transaction| {
             transaction.execute(
-                "UPDATE proposals SET phase = ?4, reason = ?5, rate = ?6 WHERE lease = ?1 AND block = ?2 AND position = ?3",
-                params![id(key.lease.0), signed(key.block), key.position, name, reason, rate],
+                "UPDATE proposals SET phase = ?4, reason = ?5, rate = ?6, refused_at = coalesce(?7, refused_at)
+                 WHERE lease = ?1 AND block = ?2 AND position = ?3",
+                params![
+                    id(key.lease.0),
+                    signed(key.block),
+                    key.position,
+                    name,
+                    reason,
+                    rate,
+                    refused_at
+                ],
             )
         })
         .await

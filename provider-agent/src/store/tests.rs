@@ -277,7 +277,8 @@ async fn an_update_puts_one_lease_in_anothers_place_and_a_reorganisation_puts_it
     let phase = Phase::Accepting {
         rate: u128::from(u64::MAX) + 1,
     };
-    store.set_phase(key, &phase).await.expect("phase");
+    store.set_phase(key, &phase, 4).await.expect("phase");
+    assert_eq!(store.last_refusal(LeaseId(1)).await.expect("read"), None);
     let stored = store.last_proposal(LeaseId(1)).await.expect("read").expect("there");
     assert_eq!((&stored.phase, &stored.images), (&phase, &images));
 

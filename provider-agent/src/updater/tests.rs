@@ -55,6 +55,19 @@ fn updater(bench: &Bench) -> Updater {
     }
 }
 
+/// Work on the proposal that stands, as it begins at a look, and its lease.
+async fn work(updater: &Updater) -> (Work, Lease) {
+    let store = &updater.store;
+    let proposal = store.open_proposals(updater.own).await.expect("read").remove(0);
+    let lease = store.lease(updater.own, FIRST).await.expect("read").expect("there");
+    let work = Work {
+        updater: updater.clone(),
+        proposal,
+        now: Now { time: 3, may_act: true },
+    };
+    (work, lease)
+}
+
 #[tokio::test]
 async fn what_was_missed_while_a_proposal_was_worked_on_is_looked_at_again() {
     let mut bench = Bench::new();
@@ -99,16 +112,9 @@ async fn a_pull_that_fails_is_told_while_it_is_tried_again() {
     let mut bench = Bench::new();
     bench.with_a_proposal().await;
     let updater = updater(&bench);
-    let store = &updater.store;
-    let proposal = store.open_proposals(updater.own).await.expect("read").remove(0);
-    let lease = store.lease(updater.own, FIRST).await.expect("read").expect("there");
-    let work = Work {
-        updater: updater.clone(),
-        proposal,
-        refused_at: None,
-        now: Now { time: 3, may_act: true },
-    };
+    let (work, lease) = work(&updater).await;
     let said = async || {
+        let store = &updater.store;
         let proposal = store.last_proposal(FIRST).await.expect("read").expect("there");
         let update = updates::told(&proposal, 3).expect("it stands");
         (update.phase, update.reason)
@@ -141,19 +147,7 @@ async fn a_second_refusal_is_told_before_the_chain_is() {
     let mut bench = Bench::new();
     bench.with_a_proposal().await;
     let updater = updater(&bench);
-    let proposal = updater.store.open_proposals(updater.own).await.expect("read").remove(0);
-    let lease = updater
-        .store
-        .lease(updater.own, FIRST)
-        .await
-        .expect("read")
-        .expect("there");
-    let work = Work {
-        updater: updater.clone(),
-        proposal,
-        refused_at: Some(1),
-        now: Now { time: 3, may_act: true },
-    };
+    let (work, lease) = work(&updater).await;
     work.withhold(&lease, "no room".to_owned()).await.expect("recorded");
     let proposal = updater.store.last_proposal(FIRST).await.expect("read").expect("there");
     let update = updates::told(&proposal, 3).expect("it stands");
@@ -163,4 +157,22 @@ async fn a_second_refusal_is_told_before_the_chain_is() {
         reason: "no room".to_owned(),
     };
     assert_eq!(proposal.phase, expected);
+}
+
+#[tokio::test]
+async fn a_restart_does_not_forget_that_a_refusal_was_paid_for_a_moment_ago() {
+    let mut bench = Bench::new();
+    bench.with_a_proposal().await;
+    let (first, lease) = work(&updater(&bench)).await;
+    assert_eq!(first.refused_at().await, Ok(None));
+    // It may be on its way when the process dies: it counts from before it is sent.
+    let refused = first.refuse(&lease, "no room".to_owned()).await;
+    refused.expect_err("the chain is nowhere");
+
+    bench.with_a_later_proposal(4).await;
+    let (second, lease) = work(&updater(&bench)).await;
+    assert_eq!(second.refused_at().await, Ok(Some(3)));
+    // What is not told to the chain begins no pause.
+    second.withhold(&lease, "no room".to_owned()).await.expect("recorded");
+    assert_eq!(second.refused_at().await, Ok(Some(3)));
 }
