@@ -114,6 +114,21 @@ impl Chain {
         })
     }
 
+    /// One whose node gives these answers, in the order in which they are asked for.
+    #[cfg(test)]
+    pub(crate) fn answering(network: Network, answers: &[serde_json::Value]) -> Self {
+        let asserter = alloy::providers::mock::Asserter::new();
+        for answer in answers {
+            asserter.push_success(answer);
+        }
+        Self {
+            network,
+            provider: RootProvider::new(alloy::rpc::client::RpcClient::mocked(asserter)),
+            journal: Rc::default(),
+            most_gwei: 500,
+        }
+    }
+
     /// All that this command has sent so far.
     pub(crate) fn journal(&self) -> Vec<Underway> {
         self.journal.borrow().clone()

@@ -3,9 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use ::chain::network::{Network, Token};
+use alloy::primitives::U256;
+use bindings::IPaymentTokens;
 use eyre::OptionExt as _;
 use tokio::sync::OnceCell;
 
+use crate::amounts;
 use crate::arguments::Arguments;
 use crate::chain::{Chain, read};
 use crate::failure::Failure;
@@ -55,6 +58,35 @@ impl<'a> Session<'a> {
                 listed.join(", ")
             ))
         })
+    }
+
+    /// Units of a payment token from whole tokens as people write them.
+    pub(crate) async fn units(&self, text: &str, token: &Token) -> eyre::Result<U256> {
+        let units = amounts::units(text, token.decimals, &token.symbol)?;
+        self.require_listed(token).await?;
+        Ok(units)
+    }
+
+    /// Fails if the chain knows a token by another address or with other decimals than the network file: what somebody writes
+    /// in whole tokens would be other units.
+    pub(crate) async fn require_listed(&self, token: &Token) -> eyre::Result<()> {
+        let list = IPaymentTokens::new(self.chain.network.contracts.payment_tokens, &self.chain.provider);
+        let listed = read(list.token(token.id)).await?;
+        if (listed.token, listed.decimals) == (token.address, token.decimals) {
+            return Ok(());
+        }
+        Err(Failure::bad_input(format!(
+            "the network file of {} is wrong: {} is {} with {} decimals in it, on chain token {} is {} with {} decimals; get a newer \
+             file, nothing was sent",
+            self.chain.network.name,
+            token.symbol,
+            token.address,
+            token.decimals,
+            token.id,
+            listed.token,
+            listed.decimals
+        ))
+        .into())
     }
 
     /// The payment token of an id in an order.
@@ -133,7 +165,56 @@ fn named(given: &str, home: &Home) -> eyre::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use alloy::primitives::Address;
+    use alloy::sol_types::SolCall as _;
+
     use super::*;
+
+    #[tokio::test]
+    async fn amounts_are_units_of_the_token_on_chain_or_none() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let output = Output::new(true);
+        let listed = |address, decimals| {
+            let listed = IPaymentTokens::PaymentToken {
+                id: 1,
+                token: address,
+                symbol: "uSPON".to_owned(),
+                decimals,
+                status: IPaymentTokens::Status::Enabled,
+                feeSchedule: 0,
+                feed: IPaymentTokens::PriceFeed {
+                    feed: Address::ZERO,
+                    heartbeat: 1,
+                    minimumPrice: 0,
+                    maximumPrice: 0,
+                },
+                cap: 0,
+            };
+            let answer = IPaymentTokens::tokenCall::abi_encode_returns(&listed);
+            let answer = alloy::primitives::hex::encode_prefixed(answer).into();
+            Session {
+                output: &output,
+                home: Home::new(Some(folder.path()), None).expect("home"),
+                chain: Chain::answering(crate::serving::nowhere(), &[answer]),
+                windows: OnceCell::new(),
+            }
+        };
+        let address = Address::repeat_byte(3);
+        let token = Token {
+            id: 1,
+            symbol: "uSPON".to_owned(),
+            address,
+            decimals: 6,
+        };
+        let units = listed(address, 6).units("1.5", &token).await.expect("the same");
+        assert_eq!(units, U256::from(1_500_000));
+        for (other, decimals) in [(address, 18), (Address::repeat_byte(4), 6)] {
+            let error = listed(other, decimals).units("1.5", &token).await.expect_err("another");
+            assert_eq!(crate::failure::exit_status(&error), 2, "{error}");
+            let told = format!("on chain token 1 is {other} with {decimals} decimals");
+            assert!(error.to_string().contains(&told), "{error}");
+        }
+    }
 
     #[test]
     fn a_network_is_a_file_or_a_name_in_the_home() {
@@ -160,7 +241,7 @@ mod tests {
             network.tokens = vec![Token {
                 id: 1,
                 symbol: "uSPON".to_owned(),
-                address: alloy::primitives::Address::ZERO,
+                address: Address::ZERO,
                 decimals,
             }];
             let text = serde_json::to_vec(&network).expect("JSON");

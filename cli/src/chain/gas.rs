@@ -54,34 +54,20 @@ pub(super) fn way_to_ether(network: &Network, sender: Address) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
     use alloy::primitives::B256;
-    use alloy::providers::RootProvider;
-    use alloy::providers::mock::Asserter;
-    use alloy::rpc::client::RpcClient;
     use alloy::signers::local::PrivateKeySigner;
     use serde_json::{Value, json};
 
     use super::*;
     use crate::chain::{Call, Chain, Progress, Underway};
 
-    /// A devnet whose node gives these answers, in the order in which they are asked for.
+    /// A devnet whose node gives these answers.
     fn devnet(answers: &[Value]) -> Chain {
-        let asserter = Asserter::new();
-        for answer in answers {
-            asserter.push_success(answer);
-        }
         let mut network = crate::serving::nowhere();
         network.name = "devnet".to_owned();
         network.chain_id = DEVNET_CHAIN_ID;
         network.rpc = vec!["http://127.0.0.1:8545".to_owned()];
-        Chain {
-            network,
-            provider: RootProvider::new(RpcClient::mocked(asserter)),
-            journal: Rc::default(),
-            most_gwei: 500,
-        }
+        Chain::answering(network, answers)
     }
 
     /// Nonce, gas, fees and balance, as they are asked for before a transaction: 100 000 gas at 3 gwei and a priority of 1, of

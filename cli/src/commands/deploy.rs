@@ -120,7 +120,15 @@ async fn order(
 pub(super) async fn derive(session: &Session<'_>, salted: &SaltedManifest, name: &str) -> eyre::Result<OrderRequest> {
     session.output.step("reading prices and limits of the network");
     let book = session.order_book();
-    let (catalog, parameters) = tokio::try_join!(session.catalog(Some(&salted.manifest)), read(book.parameters()))?;
+    // What it pays is written in whole tokens.
+    let listed = async {
+        match session.chain.network.token(&salted.manifest.requirements.token) {
+            Some(token) => session.require_listed(token).await,
+            None => Ok(()),
+        }
+    };
+    let (catalog, parameters, ()) =
+        tokio::try_join!(session.catalog(Some(&salted.manifest)), read(book.parameters()), listed)?;
     let derived = manifest::derive(salted, &catalog, parameters.paramsVersion);
     Ok(derived.map_err(|error| Failure::bad_input(format!("{name}: {}", with_causes(&error))))?)
 }

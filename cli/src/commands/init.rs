@@ -18,7 +18,7 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Init) -> eyre::Result
     // Bad input is found before anything is written or sent.
     let token = session.token(&arguments.token)?;
     let wanted = match &arguments.deposit {
-        Some(amount) => amounts::units(amount, token.decimals, &token.symbol)?,
+        Some(amount) => session.units(amount, token).await?,
         None => U256::ZERO,
     };
     let signer = session.home.initialise_key(arguments.key.as_deref())?;

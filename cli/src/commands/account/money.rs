@@ -25,7 +25,7 @@ pub(super) async fn deposit(session: &Session<'_>, arguments: &Deposit) -> eyre:
         permission,
     } = arguments;
     let token = session.token(&money.token)?;
-    let units = amounts::units(amount, token.decimals, &token.symbol)?;
+    let units = session.units(amount, token).await?;
     if units.is_zero() {
         return Err(Failure::bad_input("an amount of zero cannot be deposited").into());
     }
@@ -83,7 +83,7 @@ pub(super) async fn withdraw(
     let held = session.balance(account, token.id).await?;
     let units = match amount {
         "all" => held.unlocked,
-        amount => amounts::units(amount, token.decimals, &token.symbol)?,
+        amount => session.units(amount, token).await?,
     };
     if units.is_zero() {
         return Err(Failure::bad_input("an amount of zero cannot be withdrawn").into());

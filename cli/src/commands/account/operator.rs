@@ -64,7 +64,7 @@ async fn add(session: &Session<'_>, wanted: Wanted<'_>, money: &Money) -> eyre::
         may_close,
     } = wanted;
     let token = session.token(&money.token)?;
-    let units = amounts::units(limit, token.decimals, &token.symbol)?;
+    let units = session.units(limit, token).await?;
     let limit = limit_of(units, token)?;
     if spender == Address::ZERO {
         return Err(Failure::bad_input("the zero address has no key: nobody could spend with that right").into());

@@ -74,11 +74,10 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Extend) -> eyre::Resu
 
 pub(super) async fn top_up(session: &Session<'_>, arguments: &TopUp) -> eyre::Result<()> {
     let token = session.token_of(arguments.lease)?.clone();
-    let given = arguments
-        .amount
-        .as_deref()
-        .map(|amount| amounts::units(amount, token.decimals, &token.symbol))
-        .transpose()?;
+    let given = match &arguments.amount {
+        Some(amount) => Some(session.units(amount, &token).await?),
+        None => None,
+    };
     let price = price(session, arguments.lease, |duration, cost| {
         match (arguments.added, given) {
             (Some(added), _) => Ok(added),
