@@ -12,6 +12,7 @@ use alloy::sol_types::SolEvent;
 use alloy_primitives::aliases::{U40, U96};
 use alloy_primitives::{Address, B256, LogData, U256};
 use async_trait::async_trait;
+use avs::terms::Terms;
 use bindings::{ILeases, IOrderBook, OrderState, OrderTerms};
 use manifest::{Manifest, SaltedManifest};
 use serde_json::{Map, Value, json};
@@ -179,6 +180,20 @@ fn manifest_of(image: &str) -> SaltedManifest {
     SaltedManifest {
         salt: B256::repeat_byte(9),
         manifest,
+    }
+}
+
+/// Terms that ask for nothing.
+pub(crate) fn any_terms() -> Terms {
+    Terms {
+        resources: U256::ZERO,
+        requirements: U256::ZERO,
+        regions: U256::MAX,
+        manifest_hash: B256::repeat_byte(1),
+        maximum_rate: 1,
+        duration: 60,
+        wanted_suppliers: Vec::new(),
+        excluded_suppliers: Vec::new(),
     }
 }
 

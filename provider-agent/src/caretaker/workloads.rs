@@ -54,26 +54,15 @@ pub(super) fn by_workload(leases: Vec<Lease>) -> BTreeMap<LeaseId, Workload> {
 
 #[cfg(test)]
 mod tests {
-    use alloy_primitives::{B256, U256};
-    use avs::terms::Terms;
-
     use super::*;
+    use crate::caretaker::tests::any_terms;
     use crate::store::{Closed, Leased};
 
     fn lease(id: u64, workload: u64, leased: Option<(u64, Option<u64>)>, undone_block: Option<u64>) -> Lease {
         Lease {
             id: LeaseId(id),
             workload: LeaseId(workload),
-            terms: Terms {
-                resources: U256::ZERO,
-                requirements: U256::ZERO,
-                regions: U256::MAX,
-                manifest_hash: B256::repeat_byte(1),
-                maximum_rate: 1,
-                duration: 60,
-                wanted_suppliers: Vec::new(),
-                excluded_suppliers: Vec::new(),
-            },
+            terms: any_terms(),
             duration: 60,
             leased: leased.map(|(block, closed)| Leased {
                 block,

@@ -1,10 +1,8 @@
-use alloy_primitives::{B256, U256};
-use avs::terms::Terms;
 use gateway::wire::UpdatePhase;
 use workload::Staged;
 
 use super::*;
-use crate::caretaker::tests::{Bench, FIRST};
+use crate::caretaker::tests::{Bench, FIRST, any_terms};
 
 const LEASE: LeaseId = LeaseId(2);
 /// The first lease of the workload: what is asked of the engine has its name.
@@ -17,16 +15,7 @@ fn proposal(block: u64, expiry: u64) -> Proposal {
             block,
             position: 0,
         },
-        terms: Terms {
-            resources: U256::ZERO,
-            requirements: U256::ZERO,
-            regions: U256::MAX,
-            manifest_hash: B256::repeat_byte(1),
-            maximum_rate: 1,
-            duration: 60,
-            wanted_suppliers: Vec::new(),
-            excluded_suppliers: Vec::new(),
-        },
+        terms: any_terms(),
         expiry,
         ended: false,
         phase: Phase::Staging { problem: None },
