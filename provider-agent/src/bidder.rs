@@ -18,13 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use command::{PricingCommand, too_slow};
 
-use crate::bidding::{self, Bid, Moment, OpenOrder};
+use crate::bidding::{self, Bid, Declined, Moment, OpenOrder};
 use crate::chain::Market;
 use crate::docker::Ground;
 use crate::follow::Seen;
 use crate::metrics::ProviderMetrics;
 use crate::pricing::{Prices, TooDear};
 use crate::store::Store;
+use crate::wording;
 
 /// How often the market's windows are read again.
 const PARAMETERS_LIFETIME: Duration = Duration::from_secs(60);
@@ -63,6 +64,14 @@ pub struct Bidder {
     pub metrics: ProviderMetrics,
 }
 
+/// What came of a look.
+#[derive(Default)]
+struct Decided {
+    bids: Vec<Bid>,
+    /// Orders that get no bid, and were not told of before.
+    declined: Vec<(u64, Declined)>,
+}
+
 /// A batch that was sent.
 struct Placed {
     bids: Vec<(u64, u64)>,
@@ -99,10 +108,12 @@ impl Bidder {
             }
             pace.note(seen);
             match self.round(seen, &mut windows, &mut told, pace).await {
-                Ok(bids) if bids.is_empty() => {}
-                Ok(bids) => {
-                    in_flight = true;
-                    self.place(seen.head, bids, placed_sender.clone());
+                Ok(decided) => {
+                    if !decided.bids.is_empty() {
+                        in_flight = true;
+                        self.place(seen.head, decided.bids, placed_sender.clone());
+                    }
+                    self.tell(&decided.declined).await;
                 }
                 Err(reason) => tracing::warn!(reason, "no bids in this block"),
             }
@@ -127,6 +138,23 @@ impl Bidder {
         (!ground.problems.is_empty() || !ground.answers).then(|| ground.problems.join("; "))
     }
 
+    /// Once for each order, and after the bids: names may have to be read first.
+    async fn tell(&self, declined: &[(u64, Declined)]) {
+        if declined.is_empty() {
+            return;
+        }
+        // Ids will do where the names cannot be read now.
+        let catalog = self.market.catalog().await.unwrap_or_default();
+        for (order, reason) in declined {
+            self.metrics.declined.inc();
+            tracing::info!(
+                order,
+                reason = wording::declined(reason, &catalog),
+                "no bid for this order"
+            );
+        }
+    }
+
     /// One look at the open orders; what is to be placed is reserved already.
     async fn round(
         &self,
@@ -134,7 +162,7 @@ impl Bidder {
         windows: &mut Option<(Instant, IOrderBook::Parameters)>,
         told: &mut BTreeSet<u64>,
         pace: Pace,
-    ) -> Result<Vec<Bid>, String> {
+    ) -> Result<Decided, String> {
         let parameters = match windows {
             Some((at, parameters)) if at.elapsed() < PARAMETERS_LIFETIME => parameters.clone(),
             _ => {
@@ -156,7 +184,7 @@ impl Bidder {
         let wants_bid =
             |order: &OpenOrder| order.bid_for != Some(order.close_block) && seen.head + 1 < order.close_block;
         if !orders.iter().any(wants_bid) && self.left.borrow().is_some() && !seen.head.is_multiple_of(8) {
-            return Ok(Vec::new());
+            return Ok(Decided::default());
         }
         let standing = self
             .market
@@ -167,12 +195,6 @@ impl Bidder {
         let decision =
             bidding::decide(&self.prices, &any, &standing, moment, &orders).map_err(|error| with_causes(&error))?;
         self.left.send_replace(Some(decision.left));
-        for (order, reason) in &decision.declined {
-            if told.insert(*order) {
-                self.metrics.declined.inc();
-                tracing::info!(order, reason = with_causes(reason), "no bid for this order");
-            }
-        }
         let bids = match &self.command {
             Some(command) => {
                 let window = pace.block_time() * u32::from(parameters.bidWindow);
@@ -190,7 +212,9 @@ impl Bidder {
                 .await
                 .map_err(|error| with_causes(&error))?;
         }
-        Ok(bids)
+        let mut declined = decision.declined;
+        declined.retain(|(order, _)| told.insert(*order));
+        Ok(Decided { bids, declined })
     }
 
     fn place(&self, head: u64, bids: Vec<Bid>, placed: mpsc::Sender<Placed>) {

@@ -1,6 +1,7 @@
 //! The contracts, as far as a provider talks to them.
 
 pub mod access;
+mod catalog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub struct Market {
     provider: RootProvider,
     network: Arc<Network>,
     owner: Address,
+    catalog: Arc<catalog::Remembered>,
 }
 
 /// A block as far as time goes.
@@ -66,6 +68,7 @@ impl Market {
             provider,
             network,
             owner,
+            catalog: Arc::default(),
         }
     }
 

@@ -27,6 +27,7 @@ use crate::metrics::ProviderMetrics;
 use crate::pricing::Prices;
 use crate::store::{Lease, Phase, Proposal, ProposalKey, Store};
 use crate::updates::{self, Accept, Asked, Facts, Images, Now, Refusal, Step};
+use crate::wording;
 
 /// How often images that are on the way are looked after.
 const STAGING_PAUSE: Duration = Duration::from_millis(500);
@@ -265,7 +266,12 @@ impl Work {
         loop {
             match updates::decide(self.now, &facts) {
                 Step::Nothing => return Ok(()),
-                Step::Judge => facts.judged = Some(self.judge(&lease).await?),
+                Step::Judge => {
+                    facts.judged = match self.judge(&lease).await? {
+                        Ok(rate) => Some(Ok(rate)),
+                        Err(refusal) => Some(Err(self.words(&refusal).await)),
+                    }
+                }
                 Step::Await => {
                     facts.phase = self.note(Phase::Awaiting).await?;
                     tracing::info!(lease = %lease.id, manifest = %self.proposal.terms.manifest_hash, "an update is proposed that would be taken; its manifest is waited for");
@@ -358,6 +364,12 @@ impl Work {
         };
         let priced = command.price(prices, &[order], vec![bid]).await;
         Ok(priced.first().map(|bid| bid.rate).ok_or(Refusal::NotPriced))
+    }
+
+    async fn words(&self, refusal: &Refusal) -> String {
+        // Ids will do where the names cannot be read now.
+        let catalog = self.updater.market.catalog().await.unwrap_or_default();
+        wording::refusal(refusal, &catalog)
     }
 
     /// Has images brought here, and keeps what is to be said of that.

@@ -15,6 +15,7 @@ use gateway::wire::{UpdatePhase, UpdateStatus};
 use crate::bidding::{self, Bid, Declined, OpenOrder, Standing};
 use crate::pricing::{Prices, TooDear};
 use crate::store::{Phase, Proposal};
+use crate::wording;
 
 /// Which updates are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +35,14 @@ pub enum Refusal {
     #[error("this provider takes no updates; order anew")]
     Never,
     /// By policy.
-    #[error("this provider takes no update to more {resource} ({asked} units instead of {leased}); order anew")]
+    #[error("this provider takes no update to more {resource} ({asked} instead of {leased}); order anew")]
     Larger {
         /// What of.
         resource: &'static str,
-        /// In the chain's units.
-        leased: u64,
-        /// In the chain's units.
-        asked: u64,
+        /// As people read it.
+        leased: String,
+        /// As people read it.
+        asked: String,
     },
     /// It offers too little.
     #[error("{0}, the update offers at most {offered}", offered = .0.offered)]
@@ -124,17 +125,20 @@ pub fn judge(
 }
 
 fn no_larger(leased: &Resources, asked: &Resources) -> Result<(), Refusal> {
-    let pairs: [(&'static str, u64, u64); 4] = [
-        ("cpu", leased.cpu.into(), asked.cpu.into()),
-        ("memory", leased.memory.into(), asked.memory.into()),
-        ("storage", leased.storage.into(), asked.storage.into()),
-        ("GPUs", leased.gpu_count.into(), asked.gpu_count.into()),
+    type Told = fn(u32) -> String;
+    let pairs: [(&'static str, u32, u32, Told); 4] = [
+        ("CPU", leased.cpu, asked.cpu, wording::cpu),
+        ("memory", leased.memory, asked.memory, wording::memory),
+        ("storage", leased.storage, asked.storage, wording::storage),
+        ("GPUs", leased.gpu_count.into(), asked.gpu_count.into(), |count| {
+            count.to_string()
+        }),
     ];
-    match pairs.into_iter().find(|(_, leased, asked)| asked > leased) {
-        Some((resource, leased, asked)) => Err(Refusal::Larger {
+    match pairs.into_iter().find(|(_, leased, asked, _)| asked > leased) {
+        Some((resource, leased, asked, told)) => Err(Refusal::Larger {
             resource,
-            leased,
-            asked,
+            leased: told(leased),
+            asked: told(asked),
         }),
         None => Ok(()),
     }
@@ -189,8 +193,8 @@ pub struct Facts {
     pub has_manifest: bool,
     /// How far its images are.
     pub images: Images,
-    /// What it would be taken for now, where that was asked.
-    pub judged: Option<Result<u128, Refusal>>,
+    /// What it would be taken for now, where that was asked, or why not, in words.
+    pub judged: Option<Result<u128, String>>,
     /// Unix seconds of a block: no refusal of another proposal for the same lease was later.
     pub refused_at: Option<u64>,
 }
@@ -251,8 +255,8 @@ pub fn decide(now: Now, facts: &Facts) -> Step {
         Phase::Accepting { rate } => return Step::Accept { rate: *rate },
         Phase::Seen | Phase::Awaiting | Phase::Staging { .. } => {}
     }
-    if let Some(Err(refusal)) = &facts.judged {
-        return refuse(refusal.to_string());
+    if let Some(Err(reason)) = &facts.judged {
+        return refuse(reason.clone());
     }
     if facts.phase == Phase::Seen && facts.judged.is_none() {
         return Step::Judge;
@@ -270,7 +274,7 @@ pub fn decide(now: Now, facts: &Facts) -> Step {
         // Prices and room may have changed while the manifest and its images came.
         (Images::Here, None) => Step::Judge,
         (Images::Here, Some(Ok(rate))) => Step::Accept { rate: *rate },
-        (Images::Here, Some(Err(refusal))) => refuse(refusal.to_string()),
+        (Images::Here, Some(Err(reason))) => refuse(reason.clone()),
     }
 }
 

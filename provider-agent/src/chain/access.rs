@@ -1,15 +1,11 @@
 //! What the gateway asks of the chain: who may ask about a lease, and what the names in a manifest stand for.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
-
 use alloy_primitives::{Address, U256};
 use async_trait::async_trait;
 use avs::words::OrderId;
 use bindings::OrderState;
 use gateway::wire::UpdateStatus;
-use manifest::{Catalog, GpuModel, Manifest, OrderRequest, Token};
+use manifest::{Catalog, Manifest, OrderRequest};
 use workload::LeaseId;
 
 use super::{ChainError, Market, is_closed, reading, why_closed};
@@ -18,9 +14,6 @@ use crate::funds::Windows;
 use crate::store::Store;
 use crate::updates;
 
-/// How long the catalogue of regions and GPUs is believed: governance adds to it now and then.
-const CATALOG_LIFETIME: Duration = Duration::from_secs(30);
-
 /// The chain behind the agent's own store.
 #[derive(Debug)]
 pub struct ChainAccess {
@@ -28,7 +21,6 @@ pub struct ChainAccess {
     store: Store,
     supplier: tokio::sync::watch::Receiver<Option<u32>>,
     windows: tokio::sync::watch::Receiver<Windows>,
-    catalog: Mutex<Option<(Instant, Catalog)>>,
 }
 
 impl Market {
@@ -61,7 +53,6 @@ impl ChainAccess {
             store,
             supplier,
             windows,
-            catalog: Mutex::default(),
         }
     }
 
@@ -83,42 +74,6 @@ impl ChainAccess {
             .filter(|one| one.id > lease)
             .find(|one| one.leased.map(|leased| leased.block) == closed && closed.is_some());
         Ok(next.map(|next| next.id))
-    }
-
-    async fn listed(&self) -> Result<Catalog, ChainError> {
-        let remembered = self
-            .catalog
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .clone();
-        if let Some((at, catalog)) = remembered
-            && at.elapsed() < CATALOG_LIFETIME
-        {
-            return Ok(catalog);
-        }
-        let asked_at = Instant::now();
-        let (gpus, regions) = tokio::try_join!(self.market.gpu_models(), self.market.regions())?;
-        let token = |token: &::chain::network::Token| {
-            let listed = Token {
-                id: token.id,
-                decimals: token.decimals,
-            };
-            (token.symbol.clone(), listed)
-        };
-        let model = |model: bindings::IProviderRegistry::GpuModel| GpuModel {
-            vendor: model.vendor,
-            model: model.model,
-            memory_bytes: u64::from(model.vram) << 30,
-            interface: None,
-        };
-        let catalog = Catalog {
-            tokens: self.market.network().tokens.iter().map(token).collect(),
-            gpus: gpus.into_iter().map(|(id, found)| (id, model(found))).collect(),
-            regions: regions.into_iter().map(|(id, name)| (name, id)).collect(),
-            suppliers: BTreeMap::new(),
-        };
-        *self.catalog.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((asked_at, catalog.clone()));
-        Ok(catalog)
     }
 }
 
@@ -209,7 +164,7 @@ impl LeaseAccess for ChainAccess {
     }
 
     async fn catalog(&self, manifest: &Manifest) -> Result<Catalog, ChainUnavailable> {
-        let mut catalog = self.listed().await.map_err(away)?;
+        let mut catalog = self.market.catalog().await.map_err(away)?;
         for address in manifest::named_suppliers(manifest) {
             if let Some(id) = self.market.supplier_of(address).await.map_err(away)? {
                 catalog.suppliers.insert(address, id);

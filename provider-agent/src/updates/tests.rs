@@ -133,9 +133,9 @@ fn the_policy_and_the_users_maximum_bound_it() {
     assert_eq!(
         judged(Accept::SameOrSmaller, &leased, &terms(201, 64, 0)),
         Err(Refusal::Larger {
-            resource: "cpu",
-            leased: 200,
-            asked: 201
+            resource: "CPU",
+            leased: "2 CPU".to_owned(),
+            asked: "2.01 CPU".to_owned(),
         })
     );
     assert_eq!(judged(Accept::Never, &leased, &leased), Err(Refusal::Never));
@@ -308,7 +308,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
         Just(Images::Here),
         Just(Images::Failed(Refusal::NotPriced)),
     ];
-    let judged = prop_oneof![Just(Ok(5)), Just(Err(Refusal::Never))];
+    let judged = prop_oneof![Just(Ok(5)), Just(Err("no".to_owned()))];
     let flags = (any::<bool>(), any::<bool>());
     (phase, images, prop::option::of(judged), flags, 0u64..2_000).prop_map(
         |(phase, images, judged, (stands, has_manifest), expiry)| Facts {
@@ -345,7 +345,7 @@ proptest! {
         let mut steps = 0;
         loop {
             match decide(NOW, &facts) {
-                Step::Judge => facts.judged = Some(price.ok_or(Refusal::NotPriced)),
+                Step::Judge => facts.judged = Some(price.ok_or_else(|| "no price".to_owned())),
                 Step::Await => facts.phase = Phase::Awaiting,
                 Step::Stage => {
                     facts.phase = Phase::Staging { problem: None };

@@ -1,0 +1,164 @@
+//! Why an order or an update is not taken, as people read it: what the network has names for by its name, amounts as in a
+//! deployment file. No I/O.
+
+use std::fmt::Display;
+
+use alloy_primitives::U256;
+use avs::matching::Rejection;
+use avs::words::{CPU_UNIT_MILLIS, MEMORY_UNIT_BYTES, STORAGE_UNIT_BYTES};
+use daemon::causes::with_causes;
+use manifest::{Catalog, decimal_text};
+
+use crate::bidding::Declined;
+use crate::pricing::PriceError;
+use crate::updates::Refusal;
+
+const MIB_BYTES: u64 = 1 << 20;
+
+/// Units of the resource word as CPUs.
+pub fn cpu(units: u32) -> String {
+    let millis = u64::from(units) * CPU_UNIT_MILLIS;
+    format!("{} CPU", decimal_text(U256::from(millis), 3))
+}
+
+/// Units of the resource word as memory.
+pub fn memory(units: u32) -> String {
+    mebibytes(units, MEMORY_UNIT_BYTES)
+}
+
+/// Units of the resource word as storage.
+pub fn storage(units: u32) -> String {
+    mebibytes(units, STORAGE_UNIT_BYTES)
+}
+
+fn mebibytes(units: u32, unit_bytes: u64) -> String {
+    format!("{} MiB", u64::from(units) * unit_bytes / MIB_BYTES)
+}
+
+/// Why an update is refused. What the catalog has no name for is told by its id.
+pub fn refusal(refusal: &Refusal, catalog: &Catalog) -> String {
+    match refusal {
+        Refusal::Declined(reason) => declined(reason, catalog),
+        other => with_causes(other),
+    }
+}
+
+/// Why an order gets no bid. What the catalog has no name for is told by its id.
+pub fn declined(declined: &Declined, catalog: &Catalog) -> String {
+    match declined {
+        Declined::NoPrices { token } => format!("no prices are configured for {}", token_name(*token, catalog)),
+        Declined::Price(PriceError::GpuNotPriced { id }) => match catalog.gpus.get(id) {
+            Some(gpu) => format!("the GPU {} has no price", gpu.model),
+            None => with_causes(declined),
+        },
+        Declined::Refused(rejection) => rejected(rejection, catalog),
+        other => with_causes(other),
+    }
+}
+
+fn rejected(rejection: &Rejection, catalog: &Catalog) -> String {
+    match rejection {
+        Rejection::Token { token } => format!("the provider does not accept {}", token_name(*token, catalog)),
+        Rejection::Region { region } => match catalog.regions.iter().find(|(_, id)| *id == region) {
+            Some((name, _)) => format!("region {name} is not acceptable"),
+            None => with_causes(rejection),
+        },
+        Rejection::Cpu { free, total, asked } => too_little("CPU", [free, total, asked].map(|units| cpu(*units))),
+        Rejection::Memory { free, total, asked } => {
+            too_little("memory", [free, total, asked].map(|units| memory(*units)))
+        }
+        Rejection::Storage { free, total, asked } => {
+            too_little("storage", [free, total, asked].map(|units| storage(*units)))
+        }
+        other => with_causes(other),
+    }
+}
+
+fn too_little(what: &str, [free, total, asked]: [impl Display; 3]) -> String {
+    format!("too little {what} is free: {free} of {total}, and {asked} are asked for")
+}
+
+fn token_name(id: u8, catalog: &Catalog) -> String {
+    match catalog.tokens.iter().find(|(_, token)| token.id == id) {
+        Some((symbol, _)) => symbol.clone(),
+        None => format!("token {id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use manifest::{GpuModel, Token};
+
+    use super::*;
+
+    fn catalog() -> Catalog {
+        let model = GpuModel {
+            vendor: "nvidia".to_owned(),
+            model: "a100".to_owned(),
+            memory_bytes: 80 << 30,
+            interface: None,
+        };
+        Catalog {
+            tokens: BTreeMap::from([("uSPON".to_owned(), Token { id: 2, decimals: 6 })]),
+            gpus: BTreeMap::from([(7, model)]),
+            regions: BTreeMap::from([("us-east".to_owned(), 1), ("eu-west".to_owned(), 2)]),
+            suppliers: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn reasons_name_what_has_a_name_and_tell_amounts_in_peoples_units() {
+        let refused = |rejection| Declined::Refused(rejection);
+        for (reason, told) in [
+            (
+                refused(Rejection::Region { region: 2 }),
+                "region eu-west is not acceptable",
+            ),
+            (
+                refused(Rejection::Token { token: 2 }),
+                "the provider does not accept uSPON",
+            ),
+            (Declined::NoPrices { token: 2 }, "no prices are configured for uSPON"),
+            (
+                Declined::Price(PriceError::GpuNotPriced { id: 7 }),
+                "the GPU a100 has no price",
+            ),
+            (
+                refused(Rejection::Cpu {
+                    free: 50,
+                    total: 1_000,
+                    asked: 201,
+                }),
+                "too little CPU is free: 0.5 CPU of 10 CPU, and 2.01 CPU are asked for",
+            ),
+            (
+                refused(Rejection::Memory {
+                    free: 0,
+                    total: 64,
+                    asked: 32,
+                }),
+                "too little memory is free: 0 MiB of 1024 MiB, and 512 MiB are asked for",
+            ),
+            (
+                refused(Rejection::Storage {
+                    free: 1,
+                    total: 40,
+                    asked: 4,
+                }),
+                "too little storage is free: 256 MiB of 10240 MiB, and 1024 MiB are asked for",
+            ),
+            // Added since the catalog was read.
+            (refused(Rejection::Region { region: 9 }), "region 9 is not acceptable"),
+            (Declined::NoPrices { token: 9 }, "no prices are configured for token 9"),
+            (
+                Declined::Price(PriceError::GpuNotPriced { id: 9 }),
+                "GPU 9 has no price",
+            ),
+        ] {
+            assert_eq!(declined(&reason, &catalog()), told);
+            assert_eq!(refusal(&Refusal::Declined(reason), &catalog()), told);
+        }
+    }
+}
