@@ -50,17 +50,34 @@ pub async fn follow(
     stop: CancellationToken,
 ) -> Result<(), Infallible> {
     loop {
-        let batch = tokio::select! {
+        tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            batch = follower.next_batch() => batch,
-        };
-        if let Err(error) = store.apply(own, &batch).await {
-            tracing::error!(%error, "the chain's events cannot be stored; nothing is decided until they can");
-            seen.send_modify(|seen| seen.caught_up = false);
-            start_again(&mut follower, &store, &stop).await;
-            continue;
+            () = begin(&follower, &seen) => {}
         }
-        seen.send_modify(|seen| *seen = after(*seen, &batch));
+        loop {
+            let batch = tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                batch = follower.next_batch() => batch,
+            };
+            if let Err(error) = store.apply(own, &batch).await {
+                tracing::error!(%error, "the chain's events cannot be stored; nothing is decided until they can");
+                seen.send_modify(|seen| seen.caught_up = false);
+                start_again(&mut follower, &store, &stop).await;
+                break;
+            }
+            seen.send_modify(|seen| *seen = after(*seen, &batch));
+        }
+    }
+}
+
+/// What is stored may be all there is: then nothing waits for the next block.
+async fn begin(follower: &Follower, seen: &watch::Sender<Seen>) {
+    if let Some((block, time)) = follower.newest_of_all().await {
+        seen.send_replace(Seen {
+            head: block.number,
+            time,
+            caught_up: true,
+        });
     }
 }
 

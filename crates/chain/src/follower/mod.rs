@@ -196,6 +196,14 @@ impl Follower {
         }
     }
 
+    /// The newest block that was applied, and its time in Unix seconds, if the chain has no newer one now: whoever starts from a
+    /// checkpoint that is up to date need not wait for another block. Nothing where there is a newer one, or no answer.
+    pub async fn newest_of_all(&self) -> Option<(BlockReference, u64)> {
+        let tip = self.tracker.tip()?;
+        let newest = self.header(BlockNumberOrTag::Latest).await.ok()?;
+        (reference(&newest) == tip).then_some((tip, newest.timestamp))
+    }
+
     fn hand_out(&mut self, batch: Batch) -> Batch {
         for event in &batch.events {
             match event {

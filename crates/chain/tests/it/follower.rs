@@ -209,6 +209,29 @@ async fn a_restart_in_the_middle_of_a_reorganisation_loses_and_repeats_nothing()
 }
 
 #[tokio::test]
+async fn a_checkpoint_that_is_up_to_date_needs_no_other_block() {
+    let node = Node::start();
+    let emitter = node.deploy_emitter().await;
+    let mut mirror = Mirror::new(node.url(), emitter);
+    assert_eq!(mirror.follower.newest_of_all().await, None, "nothing was applied");
+    node.emit(emitter, &[1]).await;
+    mirror.catch_up_and_compare(&node).await;
+    mirror.restart();
+    let (block, time) = mirror.follower.newest_of_all().await.expect("nothing is newer");
+    assert_eq!((block.number, block.hash), head(&node).await);
+    assert!(time > 0);
+
+    node.mine(1).await;
+    assert_eq!(mirror.follower.newest_of_all().await, None, "there is a newer block");
+    mirror.catch_up_and_compare(&node).await;
+    // Another block at the height of the checkpoint.
+    node.reorganise(1).await;
+    assert_eq!(mirror.follower.newest_of_all().await, None, "it is gone");
+    mirror.catch_up_and_compare(&node).await;
+    assert!(mirror.follower.newest_of_all().await.is_some());
+}
+
+#[tokio::test]
 async fn a_caller_whose_transaction_failed_rewinds() {
     let node = Node::start();
     let emitter = node.deploy_emitter().await;
