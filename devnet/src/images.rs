@@ -105,7 +105,9 @@ impl Archive {
             "architecture": architecture,
             "os": "linux",
             "created": "1970-01-01T00:00:00Z",
-            "config": {"Cmd": recipe.command, "WorkingDir": "/"},
+            // Busybox' applets have nothing to finish, and as a container's first process none of them ends at a TERM: each stop
+            // would wait until the grace is over.
+            "config": {"Cmd": recipe.command, "WorkingDir": "/", "StopSignal": "SIGKILL"},
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", hex::encode(Sha256::digest(&layer)))]},
             "history": [{"created": "1970-01-01T00:00:00Z"}],
         }))?;
