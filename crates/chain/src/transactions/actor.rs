@@ -2,6 +2,7 @@
 
 mod foreign;
 mod replacing;
+mod submitting;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -266,99 +267,6 @@ impl TransactionActor {
         Ok((used, pending, head))
     }
 
-    async fn submit(&mut self, submission: Submission, reply: oneshot::Sender<Outcome>) {
-        let Submission {
-            call,
-            gas_limit,
-            fees,
-            head,
-            taken,
-        } = submission;
-        if let Some(nonce) = self.pending_with_label(&call.label) {
-            tracing::debug!(
-                label = call.label,
-                nonce,
-                "joining the transaction that waits under this label"
-            );
-            self.waiters.entry(nonce).or_default().push(reply);
-            return;
-        }
-        self.move_on(taken, head);
-        if let Some(nonce) = self.ledger.contested() {
-            let _ = reply.send(Outcome::Foreign(nonce));
-            return;
-        }
-        let nonce = self.ledger.next();
-        let intent = Intent {
-            nonce,
-            label: call.label,
-            to: call.to,
-            data: call.data,
-            value: call.value,
-            gas_limit,
-            valid_until: call.valid_until,
-        };
-        let attempt = match self.sign(&intent, fees, false) {
-            Ok(attempt) => attempt,
-            Err(reason) => {
-                let _ = reply.send(Outcome::Refused(reason));
-                return;
-            }
-        };
-        let sender = self.signer.address();
-        let (stored_intent, stored_attempt) = (intent.clone(), attempt.clone());
-        let stored = self
-            .store
-            .write(move |transaction| table::insert(transaction, sender, &stored_intent, &stored_attempt))
-            .await;
-        let id = match stored {
-            Ok(id) => id,
-            Err(error) => {
-                tracing::error!(%error, label = intent.label, "not sending what cannot be recorded");
-                let _ = reply.send(Outcome::Store(error));
-                return;
-            }
-        };
-        self.waiters.entry(nonce).or_default().push(reply);
-        self.open_at_next(id, intent, attempt, head);
-        self.metrics.sent.inc();
-        self.send_first(nonce, head).await;
-    }
-
-    /// Takes what was stored under the next nonce into the books.
-    fn open_at_next(&mut self, id: i64, intent: Intent, attempt: Attempt, head: u64) {
-        self.ledger.assign(Open {
-            id,
-            valid_until: intent.valid_until,
-            standing: Standing::Pending,
-            sent_at: head,
-            priced_at: head,
-        });
-        let row = Row {
-            id,
-            state: RowState::Pending,
-            block: None,
-            attempts: vec![attempt],
-            intent,
-        };
-        self.rows.insert(row.intent.nonce, row);
-    }
-
-    /// No node takes it. Its nonce is free again if nothing follows it, and is filled by an empty transaction otherwise.
-    async fn refused(&mut self, nonce: u64, reason: String) {
-        tracing::warn!(nonce, "the node does not take a transaction: {reason}");
-        for waiter in self.waiters.remove(&nonce).unwrap_or_default() {
-            let _ = waiter.send(Outcome::Refused(reason.clone()));
-        }
-        if self.ledger.take_back(nonce) {
-            if let Some(row) = self.rows.remove(&nonce) {
-                self.set_state(row.id, RowState::Refused, None).await;
-            }
-        } else {
-            self.cancel(nonce).await;
-        }
-    }
-
     /// One look at the chain, and what follows from it.
     async fn look(&mut self) {
         let sender = self.signer.address();
@@ -494,17 +402,6 @@ impl TransactionActor {
             // The chain knows better than the record, and a restart asks the chain.
             tracing::error!(%error, "cannot record what became of a transaction");
         }
-    }
-
-    fn pending_with_label(&self, label: &str) -> Option<u64> {
-        self.rows
-            .iter()
-            .find(|(_, row)| {
-                row.state == RowState::Pending
-                    && row.intent.label == label
-                    && !row.attempts.last().is_some_and(|attempt| attempt.cancels)
-            })
-            .map(|(nonce, _)| *nonce)
     }
 
     fn sign(&self, intent: &Intent, fees: Fees, cancels: bool) -> Result<Attempt, String> {

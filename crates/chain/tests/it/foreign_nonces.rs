@@ -77,6 +77,7 @@ async fn what_is_sent_meanwhile_while_nothing_of_ours_waits_is_no_trouble() {
         included.unwrap_or_else(|error| panic!("{topic}: {error}"));
         node.send(foreign()).await;
     }
+    pooled(&node, 0).await;
     assert_eq!(used(&node).await, 6);
     sender.stop().await;
 }
@@ -176,7 +177,7 @@ async fn a_call_whose_nonce_somebody_took_is_given_up_when_it_is_too_late() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let store = store(&directory);
     let sender = Sender::start(&node, &store).await;
-    let call = sender.submit(emit(emitter, 1).valid_until(4));
+    let call = sender.submit(emit(emitter, 1).valid_until(3));
     pooled(&node, 1).await;
     node.send(foreign_at(0)).await;
     node.mine(1).await;

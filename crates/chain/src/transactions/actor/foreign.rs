@@ -1,8 +1,8 @@
 //! Nonces that other programs used with the key: they are left to them, and what of ours waited there is sent under others.
 
-use super::{Outcome, Receipt, TransactionActor};
+use super::{Outcome, TransactionActor};
 use crate::transactions::ledger::{Open, Standing};
-use crate::transactions::sending::{self, Answer};
+use crate::transactions::sending;
 use crate::transactions::table::{self, Attempt, Intent, Row, RowState};
 
 impl TransactionActor {
@@ -22,31 +22,6 @@ impl TransactionActor {
         );
     }
 
-    /// Sends what no node was shown before, under one nonce after the other until one is free.
-    pub(super) async fn send_first(&mut self, nonce: u64, head: u64) {
-        let mut nonce = nonce;
-        while let Some((row, attempt)) = self.rows.get(&nonce).and_then(|row| Some((row, row.attempts.last()?))) {
-            let (label, hash, raw) = (row.intent.label.clone(), attempt.hash, attempt.raw.clone());
-            let answer = sending::broadcast(&self.provider, &raw).await;
-            let is_foreign = match &answer {
-                Answer::Refused(reason) => return self.refused(nonce, reason.clone()).await,
-                // An endpoint that broke off may have passed it on, and the next one have seen it included.
-                Answer::NonceTooLow => self.find_receipt(nonce, head).await == Receipt::None,
-                Answer::Occupied => true,
-                Answer::Taken | Answer::Underpriced | Answer::Unreachable(_) => false,
-            };
-            if is_foreign && self.ledger.contested().is_none() {
-                match self.renumber_unsent(nonce, head).await {
-                    Some(another) => nonce = another,
-                    None => return,
-                }
-                continue;
-            }
-            tracing::info!(label, nonce, %hash, "sent");
-            return self.note(nonce, &answer);
-        }
-    }
-
     /// Sends a call whose nonce somebody else used under another one.
     pub(super) async fn renumber(&mut self, nonce: u64, head: u64) {
         if let Some(another) = self.renumber_unsent(nonce, head).await {
@@ -56,7 +31,7 @@ impl TransactionActor {
 
     /// Gives a call whose nonce somebody else has the next free one, stored and not sent. None where it is of no use any
     /// more, and where this has to be tried again.
-    async fn renumber_unsent(&mut self, nonce: u64, head: u64) -> Option<u64> {
+    pub(super) async fn renumber_unsent(&mut self, nonce: u64, head: u64) -> Option<u64> {
         let row = self.rows.get(&nonce)?;
         let (old, mut intent) = (row.id, row.intent.clone());
         let cancels = row.attempts.last().is_some_and(|attempt| attempt.cancels);
