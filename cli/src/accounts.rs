@@ -215,6 +215,10 @@ impl Session<'_> {
                 read(wallet.balanceOf(owner)),
                 read(escrow.bracketOf(account, token.id))
             )?;
+            // Prices decide brackets and nothing else: without one the rest is as it was.
+            let today = self.assessed(token, held.unlocked + held.locked).await.ok().flatten();
+            let mut entitlement = brackets::entitlement_json(bracket);
+            entitlement["advice"] = brackets::advice(account, &token.symbol, bracket, today).into();
             eyre::Ok(json!({
                 "symbol": token.symbol,
                 "unlocked": amounts::whole(held.unlocked, token.decimals),
@@ -224,11 +228,23 @@ impl Session<'_> {
                 "wallet": amounts::whole(wallet, token.decimals),
                 "wallet_units": wallet.to_string(),
                 "orders": held.nonce,
-                "bracket": brackets::entitlement_json(bracket),
+                "bracket": entitlement,
             }))
         }))
         .await?;
         Ok(json!({"account": account.to_string(), "owner": owner.to_string(), "tokens": tokens}))
+    }
+
+    /// The bracket that so many units of a token entitle to at today's price; nothing while that cannot be used.
+    pub(crate) async fn assessed(&self, token: &Token, held: U256) -> eyre::Result<Option<u8>> {
+        /// What the list answers then.
+        const UNKNOWN: u8 = 255;
+        if held.is_zero() {
+            return Ok(Some(0));
+        }
+        let list = IPaymentTokens::new(self.chain.network.contracts.payment_tokens, &self.chain.provider);
+        let assessed = read(list.assess(token.id, held)).await?.bracket;
+        Ok((assessed != UNKNOWN).then_some(assessed))
     }
 
     /// The block in which an account was opened.

@@ -65,6 +65,16 @@ pub(crate) fn entitlement(bracket: u8) -> String {
     )
 }
 
+/// What to do about an account whose money entitles to more at today's price than its bracket: the price rose, or a withdrawal,
+/// which lowers the bracket without asking for a price, was interrupted before it was set again.
+pub(crate) fn advice(account: u32, symbol: &str, has: u8, today: Option<u8>) -> Option<String> {
+    let today = today.filter(|today| *today > has)?;
+    Some(format!(
+        "its {symbol} has bracket {has} and entitles to bracket {today} at today's price: run `spheron account update-bracket --account \
+         {account} --token {symbol}`"
+    ))
+}
+
 /// [`entitlement`] for programs.
 pub(crate) fn entitlement_json(bracket: u8) -> Value {
     let steps = u32::from(bracket.clamp(1, HIGHEST) - 1);
@@ -138,6 +148,20 @@ mod tests {
             gpus: GpuSet::from_ids([9]).expect("ids"),
         };
         assert!(needs(most) < HIGHEST);
+    }
+
+    #[test]
+    fn an_account_whose_bracket_is_too_low_is_told_what_raises_it() {
+        let told = advice(7, "uSPON", 5, Some(6)).expect("too low");
+        assert!(told.contains("bracket 5") && told.contains("bracket 6"), "{told}");
+        assert!(
+            told.contains("`spheron account update-bracket --account 7 --token uSPON`"),
+            "{told}"
+        );
+        assert_eq!(advice(7, "uSPON", 6, Some(6)), None);
+        // A price that fell takes nothing away.
+        assert_eq!(advice(7, "uSPON", 6, Some(5)), None);
+        assert_eq!(advice(7, "uSPON", 6, None), None);
     }
 
     #[test]

@@ -90,7 +90,8 @@ Examples:
     History(History),
     /// Set what an account is entitled to from today's price; anyone may
     ///
-    /// A deposit sets it; a price that rose since, or one that could not be used then, is why to do it again.
+    /// A deposit sets it; a price that rose since, one that could not be used then, or a withdrawal that was interrupted is why to
+    /// do it again. `account show` says where that raises it.
     #[command(after_help = "\
 Examples:
   spheron account update-bracket

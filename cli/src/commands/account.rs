@@ -235,7 +235,7 @@ async fn show(session: &Session<'_>, account: u32, moved: Option<Moved>) -> eyre
     )?;
     let header = ["TOKEN", "UNLOCKED", "LOCKED", "IN THE OWNER'S WALLET", "BRACKET"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
-    let mut entitled = String::new();
+    let (mut entitled, mut advice) = (String::new(), String::new());
     for token in value["tokens"].as_array().into_iter().flatten() {
         let mut row: Vec<String> = ["symbol", "unlocked", "locked", "wallet"]
             .map(|name| text(&token[name]))
@@ -246,6 +246,9 @@ async fn show(session: &Session<'_>, account: u32, moved: Option<Moved>) -> eyre
             let (symbol, more) = (text(&token["symbol"]), text(&token["bracket"]["text"]));
             entitled.push_str(&format!("\n{symbol} entitles to {more}\n"));
         }
+        if let Some(told) = token["bracket"]["advice"].as_str() {
+            advice.push_str(&format!("\n{told}\n"));
+        }
     }
     if entitled.is_empty() {
         entitled = format!("\nit entitles to {}\n", brackets::entitlement(0));
@@ -254,7 +257,7 @@ async fn show(session: &Session<'_>, account: u32, moved: Option<Moved>) -> eyre
         .as_str()
         .ok_or_eyre("an account has an owner")?
         .to_owned();
-    let mut shown = format!("account {account} of {owner}\n\n{}{entitled}", table(&rows));
+    let mut shown = format!("account {account} of {owner}\n\n{}{entitled}{advice}", table(&rows));
     if !live.is_empty() {
         let names: Vec<String> = live.iter().map(|(id, _)| id.to_string()).collect();
         shown.push_str(&format!(

@@ -4,7 +4,7 @@ use ::chain::network::Token;
 use alloy::primitives::{Address, U256};
 use alloy::rpc::types::TransactionReceipt;
 use alloy::signers::local::PrivateKeySigner;
-use bindings::{IEscrow, IPaymentTokens};
+use bindings::IEscrow;
 use eyre::{bail, ensure};
 use serde_json::{Value, json};
 
@@ -14,9 +14,6 @@ use crate::chain::{Call, read};
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::{amounts, brackets};
-
-/// What `assess` answers where the token's price cannot be used.
-const UNKNOWN_BRACKET: u8 = 255;
 
 pub(super) async fn deposit(session: &Session<'_>, arguments: &Deposit) -> eyre::Result<()> {
     let Deposit {
@@ -153,17 +150,12 @@ async fn raise_bracket(
     account: u32,
     token: &Token,
 ) -> eyre::Result<()> {
-    let list = IPaymentTokens::new(session.chain.network.contracts.payment_tokens, &session.chain.provider);
     let (escrow, held) = (session.escrow(), session.balance(account, token.id).await?);
-    let held = held.unlocked + held.locked;
-    if held.is_zero() {
-        return Ok(());
-    }
     let (has, assessed) = tokio::try_join!(
         read(escrow.bracketOf(account, token.id)),
-        read(list.assess(token.id, held))
+        session.assessed(token, held.unlocked + held.locked)
     )?;
-    if !is_raised(has, assessed.bracket, &token.symbol)? {
+    if !is_raised(has, assessed, &token.symbol)? {
         return Ok(());
     }
     session.output.step("setting the bracket from today's price");
@@ -175,11 +167,11 @@ async fn raise_bracket(
 }
 
 /// Whether a bracket is worth setting to what was assessed.
-fn is_raised(has: u8, assessed: u8, symbol: &str) -> eyre::Result<bool> {
-    if assessed == UNKNOWN_BRACKET {
-        bail!("the price of {symbol} cannot be used now");
+fn is_raised(has: u8, assessed: Option<u8>, symbol: &str) -> eyre::Result<bool> {
+    match assessed {
+        Some(assessed) => Ok(assessed > has),
+        None => bail!("the price of {symbol} cannot be used now"),
     }
-    Ok(assessed > has)
 }
 
 fn bracket_call(session: &Session<'_>, account: u32, token: &Token) -> Call {
@@ -220,11 +212,11 @@ mod tests {
 
     #[test]
     fn a_bracket_is_set_only_where_that_raises_it_and_a_price_is_known() {
-        assert!(is_raised(6, 7, "uSPON").expect("priced"));
-        assert!(!is_raised(7, 7, "uSPON").expect("priced"));
+        assert!(is_raised(6, Some(7), "uSPON").expect("priced"));
+        assert!(!is_raised(7, Some(7), "uSPON").expect("priced"));
         // A lower one is for whoever asks for it: `update-bracket`.
-        assert!(!is_raised(7, 6, "uSPON").expect("priced"));
-        let error = is_raised(0, UNKNOWN_BRACKET, "uSPON").expect_err("no price");
+        assert!(!is_raised(7, Some(6), "uSPON").expect("priced"));
+        let error = is_raised(0, None, "uSPON").expect_err("no price");
         assert!(error.to_string().contains("uSPON"), "{error}");
     }
 }
