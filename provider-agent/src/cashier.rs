@@ -322,3 +322,6 @@ fn withdrawn(included: &Included) -> U256 {
     })
     .fold(U256::ZERO, U256::saturating_add)
 }
+
+#[cfg(test)]
+mod tests;

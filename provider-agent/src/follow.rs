@@ -111,7 +111,87 @@ fn after(before: Seen, batch: &Batch) -> Seen {
 
 #[cfg(test)]
 mod tests {
+    use ::chain::{AppliedBlock, BlockReference, Endpoints, Follow, RpcSettings};
+    use alloy_primitives::B256;
+    use axum::{Json, Router, routing};
+    use serde_json::{Value, json};
+
     use super::*;
+
+    /// How long a test waits at most.
+    const PATIENCE: Duration = Duration::from_secs(30);
+    const NEWEST: BlockReference = BlockReference {
+        number: 7,
+        hash: B256::repeat_byte(7),
+    };
+    const TIME: u64 = 1_700_000_000;
+
+    /// A chain that stands still, as a URL.
+    async fn still_chain() -> url::Url {
+        let mut block = alloy::rpc::types::Block::<B256>::default();
+        block.header.hash = NEWEST.hash;
+        block.header.inner.number = NEWEST.number;
+        block.header.inner.timestamp = TIME;
+        let answer = move |Json(call): Json<Value>| async move {
+            let result = match call["method"].as_str() {
+                Some("eth_chainId") => json!("0x1"),
+                Some("web3_clientVersion") => json!("still/1"),
+                Some("eth_getBlockByNumber") => json!(block),
+                other => panic!("nobody was to ask for {other:?}"),
+            };
+            Json(json!({"jsonrpc": "2.0", "id": call["id"], "result": result}))
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let router = Router::new().route("/", routing::post(answer));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}").parse().expect("a URL")
+    }
+
+    #[tokio::test]
+    async fn a_store_that_has_all_there_is_waits_for_no_other_block() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let store = Store::open(directory.path()).expect("store");
+        let last = AppliedBlock {
+            number: NEWEST.number,
+            hash: NEWEST.hash,
+            parent: B256::ZERO,
+            timestamp: TIME,
+            logs: Vec::new(),
+        };
+        let batch = Batch {
+            events: vec![Event::Applied(last)],
+            head: NEWEST,
+            caught_up: true,
+        };
+        store.apply(1, &batch).await.expect("apply");
+
+        let settings = RpcSettings::new(vec![still_chain().await]);
+        let endpoints = Endpoints::new(&settings).expect("endpoints");
+        let following = Follow {
+            addresses: vec![alloy_primitives::Address::ZERO],
+            topics: Vec::new(),
+            start_block: 0,
+        };
+        let history = store.history().await.expect("history");
+        let follower = Follower::new(&endpoints, &settings, following, history).expect("a follower");
+        let seen = watch::Sender::new(Seen::default());
+        let mut seen_by_others = seen.subscribe();
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(follow(follower, store, 1, seen, stop.clone()));
+        let caught_up = tokio::time::timeout(PATIENCE, seen_by_others.wait_for(|seen| seen.caught_up));
+        let expected = Seen {
+            head: NEWEST.number,
+            time: TIME,
+            caught_up: true,
+        };
+        assert_eq!(
+            *caught_up.await.expect("it is caught up in time").expect("it follows"),
+            expected
+        );
+        stop.cancel();
+        let Ok(()) = task.await.expect("it ends");
+    }
 
     #[test]
     fn a_chain_that_stands_still_is_no_chain_to_rely_on() {

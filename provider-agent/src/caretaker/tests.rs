@@ -165,7 +165,10 @@ fn nowhere() -> Network {
         ),
         "roles": zeroes("governor token_lister verifier guardian"),
         "eigenlayer": eigenlayer,
-        "tokens": [],
+        "tokens": [
+            { "id": 1, "symbol": "SPON", "address": Address::ZERO, "decimals": 18 },
+            { "id": 2, "symbol": "uSPON", "address": Address::ZERO, "decimals": 6 },
+        ],
     });
     serde_json::from_value(network).expect("a network")
 }
@@ -350,6 +353,11 @@ impl Bench {
 
     fn applied(&self) -> Vec<String> {
         self.engine.applied.lock().expect("lock").clone()
+    }
+
+    /// A lease runs.
+    pub(crate) async fn with_a_lease(&mut self) {
+        self.begin(FIRST, 2, &manifest_of("old:1")).await;
     }
 
     /// A lease runs, an update of it is proposed, and the manifests of both are here.
