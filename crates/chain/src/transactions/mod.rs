@@ -247,7 +247,7 @@ pub enum SubmitError {
         /// How long.
         waited: Duration,
     },
-    /// It was of no use any more, or was cancelled; an empty transaction took its place.
+    /// It was of no use any more, or was cancelled; an empty transaction took its place, or another program's.
     #[error("{label} was given up before it was included")]
     Cancelled {
         /// The call.

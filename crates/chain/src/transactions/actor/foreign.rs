@@ -95,7 +95,7 @@ impl TransactionActor {
             sender = %self.signer.address(),
             label = row.intent.label,
             nonce,
-            "another program used this nonce; it is too late to send under another one"
+            "another program used this nonce, and what waited at it is of no use any more"
         );
         for waiter in self.waiters.remove(&nonce).unwrap_or_default() {
             let _ = waiter.send(Outcome::Cancelled);
