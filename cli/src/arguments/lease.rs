@@ -146,6 +146,9 @@ pub(crate) struct UpdateLease {
     /// Until when the provider may accept: a time from now (10m) or a date in UTC
     #[arg(long, value_name = "WHEN", default_value = "10m")]
     pub(crate) expires: Moment,
+    /// Blocks on top of the provider's acceptance before it counts
+    #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
+    pub(crate) confirmations: u64,
     /// How long to wait for the answer, and then for the workload to run
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = amounts::duration)]
     pub(crate) timeout: Duration,

@@ -71,7 +71,7 @@ async fn update(session: &Session<'_>, arguments: &UpdateLease, stage: &Cell<Sta
     {
         return Ok(());
     }
-    follow(session, arguments.lease, arguments.timeout, stage).await
+    follow(session, arguments, stage).await
 }
 
 /// Proposes what a file asks for. False for a dry run.
@@ -164,13 +164,18 @@ async fn send(
 }
 
 /// From a proposal, wherever it stands, to the workload that it asks for.
-async fn follow(session: &Session<'_>, lease: u64, timeout: Duration, stage: &Cell<Stage>) -> eyre::Result<()> {
-    let deadline = Instant::now() + timeout;
-    let updated = match answer(session, lease, deadline, stage).await? {
-        Answer::Taken(updated) => updated,
-        Answer::Ended(reason) => bail!("the update of lease {lease} {reason}; the lease runs on as it was"),
+async fn follow(session: &Session<'_>, arguments: &UpdateLease, stage: &Cell<Stage>) -> eyre::Result<()> {
+    let (lease, deadline) = (arguments.lease, Instant::now() + arguments.timeout);
+    let updated = loop {
+        let updated = match answer(session, lease, deadline, stage).await? {
+            Answer::Taken(updated) => updated,
+            Answer::Ended(reason) => bail!("the update of lease {lease} {reason}; the lease runs on as it was"),
+        };
+        stage.set(Stage::Taken(updated));
+        if is_settled(session, lease, updated, arguments.confirmations).await? {
+            break updated;
+        }
     };
-    stage.set(Stage::Taken(updated));
     let orders = session.orders().await?;
     let created = session.created(updated).await?;
     orders.adopt(updated, created.terms.manifest_hash, created.block)?;
@@ -209,6 +214,16 @@ async fn follow(session: &Session<'_>, lease: u64, timeout: Duration, stage: &Ce
     text.push_str(&services_text(&status));
     session.output.result(&value, &text);
     Ok(())
+}
+
+/// Waits until a lease that took another one's place has this many blocks on top of it. False if the block that opened it was
+/// replaced by one in which the other one lives on.
+async fn is_settled(session: &Session<'_>, lease: u64, updated: u64, depth: u64) -> eyre::Result<bool> {
+    match session.wait_for_depth(updated, depth).await {
+        Ok(_) => Ok(true),
+        Err(_) if session.order(lease).await?.state == OrderState::Leased => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What holds after a provider took an update that did not come to run: the lease is the new one all the same.
@@ -405,8 +420,64 @@ async fn withdraw(session: &Session<'_>, lease: u64, stage: &Cell<Stage>) -> eyr
 #[cfg(test)]
 mod tests {
     use alloy::primitives::B256;
+    use alloy::rpc::types::Log;
+    use alloy::sol_types::SolCall as _;
+    use bindings::{IOrderBook, Order};
+    use serde_json::Value;
 
     use super::*;
+    use crate::chain::Chain;
+    use crate::home::Home;
+    use crate::market;
+    use crate::output::Output;
+
+    /// What `is_settled` says of lease 9 in place of lease 7, for one block on top of it, with these answers of the chain.
+    async fn settled(answers: &[Value]) -> eyre::Result<bool> {
+        let (folder, output) = (tempfile::tempdir()?, Output::new(true));
+        let session = Session {
+            output: &output,
+            home: Home::new(Some(folder.path()), None)?,
+            chain: Chain::answering(crate::serving::nowhere(), answers),
+            windows: Default::default(),
+        };
+        is_settled(&session, 7, 9, 1).await
+    }
+
+    fn order(state: OrderState) -> Value {
+        let order = Order {
+            state,
+            closeBlock: 10,
+            ..market::tests::lease()
+        };
+        alloy::primitives::hex::encode_prefixed(IOrderBook::orderCall::abi_encode_returns(&order)).into()
+    }
+
+    #[tokio::test]
+    async fn an_update_counts_once_its_block_is_confirmed() {
+        let opened: Log = Log {
+            block_number: Some(10),
+            ..Log::default()
+        };
+        let (leased, head) = (order(OrderState::Leased), |block: u64| json!(format!("{block:#x}")));
+        let looks = |block| [leased.clone(), head(block), json!([opened])];
+        // The head is the block that took it; the next one comes while it waits.
+        let mut answers = looks(10).to_vec();
+        answers.push(head(11));
+        answers.extend(looks(11));
+        answers.push(leased.clone());
+        assert!(settled(&answers).await.expect("confirmed"));
+        // Not before: nothing is left to say that the next block is there.
+        assert!(settled(&answers[..3]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn an_update_whose_block_was_replaced_is_waited_for_again() {
+        let gone = [order(OrderState::None), order(OrderState::Leased)];
+        assert!(!settled(&gone).await.expect("the lease before it lives"));
+        let closed = [order(OrderState::ClosedByUser), order(OrderState::ClosedUpdated)];
+        let error = settled(&closed).await.expect_err("over").to_string();
+        assert!(error.contains("lease 9 is"), "{error}");
+    }
 
     #[test]
     fn what_the_provider_says_of_an_update_is_told_with_its_reason() {
