@@ -326,12 +326,7 @@ async fn a_pull_that_gave_way_is_behind_those_that_came_later() {
         pull_from(&mut manifest, &registry, &["app"]);
         run_on(&engine, last, &manifest, &Assignment::default()).await;
         let asked = registry.asked();
-        assert!(
-            ["first", "second", "app", "first", "second"]
-                .map(str::to_owned)
-                .starts_with(&asked),
-            "{asked:?}"
-        );
+        assert_eq!(asked[..3], ["first", "second", "app"], "{asked:?}");
         for lease in [first, second, last] {
             engine.remove(lease).await.expect("the lease can be removed");
         }
@@ -353,7 +348,7 @@ async fn a_pull_that_waits_for_its_turn_uses_up_none_of_its_time() {
         let registry = content.serve().await;
         let engine = provider.again(|settings| {
             settings.pull.parallel = 1;
-            settings.pull.deadline = Duration::from_secs(3);
+            settings.pull.deadline = Duration::from_secs(4);
         });
         let mut manifest = provider.manifest(&[("a", IDLE, &[]), ("b", IDLE, &[])]);
         pull_from(&mut manifest, &registry, &["a", "b"]);
@@ -364,7 +359,11 @@ async fn a_pull_that_waits_for_its_turn_uses_up_none_of_its_time() {
         let mut manifest = provider.manifest(&[("app", IDLE, &[])]);
         pull_from(&mut manifest, &registry, &["app"]);
         run_on(&engine, other, &manifest, &Assignment::default()).await;
-        assert_eq!(registry.asked(), ["a", "b", "app"], "it was to wait for both");
+        let asked = registry.asked();
+        assert!(
+            matches!(asked.as_slice(), [_, _, last] if last == "app"),
+            "it was to wait for both: {asked:?}"
+        );
         engine.remove(greedy).await.expect("the lease can be removed");
         engine.remove(other).await.expect("the lease can be removed");
         remove_image(&provider, &registry).await;
@@ -375,7 +374,7 @@ async fn a_pull_that_waits_for_its_turn_uses_up_none_of_its_time() {
 /// A registry cannot be blamed for silence while the engine downloads others' layers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_that_the_engine_holds_up_is_not_ended_for_its_silence() {
-    const IDLE_DEADLINE: Duration = Duration::from_secs(2);
+    const IDLE_DEADLINE: Duration = Duration::from_secs(3);
     const PIECE: usize = 1 << 20;
     let _line = ONE_AT_A_TIME.lock().await;
     with_provider(async |provider| {
@@ -402,7 +401,7 @@ async fn a_pull_that_the_engine_holds_up_is_not_ended_for_its_silence() {
             .await
             .expect("a pull begins");
         // Five pieces a second of each layer.
-        let enough = registry.sent() + 2 * IDLE_DEADLINE.as_secs() as usize * 5 * LAYERS * PIECE;
+        let enough = registry.sent() + (IDLE_DEADLINE.as_secs() as usize + 2) * 5 * LAYERS * PIECE;
         until(
             "the large image to go on for longer than a registry may be silent",
             || async { (registry.sent() >= enough).then_some(()) },
