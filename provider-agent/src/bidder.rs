@@ -113,7 +113,7 @@ impl Bidder {
                         in_flight = true;
                         self.place(seen.head, decided.bids, placed_sender.clone());
                     }
-                    self.tell(&decided.declined).await;
+                    self.tell(decided.declined);
                 }
                 Err(reason) => tracing::warn!(reason, "no bids in this block"),
             }
@@ -138,21 +138,24 @@ impl Bidder {
         (!ground.problems.is_empty() || !ground.answers).then(|| ground.problems.join("; "))
     }
 
-    /// Once for each order, and after the bids: names may have to be read first.
-    async fn tell(&self, declined: &[(u64, Declined)]) {
+    /// Once for each order. Nothing waits for it: names may have to be read first.
+    fn tell(&self, declined: Vec<(u64, Declined)>) {
         if declined.is_empty() {
             return;
         }
-        // Ids will do where the names cannot be read now.
-        let catalog = self.market.catalog().await.unwrap_or_default();
-        for (order, reason) in declined {
-            self.metrics.declined.inc();
-            tracing::info!(
-                order,
-                reason = wording::declined(reason, &catalog),
-                "no bid for this order"
-            );
-        }
+        self.metrics.declined.inc_by(declined.len() as u64);
+        let market = self.market.clone();
+        tokio::spawn(async move {
+            // Ids will do where the names cannot be read now.
+            let catalog = market.catalog().await.unwrap_or_default();
+            for (order, reason) in declined {
+                tracing::info!(
+                    order,
+                    reason = wording::declined(&reason, &catalog),
+                    "no bid for this order"
+                );
+            }
+        });
     }
 
     /// One look at the open orders; what is to be placed is reserved already.

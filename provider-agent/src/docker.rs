@@ -12,6 +12,7 @@ use workload::Engine;
 
 use crate::metrics::ProviderMetrics;
 use crate::pricing::Offered;
+use crate::wording;
 
 /// How often the isolation rules and the disk are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -105,16 +106,47 @@ async fn look(engine: &dyn Engine, allow_unisolated: bool, metrics: &ProviderMet
 pub async fn offerable(engine: &dyn Engine, wanted: Offered) -> Result<(Offered, Vec<String>), workload::Error> {
     let machine = engine.capacity().await?;
     let mut cut = Vec::new();
-    let mut least = |name: &str, wanted: u64, has: u64| {
+    let mut least = |name: &str, told: fn(u64) -> String, wanted: u64, has: u64| {
         if wanted > has {
-            cut.push(format!("capacity.{name} is {wanted}, the machine has {has}"));
+            cut.push(format!(
+                "capacity.{name} is {}, the machine has {}",
+                told(wanted),
+                told(has)
+            ));
         }
         wanted.min(has)
     };
+    let (cpu, bytes) = (wording::thousandths, wording::mebibytes);
     let offered = Offered {
-        milli_cpu: least("cpu (thousandths)", wanted.milli_cpu, machine.milli_cpu),
-        memory_bytes: least("memory (bytes)", wanted.memory_bytes, machine.memory_bytes),
-        storage_bytes: least("storage (bytes)", wanted.storage_bytes, machine.storage_bytes),
+        milli_cpu: least("cpu", cpu, wanted.milli_cpu, machine.milli_cpu),
+        memory_bytes: least("memory", bytes, wanted.memory_bytes, machine.memory_bytes),
+        storage_bytes: least("storage", bytes, wanted.storage_bytes, machine.storage_bytes),
     };
     Ok((offered, cut))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caretaker::tests::Bench;
+
+    #[tokio::test]
+    async fn what_the_machine_lacks_is_told_in_peoples_units() {
+        let bench = Bench::new();
+        let wanted = Offered {
+            milli_cpu: 2_500,
+            memory_bytes: 2 << 30,
+            storage_bytes: 1 << 30,
+        };
+        let engine = bench.caretaker.engine.as_ref();
+        let (offered, cut) = offerable(engine, wanted).await.expect("the engine answers");
+        assert_eq!((offered.milli_cpu, offered.memory_bytes), (1_000, 1 << 30));
+        assert_eq!(
+            cut,
+            [
+                "capacity.cpu is 2.5 CPU, the machine has 1 CPU",
+                "capacity.memory is 2048 MiB, the machine has 1024 MiB"
+            ]
+        );
+    }
 }

@@ -17,22 +17,27 @@ const MIB_BYTES: u64 = 1 << 20;
 
 /// Units of the resource word as CPUs.
 pub fn cpu(units: u32) -> String {
-    let millis = u64::from(units) * CPU_UNIT_MILLIS;
-    format!("{} CPU", decimal_text(U256::from(millis), 3))
+    thousandths(u64::from(units) * CPU_UNIT_MILLIS)
 }
 
 /// Units of the resource word as memory.
 pub fn memory(units: u32) -> String {
-    mebibytes(units, MEMORY_UNIT_BYTES)
+    mebibytes(u64::from(units) * MEMORY_UNIT_BYTES)
 }
 
 /// Units of the resource word as storage.
 pub fn storage(units: u32) -> String {
-    mebibytes(units, STORAGE_UNIT_BYTES)
+    mebibytes(u64::from(units) * STORAGE_UNIT_BYTES)
 }
 
-fn mebibytes(units: u32, unit_bytes: u64) -> String {
-    format!("{} MiB", u64::from(units) * unit_bytes / MIB_BYTES)
+/// Thousandths of a CPU as CPUs.
+pub fn thousandths(milli_cpu: u64) -> String {
+    format!("{} CPU", decimal_text(U256::from(milli_cpu), 3))
+}
+
+/// Bytes as whole MiB.
+pub fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes / MIB_BYTES)
 }
 
 /// Why an update is refused. What the catalog has no name for is told by its id.
