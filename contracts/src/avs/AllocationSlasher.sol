@@ -140,8 +140,8 @@ contract AllocationSlasher is IAllocationSlasher, AccessManaged {
         return _memberships(operator, operatorId, blockReference);
     }
 
-    /// @dev Whether an id is in an ascending list. The quorum verifier refuses lists that do not ascend, so the one that opens its
-    /// commitment does.
+    /// @dev Whether an id is in an ascending list. The quorum verifier refuses lists that do not ascend, so the one that
+    /// opens its commitment does.
     function _contains(bytes32[] memory ids, bytes32 id) private pure returns (bool) {
         uint256 low = 0;
         uint256 high = ids.length;
@@ -161,7 +161,8 @@ contract AllocationSlasher is IAllocationSlasher, AccessManaged {
         (key,) = _keys.getRegisteredPubkey(operator);
     }
 
-    /// @dev Bitmap of the quorums that the operator was in at the reference block. The coordinator reverts for who was not yet known then.
+    /// @dev Bitmap of the quorums that the operator was in at the reference block. The coordinator reverts for who was not
+    /// yet known then.
     function _memberships(address operator, bytes32 operatorId, uint32 blockReference) private view returns (uint256) {
         bytes32[] memory one = new bytes32[](1);
         one[0] = operatorId;

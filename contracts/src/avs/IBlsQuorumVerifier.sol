@@ -67,8 +67,8 @@ interface IBlsQuorumVerifier is IQuorumVerifier {
     error InvalidSignature(bytes32 message);
     /// @dev One of the roots is wrong, or there are more or fewer than the hash takes tries.
     error InvalidRoots(uint256 count);
-    /// @dev Not every operator of the quorum had its stake refreshed (through {refresh}) in the blocks up to the reference block.
-    /// `refreshedAt` as {refreshedAt} tells it.
+    /// @dev Not every operator of the quorum had its stake refreshed (through {refresh}) in the blocks up to the reference
+    /// block. `refreshedAt` as {refreshedAt} tells it.
     error StakeTooOld(uint8 quorum, uint256 refreshedAt, uint32 blockReference, uint32 limit);
     /// @dev The quorum is none of those that must be reached.
     error QuorumNotConfigured(uint8 quorum);

@@ -111,8 +111,8 @@ interface IMatchingDisputes {
     function isSlashed(bytes32 verdict, address operator) external view returns (bool);
     function slasherOf(address verifier) external view returns (address);
     function reserve() external view returns (address);
-    /// @notice Blocks after an answer in which it can be challenged. Equivocation can be reported as long after the last block of
-    /// its response window.
+    /// @notice Blocks after an answer in which it can be challenged. Equivocation can be reported as long after the last
+    /// block of its response window.
     function challengeBlocks() external view returns (uint32);
     function taskManager() external view returns (address);
     function orderBook() external view returns (address);

@@ -63,9 +63,9 @@ interface IMatchingTaskManager {
     error VerifierChangeTooSoon(uint256 untilBlock, uint256 blockNumber);
 
     /// @notice Answers a task with the packed matches (layout in {IOrderBook-openLeases}) and a proof for the quorum
-    /// verifier. Operators answer with at most as many ranks as the parameters' rank limit; the order book takes up to eight,
-    /// whatever the version says. Ranks beyond the limit, like ranks below it that the rule would have filled, are a wrong answer
-    /// that anyone can challenge ({IMatchingDisputes}), not one that is refused here.
+    /// verifier. Operators answer with at most as many ranks as the parameters' rank limit; the order book takes up to
+    /// eight, whatever the version says. Ranks beyond the limit, like ranks below it that the rule would have filled, are a
+    /// wrong answer that anyone can challenge ({IMatchingDisputes}), not one that is refused here.
     function respond(Task calldata task, uint256[] calldata matches, bytes calldata proof) external;
 
     /// @notice Runs the rule for an open order in its match window: no quorum can censor an order. The match fee is the

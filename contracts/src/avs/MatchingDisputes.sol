@@ -172,8 +172,8 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
 
     // --------------------------------------------------------- private: checks
 
-    /// @dev The answer is the one that the ring holds, which the task manager took: its close block hash is the chain's, a quorum
-    /// signed it, `signatories` did.
+    /// @dev The answer is the one that the ring holds, which the task manager took: its close block hash is the chain's, a
+    /// quorum signed it, `signatories` did.
     function _checkAnswer(Answer calldata answer) private view returns (bytes32 verdict) {
         uint32 closeBlock = answer.task.closeBlock;
         uint16 chunk = answer.task.chunk;
@@ -308,9 +308,9 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
             && _orderBook.collaborator(IOrderBook.Collaborator.Disputes) == address(this);
     }
 
-    /// @dev Whether the entry may have opened the lease, and the rule's ranks do not lead to it. Its best supplier is right whatever
-    /// else was answered; a later one only if the answer had the same suppliers before it, because then those were tried and had
-    /// no room. An entry that does not name the lease did not open it: another chunk's answer did.
+    /// @dev Whether the entry may have opened the lease, and the rule's ranks do not lead to it. Its best supplier is right
+    /// whatever else was answered; a later one only if the answer had the same suppliers before it, because then those were
+    /// tried and had no room. An entry that does not name the lease did not open it: another chunk's answer did.
     function _isWrongLease(uint256 orderWord, uint256[] calldata entry, uint256[] memory right)
         private
         pure
@@ -356,8 +356,8 @@ contract MatchingDisputes is IMatchingDisputes, AccessManaged {
         _provenPlaces[verdict][place >> 8] = proven | bit;
     }
 
-    /// @dev A reserve that fails, or eats its gas, keeps nobody from proving an answer wrong. Of what it returns one word is looked
-    /// at: the rest could be long.
+    /// @dev A reserve that fails, or eats its gas, keeps nobody from proving an answer wrong. Of what it returns one word
+    /// is looked at: the rest could be long.
     function _reward() private returns (bool rewarded) {
         address reserve_ = reserve;
         if (reserve_ == address(0)) return false;

@@ -139,8 +139,8 @@ contract MatchingRule is IMatchingRule {
 
     // ---------------------------------------------------------------- ranking
 
-    /// @dev Walks the bids by (provider, fizz), each pair's last bid first, and keeps the best keys, best first.
-    /// The order given proves itself: what ascends strictly repeats no bid, and as many as there are, of those that exist, are all.
+    /// @dev Walks the bids by (provider, fizz), each pair's last bid first, and keeps the best keys, best first. The order
+    /// given proves itself: what ascends strictly repeats no bid, and as many as there are, of those that exist, are all.
     function _rank(
         Criteria memory criteria,
         Stream memory stream,
@@ -264,7 +264,8 @@ contract MatchingRule is IMatchingRule {
 
     // ---------------------------------------------------------------- verdict
 
-    /// @dev Whether a bid is valid; if it is, the weighted sum of all its scores but the draw, and the GPU entry that would serve.
+    /// @dev Whether a bid is valid; if it is, the weighted sum of all its scores but the draw, and the GPU entry that would
+    /// serve.
     /// @param bid Where its three words stand in calldata.
     function _judge(Criteria memory criteria, uint256 bid) private pure returns (uint256 total, uint256 gpuEntry) {
         unchecked {

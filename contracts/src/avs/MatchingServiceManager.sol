@@ -10,7 +10,8 @@ import {EigenAllocationManager, EigenPermissionController, EigenRegistryCoordina
 import {IMatchingServiceManager} from "./IMatchingServiceManager.sol";
 
 /// @title The AVS as EigenLayer knows it
-/// @dev Has no storage of its own. Who slashes ({IAllocationSlasher}) and who submits rewards ({ICommissionSplit}) are appointees.
+/// @dev Has no storage of its own. Who slashes ({IAllocationSlasher}) and who submits rewards ({ICommissionSplit}) are
+/// appointees.
 contract MatchingServiceManager is IMatchingServiceManager, AccessManagedUpgradeable, UUPSUpgradeable {
     EigenAllocationManager private immutable _allocationManager;
     EigenPermissionController private immutable _permissionController;
@@ -22,6 +23,7 @@ contract MatchingServiceManager is IMatchingServiceManager, AccessManagedUpgrade
         _disableInitializers();
     }
 
+    /// @param authority The access manager, which says who may call what is `restricted`.
     function initialize(address authority) external initializer {
         __AccessManaged_init(authority);
     }

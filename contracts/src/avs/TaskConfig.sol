@@ -4,8 +4,8 @@ pragma solidity ^0.8.30;
 /// @dev Who decides tasks: verifier 160 bits @0 | whether it is capped 1 @160 | zero 7 | block from which it decides 32 @168.
 type VerifierWord is uint256;
 
-/// @dev The verifier in force or named last, as {VerifierWord} | count of parameter versions 16 @200 | paused 1 @216. Unpacked by
-/// hand: Solidity loads the slot again for every field.
+/// @dev The verifier in force or named last, as {VerifierWord} | count of parameter versions 16 @200 | paused 1 @216.
+/// Unpacked by hand: Solidity loads the slot again for every field.
 type TaskConfig is uint256;
 
 library VerifierWords {

@@ -4,9 +4,10 @@ pragma solidity ^0.8.30;
 import {ResourceWord} from "./Resources.sol";
 
 /// @title What a supplier offers and what of it is free
-/// @notice Capacity word, rounded down: storage free 22 at 0, total 22 at 22 | memory free 20 at 44, total 20 at 64 | cpu free 20 at 84,
-/// total 20 at 104 | four GPU entries 32 at 124 (free 12 at 0, total 12 at 12, GPU id 8 at 24) | active 1 at 252. Stored words carry three
-/// more bits that no one outside sees: a decrease is pending at 253, suspended at 254, of the rebated fee class at 255. Used = total - free throughout.
+/// @notice Capacity word, rounded down: storage free 22 at 0, total 22 at 22 | memory free 20 at 44, total 20 at 64 | cpu free
+/// 20 at 84, total 20 at 104 | four GPU entries 32 at 124 (free 12 at 0, total 12 at 12, GPU id 8 at 24) | active 1 at 252.
+/// Stored words carry three more bits that no one outside sees: a decrease is pending at 253, suspended at 254, of the rebated
+/// fee class at 255. Used = total - free throughout.
 library Capacity {
     uint256 internal constant ACTIVE = 1 << 252;
     uint256 internal constant PENDING = 1 << 253;

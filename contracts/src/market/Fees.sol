@@ -44,6 +44,7 @@ library Fees {
         return (packed, true);
     }
 
+    /// @notice The schedule of the class for everyone; what {ofClass} returned unpacks to that of its id.
     function unpack(uint256 packed) internal pure returns (FeeSchedule memory) {
         return FeeSchedule({
             commission: uint16(packed & RATIO),
@@ -62,6 +63,7 @@ library Fees {
 
     // None of the products below can overflow: rates have 84 bits, times 29, so an amount has at most 98, ratios 13.
 
+    /// @notice Token units credited to whoever responds with the match. The same in both classes of a pair.
     function matchFee(uint256 packed) internal pure returns (uint256) {
         // {pack} got both from 96 bits.
         unchecked {

@@ -24,9 +24,9 @@ abstract contract MarketState {
         uint64 fromTime;
     }
 
-    /// @dev Three slots. `wish` and the payee word's block mean something while the capacity word says that a decrease is pending.
-    /// The payee word has a bit for every token in which a close, or a settlement by anyone, credited the owner since the
-    /// last withdrawal: a withdrawal from live leases need not look for a credit.
+    /// @dev Three slots. `wish` and the payee word's block mean something while the capacity word says that a decrease is
+    /// pending. The payee word has a bit for every token in which a close, or a settlement by anyone, credited the owner
+    /// since the last withdrawal: a withdrawal from live leases need not look for a credit.
     struct SupplierRecord {
         uint256 capacity;
         uint256 wish;

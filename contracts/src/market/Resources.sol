@@ -28,8 +28,8 @@ library OrderId {
     }
 }
 
-/// @notice What an order asks for, rounded up: storage 22 at 0 (256 MiB) | memory 20 at 22 (16 MiB) | cpu 20 at 42 (10 milli-CPU) |
-/// gpuCount 12 at 62 | zero 22 at 74 | bitmap of acceptable GPU ids 160 at 96.
+/// @notice What an order asks for, rounded up: storage 22 at 0 (256 MiB) | memory 20 at 22 (16 MiB) | cpu 20 at 42 (10
+/// milli-CPU) | gpuCount 12 at 62 | zero 22 at 74 | bitmap of acceptable GPU ids 160 at 96.
 library ResourceWord {
     uint256 private constant UNUSED = ((1 << 22) - 1) << 74;
 
@@ -62,8 +62,8 @@ library ResourceWord {
 }
 
 /// @notice What an order requires of its supplier: mode 8 at 0 (0 provider, 1 fizz) | trust tiers 8 at 8 (bit t: tier t) |
-/// preferred region 8 at 16 | preferred zone 8 at 24 | compliance 16 at 32 | eight attribute minimums 5 at 48 (levels of 4 bits with
-/// a zero guard bit) | params version 16 at 88.
+/// preferred region 8 at 16 | preferred zone 8 at 24 | compliance 16 at 32 | eight attribute minimums 5 at 48 (levels of 4
+/// bits with a zero guard bit) | params version 16 at 88.
 library RequirementWord {
     uint256 private constant GUARD_BITS = 0x8421084210 << 48;
 
@@ -97,9 +97,9 @@ library OfferWord {
     }
 }
 
-/// @notice A provider's score card: stake 48 at 0 (whole SPON) | slashes 16 at 48 | feedback count 32 at 64 | feedback sum 40 at 96 |
-/// region 8 at 136 | zone 8 at 144 | trust tier 3 at 152 (0 none yet, 1 best) | eight attribute levels 5 at 155 | accepted tokens
-/// 32 at 195 | compliance 16 at 227 | active 1 at 243.
+/// @notice A provider's score card: stake 48 at 0 (whole SPON) | slashes 16 at 48 | feedback count 32 at 64 | feedback sum
+/// 40 at 96 | region 8 at 136 | zone 8 at 144 | trust tier 3 at 152 (0 none yet, 1 best) | eight attribute levels 5 at 155
+/// | accepted tokens 32 at 195 | compliance 16 at 227 | active 1 at 243.
 library ScoreCardWord {
     uint256 internal constant ACTIVE = 1 << 243;
     uint256 internal constant ATTRIBUTE_GUARD_BITS = 0x8421084210;
@@ -214,8 +214,8 @@ library DigestWord {
 }
 
 /// @notice Order word: rate 84 at 0 | settledFor 29 at 84 | duration 29 at 113 | start 32 at 142 | closeBlock 32 at 174 |
-/// supplier 32 at 206 | feeSchedule 9 at 238 | flags 2 at 247 (bit 0: requeued once; bit 1: low funds announced while it lives, rated
-/// once it is closed) | gpuEntry 2 at 249 | state 5 at 251.
+/// supplier 32 at 206 | feeSchedule 9 at 238 | flags 2 at 247 (bit 0: requeued once; bit 1: low funds announced while it
+/// lives, rated once it is closed) | gpuEntry 2 at 249 | state 5 at 251.
 library OrderWord {
     uint256 internal constant MAXIMUM_RATE = (1 << 84) - 1;
     uint256 internal constant MAXIMUM_DURATION = (1 << 29) - 1;

@@ -52,6 +52,7 @@ contract PaymentTokens is IPaymentTokens, AccessManagedUpgradeable, UUPSUpgradea
         _disableInitializers();
     }
 
+    /// @param authority The access manager, which says who may call what is `restricted`.
     function initialize(address authority) external initializer {
         __AccessManaged_init(authority);
     }

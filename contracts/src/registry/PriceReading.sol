@@ -5,8 +5,8 @@ import {IAggregatorV3} from "./IAggregatorV3.sol";
 import {IPaymentTokens} from "./IPaymentTokens.sol";
 
 /// @title Reading a price feed that may be stale, wrong, broken or hostile
-/// @notice A feed is asked with bounded gas and only the words of its answer are read, so that whatever it does, the caller goes on
-/// and knows what was wrong.
+/// @notice A feed is asked with bounded gas and only the words of its answer are read, so that whatever it does, the caller
+/// goes on and knows what was wrong.
 library PriceReading {
     /// @notice Prices are dollars with so many decimals. Feeds and tokens have no more: rates keep their precision up to here
     /// (whitepaper tokens have 6 to 18).

@@ -66,6 +66,8 @@ contract ProviderRegistry is IProviderRegistry, AccessManagedUpgradeable, UUPSUp
         _disableInitializers();
     }
 
+    /// @param authority The access manager, which says who may call what is `restricted`.
+    /// @param stakeManager Alone says what a provider's stake is ({stakeChanged}). Named for good.
     function initialize(address authority, IStakeManager stakeManager) external initializer {
         __AccessManaged_init(authority);
         _storage().stakeManager = stakeManager;

@@ -7,8 +7,8 @@ import {ERC20Votes} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20Vo
 import {Nonces} from "@openzeppelin/contracts/utils/Nonces.sol";
 
 /// @title SPON
-/// @notice The network's token: a supply that only shrinks, permits, and votes counted by timestamp (ERC-6372), because blocks pass at
-/// another pace on every chain.
+/// @notice The network's token: a supply that only shrinks, permits, and votes counted by timestamp (ERC-6372), because
+/// blocks pass at another pace on every chain.
 contract Spon is ERC20, ERC20Permit, ERC20Votes {
     constructor(address holder, uint256 supply) ERC20("Spheron", "SPON") ERC20Permit("Spheron") {
         _mint(holder, supply);
