@@ -246,7 +246,7 @@ async fn a_refused_update_leaves_everything_as_it_was() -> eyre::Result<()> {
             .await?;
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(
-            !output.status.success() && complaint.contains("units of CPU are free"),
+            !output.status.success() && complaint.contains("too little CPU is free"),
             "`lease update` ended with {} and said {complaint}",
             output.status
         );
