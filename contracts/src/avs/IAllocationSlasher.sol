@@ -19,17 +19,22 @@ interface IAllocationSlasher is ISlasher {
         IBlsQuorumVerifier.G1Point[2] signatures;
     }
 
+    /// @notice 1e18 is all. Holds for slashes from now on, whenever the answer was given.
     event SlashFractionSet(uint64 fraction);
 
     /// @dev A fraction is above zero and at most half: slashing everything bricks an operator's strategy for good.
     error SlashFractionOutOfRange(uint64 fraction, uint64 limit);
+    /// @dev At deployment: of the disputes contract.
     error NotAContract(address account);
 
     /// @notice Share of the slashable stake of a quorum that a verdict costs; 1e18 is all.
     function setSlashFraction(uint64 fraction) external;
+    /// @notice See {setSlashFraction}.
     function slashFraction() external view returns (uint64);
+    /// @notice Who alone may slash. Immutable.
     function disputes() external view returns (address);
     /// @notice The AVS account in EigenLayer.
     function serviceManager() external view returns (address);
+    /// @notice The {IBlsQuorumVerifier} whose signatories are slashed. Immutable.
     function verifier() external view returns (address);
 }

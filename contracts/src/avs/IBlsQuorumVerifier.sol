@@ -13,6 +13,7 @@ import {IQuorumVerifier} from "./IQuorumVerifier.sol";
 /// EigenLayer's hash tries x = message mod p, x + 1, ...: for every x that is not on the curve any w with
 /// w^2 = -(x^3 + 3), last any z with z^2 = y (all mod p).
 interface IBlsQuorumVerifier is IQuorumVerifier {
+    /// @dev Affine coordinates; both zero is the point at infinity.
     struct G1Point {
         uint256 X;
         uint256 Y;
@@ -48,7 +49,9 @@ interface IBlsQuorumVerifier is IQuorumVerifier {
     error MalformedProof();
     /// @dev An array of the proof does not have one entry per quorum, or per non-signer.
     error WrongProofLength(uint256 given, uint256 expected);
+    /// @dev Stakes of a block are known when it has ended.
     error ReferenceBlockNotPast(uint32 blockReference, uint256 blockNumber);
+    /// @dev Also raised for a quorum's list of their stakes.
     error TooManyNonSigners(uint256 given, uint256 limit);
     /// @dev Hashes of the non-signers' keys must ascend strictly, so that nobody is counted twice.
     error NonSignersNotAscending(bytes32 previous, bytes32 next);
@@ -59,11 +62,15 @@ interface IBlsQuorumVerifier is IQuorumVerifier {
     error RegistryRefused(address registry, uint8 quorum, uint32 index, uint32 blockReference);
     /// @dev The operator has no such entry in its quorum history in force at the reference block.
     error UnknownNonSigner(bytes32 operatorId, uint32 index, uint32 blockReference);
+    /// @dev Nobody had stake in the quorum at the reference block.
     error NoStake(uint8 quorum, uint32 blockReference);
+    /// @dev `threshold` in percent of `totalStake`, both in EigenLayer's weights.
     error ThresholdNotReached(uint8 quorum, uint256 signedStake, uint256 totalStake, uint8 threshold);
+    /// @dev Of all quorums together nobody is left who signed.
     error NobodySigned();
     /// @dev A coordinate is too large or a point is not on its curve.
     error InvalidPoint();
+    /// @dev The signature is not the signers' over this message, or `apkG2` is not their key.
     error InvalidSignature(bytes32 message);
     /// @dev One of the roots is wrong, or there are more or fewer than the hash takes tries.
     error InvalidRoots(uint256 count);
@@ -74,9 +81,13 @@ interface IBlsQuorumVerifier is IQuorumVerifier {
     error QuorumNotConfigured(uint8 quorum);
     /// @dev The two points are not one key.
     error KeysDiffer();
+    /// @dev At deployment: no quorum, more than `limit`, or not one threshold for each.
     error QuorumCountOutOfRange(uint256 given, uint256 limit);
+    /// @dev At deployment: numbers ascend strictly.
     error QuorumsNotAscending(uint8 previous, uint8 next);
+    /// @dev At deployment: the coordinator has only `quorumCount` quorums, from 0.
     error UnknownQuorum(uint8 quorum, uint8 quorumCount);
+    /// @dev Thresholds are 1 to 100 percent.
     error ThresholdOutOfRange(uint8 quorum, uint8 threshold);
 
     /// @notice Quorum numbers that must all be reached, and the percentage of stake (1 to 100) each needs.
@@ -99,8 +110,12 @@ interface IBlsQuorumVerifier is IQuorumVerifier {
     /// @notice Proves once that two points are one key, which spares every later proof with this aggregate key about 13 000
     /// gas. Anyone may call. The point at infinity is no key.
     function proveKey(G1Point calldata keyG1, G2Point calldata keyG2) external;
+    /// @notice Whether {proveKey} was called with these points.
     function isProvenKey(G1Point calldata keyG1, G2Point calldata keyG2) external view returns (bool);
+    /// @notice The middleware's coordinator, which knows who was in which quorum. Immutable.
     function registryCoordinator() external view returns (address);
+    /// @notice The coordinator's stake registry as it was at deployment. Immutable.
     function stakeRegistry() external view returns (address);
+    /// @notice The coordinator's registry of keys as it was at deployment. Immutable.
     function blsApkRegistry() external view returns (address);
 }

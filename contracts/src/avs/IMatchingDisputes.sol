@@ -40,16 +40,20 @@ interface IMatchingDisputes {
     event EquivocationProven(
         bytes32 indexed verdict, uint64 indexed orderId, address indexed operator, uint32 closeBlock, address challenger
     );
+    /// @notice Those of the batch that had not been slashed for this verdict before; what was cut is told by {ISlasher}.
     event SignersSlashed(bytes32 indexed verdict, address[] operators);
     /// @notice Who slashes what stands behind answers verified by `verifier`.
     event SlasherSet(address indexed verifier, address slasher);
+    /// @notice Challengers are rewarded by `reserve` from now on.
     event ReserveSet(address reserve);
     /// @notice A reward that was due was not paid: the reserve refused or is empty.
     event RewardMissed(bytes32 indexed verdict, address challenger);
 
     /// @dev The task has no answer (any more) or another one: task, matches or signatories differ.
     error WrongAnswer(uint32 closeBlock, uint16 chunk, uint224 given, uint224 stored);
+    /// @dev In blocks. Of {reportEquivocation} `answeredAt` is the close block.
     error ChallengeWindowOver(uint32 answeredAt, uint256 lastBlock, uint256 blockNumber);
+    /// @dev The terms given are not those of the order.
     error WrongTerms(uint64 orderId, bytes32 given, bytes32 stored);
     /// @dev The bids are not all of the order's in the round that the task answered.
     error WrongBids(uint64 orderId, uint256 given, uint256 stored);
@@ -59,13 +63,19 @@ interface IMatchingDisputes {
     error MalformedMatches(uint256 index);
     /// @dev The rule gives what was answered.
     error AnswerIsRight(uint64 orderId);
+    /// @dev This answer was proven wrong about this order before.
     error AlreadyProven(uint64 orderId);
+    /// @dev No {challenge} proved this answer wrong.
     error UnknownVerdict(bytes32 verdict);
+    /// @dev For this verdict everybody named was slashed before; `operator` is the first of them.
     error AlreadySlashed(bytes32 verdict, address operator);
+    /// @dev {slash} names nobody.
     error NoOperators();
+    /// @dev Governance named no slasher for the verifier of the close block: see {setSlasher}.
     error NoSlasher(address verifier);
     /// @dev The two answers are not of one close block hash, or say the same about the order.
     error NoContradiction(uint64 orderId);
+    /// @dev Of a task manager, a verifier, a slasher or a reserve.
     error NotAContract(address account);
     /// @dev The challenge window does not fit the response ring, or is zero.
     error ChallengeWindowOutOfRange(uint32 challengeBlocks, uint256 limit);
@@ -108,12 +118,17 @@ interface IMatchingDisputes {
 
     /// @notice When and by whom a verdict was proven (block, zero if it was not), and the close block it is about.
     function verdictOf(bytes32 verdict) external view returns (uint32 provenAt, uint32 closeBlock, address challenger);
+    /// @notice Whether the operator was slashed for the verdict.
     function isSlashed(bytes32 verdict, address operator) external view returns (bool);
+    /// @notice The {ISlasher} of answers that `verifier` verified; zero if none was named.
     function slasherOf(address verifier) external view returns (address);
+    /// @notice Who rewards challengers; zero if nobody was named, and then nobody is rewarded.
     function reserve() external view returns (address);
     /// @notice Blocks after an answer in which it can be challenged. Equivocation can be reported as long after the last
     /// block of its response window.
     function challengeBlocks() external view returns (uint32);
+    /// @notice The {IMatchingTaskManager} whose answers are disputed here. Immutable.
     function taskManager() external view returns (address);
+    /// @notice The task manager's {IOrderBook}. Immutable.
     function orderBook() external view returns (address);
 }

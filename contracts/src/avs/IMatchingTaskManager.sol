@@ -21,36 +21,48 @@ interface IMatchingTaskManager {
         bytes32 matchesHash,
         uint224 commitment
     );
+    /// @notice New orders can name the version once {IOrderBook-setBidding} does.
     event MatchingParametersAdded(uint16 indexed version, MatchingParameters parameters);
     /// @notice Tasks whose close block is `fromBlock` or later are verified by `verifier`.
     event QuorumVerifierChanged(address indexed verifier, uint32 fromBlock);
     /// @notice The rule ran on chain for an order that nobody answered, and ranked this many suppliers.
     event OrderMatchedByRule(uint64 indexed orderId, uint32 indexed closeBlock, address indexed caller, uint256 ranks);
+    /// @notice {respond} and {matchOrder} revert from now on ({MatchingIsPaused}).
     event MatchingPaused();
+    /// @notice What {MatchingPaused} stopped goes on.
     event MatchingResumed();
 
     /// @dev The close block is not yet past, or older than the response window.
     error OutsideResponseWindow(uint32 closeBlock, uint256 blockNumber);
     /// @dev The signed hash is not the chain's hash of the close block.
     error WrongCloseBlockHash(uint32 closeBlock, bytes32 given, bytes32 actual);
+    /// @dev One answer a task, whoever came first; wrong ones are challenged ({IMatchingDisputes}).
     error TaskAlreadyAnswered(uint32 closeBlock, uint16 chunk);
+    /// @dev Versions run from 1 to {matchingParametersCount}.
     error UnknownParamsVersion(uint16 version);
+    /// @dev Chunks of a close block are 0 to `limit` - 1.
     error ChunkOutOfRange(uint16 chunk, uint16 limit);
     /// @dev The guardian paused matching; open orders expire and their money unlocks.
     error MatchingIsPaused();
+    /// @dev Of the eight weights; `expected` is 1 000 000.
     error WeightsDoNotSumUp(uint256 sum, uint256 expected);
     /// @dev Whoever proposes the close block can grind its hash, so luck stays a tie-breaker.
     error RandomnessWeightTooHigh(uint256 weight, uint256 limit);
+    /// @dev The stake that scores full is one whole token at least.
     error StakeCapIsZero();
+    /// @dev From 1 to `limit` (8), as many ranks as the order book takes.
     error RankLimitOutOfRange(uint256 rankLimit, uint256 limit);
+    /// @dev From 1 to `limit` (256) orders, which fit one transaction.
     error ChunkSizeOutOfRange(uint256 chunkSize, uint256 limit);
     /// @dev The order book asks for a window longer than block hashes reach, or for none.
     error ResponseWindowOutOfRange(uint256 responseWindow, uint256 limit);
+    /// @dev Of a rule or a quorum verifier; at deployment also of what keeps block hashes (EIP-2935), if windows need it.
     error NotAContract(address account);
     /// @dev The rule can be run on chain in the match window after the response window, and not otherwise.
     error OutsideMatchWindow(uint32 closeBlock, uint256 blockNumber);
     /// @dev The chain does not keep block hashes (EIP-2935).
     error BlockHashUnknown(uint32 blockNumber);
+    /// @dev {matchOrder}: the order has its lease, or ended without one, or was never there.
     error OrderNotOpen(uint64 orderId);
     /// @dev The terms given are not those of the order.
     error WrongTerms(uint64 orderId, bytes32 given, bytes32 stored);
@@ -83,6 +95,7 @@ interface IMatchingTaskManager {
     function setQuorumVerifier(address verifier, uint32 fromBlock) external;
     /// @notice Guardian: no task is answered and no order matched until {resume}. Cancelling, expiring and closing go on.
     function pause() external;
+    /// @notice Takes {pause} back; the governor's.
     function resume() external;
 
     // ------------------------------------------------------------------ views
@@ -93,6 +106,7 @@ interface IMatchingTaskManager {
     function answeredAt(uint32 closeBlock, uint16 chunk) external view returns (uint32);
     /// @notice Commitment of the answer to a task, zero if there is none (or the ring has gone round).
     function commitmentOf(uint32 closeBlock, uint16 chunk) external view returns (uint224);
+    /// @notice Reverts with {UnknownParamsVersion} if there is no such version.
     function matchingParameters(uint16 version) external view returns (MatchingParameters memory);
     /// @notice Latest version of the matching parameters, zero before the first.
     function matchingParametersCount() external view returns (uint16);
@@ -100,6 +114,7 @@ interface IMatchingTaskManager {
     function quorumVerifier() external view returns (address);
     /// @notice Verifier of the tasks of one close block.
     function quorumVerifierAt(uint32 closeBlock) external view returns (address);
+    /// @notice The {IOrderBook} that answers open leases in. Immutable.
     function orderBook() external view returns (address);
     /// @notice Blocks after the close block in which an answer is taken: the order book's, which never changes.
     function responseWindow() external view returns (uint16);
@@ -107,5 +122,6 @@ interface IMatchingTaskManager {
     function matchWindow() external view returns (uint16);
     /// @notice Whether the rule, run on chain, opened or ended this order: no answer of a quorum did.
     function matchedByRule(uint64 orderId) external view returns (bool);
+    /// @notice Whether the guardian has stopped matching, see {MatchingPaused}.
     function paused() external view returns (bool);
 }

@@ -9,11 +9,13 @@ interface ISlasher {
     /// @notice `cut` is what was taken, by quorum (EigenLayer: share of the operator's stake, 1e18 is all) or in SPON units.
     event OperatorSlashed(bytes32 indexed verdict, address indexed operator, uint8 quorum, uint256 cut);
 
+    /// @dev Both functions are for the disputes contract alone.
     error NotDisputes(address caller);
     /// @dev The evidence does not open the commitment to who signed.
     error WrongSignatories(bytes32 given, bytes32 committed);
     /// @dev Did not sign, or was in no quorum at the reference block.
     error NotSignatory(address operator);
+    /// @dev Nothing of the operator's was left to take.
     error NothingCut(address operator);
     /// @dev One of the two signatures is not the operator's.
     error NotSignedBy(address operator, bytes32 digest);

@@ -22,27 +22,42 @@ interface IProviderRegistry {
         uint16 vram;
     }
 
+    /// @notice `owner` sends the provider's bids and is paid; it never changes.
     event ProviderRegistered(uint32 indexed id, address indexed owner, string name, string gateway);
+    /// @notice Name and gateway as they are now; region, zone and tokens are told by {ScoreCardChanged} along with it.
     event ProviderUpdated(uint32 indexed id, string name, string gateway);
+    /// @notice The whole packed card: bids from now on carry it.
     event ScoreCardChanged(uint32 indexed id, uint256 scoreCard);
+    /// @notice `vram` in GiB. Ids are never used again.
     event GpuModelAdded(uint8 indexed id, string vendor, string model, uint16 vram);
+    /// @notice Ids are never used again.
     event RegionAdded(uint8 indexed id, string name);
     /// @notice A rating counted with this weight: whole dollars of the fees the lease paid and one, at most 1 000.
     event FeedbackGiven(uint32 indexed id, uint8 rating, uint32 weight);
+    /// @notice By the guardian, or taken back by the governor: see {IOrderBook-suspend}.
     event ProviderSuspended(uint32 indexed id, bool suspended);
 
+    /// @dev One address is one provider at most.
     error AlreadyRegistered(address owner, uint32 id);
+    /// @dev The caller is no provider, so it has nothing to change.
     error NotRegistered(address owner);
+    /// @dev Nobody registered under this id.
     error UnknownProvider(uint32 id);
-    /// @dev Names have 1 to 64 bytes, gateways 9 to 256 and begin with `https://`.
+    /// @dev Names of providers, GPU models and regions have 1 to 64 bytes.
     error InvalidName(string name);
+    /// @dev Not 9 to 256 bytes that begin with `https://`.
     error InvalidGateway(string gateway);
+    /// @dev Region ids run from 1 to {regionCount}.
     error UnknownRegion(uint8 region);
+    /// @dev The bitmap of payment tokens is empty.
     error NoTokenAccepted();
     /// @dev Tiers are 0 (none yet) to 7; the guard bit of every attribute is zero.
     error InvalidVerification(uint8 trustTier, uint40 attributes);
+    /// @dev There are `maximum` (159 GPU models, 255 regions) already.
     error CatalogueFull(uint8 maximum);
+    /// @dev {stakeChanged} is for the stake manager alone.
     error NotStakeManager(address caller);
+    /// @dev {giveFeedback} is for the order book alone.
     error NotOrderBook(address caller);
 
     /// @notice Registers the caller as a provider. Needs the minimum self-stake to become active, see {IStakeManager}.
@@ -72,14 +87,19 @@ interface IProviderRegistry {
     /// @param stake SPON units.
     function stakeChanged(uint32 id, uint256 stake) external;
 
+    /// @notice Reverts with {UnknownProvider} if nobody registered under the id.
     function provider(uint32 id) external view returns (Provider memory);
+    /// @notice Zero if the address is no provider.
     function providerOf(address owner) external view returns (uint32 id);
     /// @notice Ids are handed out from 1.
     function supplierCount() external view returns (uint32);
+    /// @notice Packed, see {ScoreCardWord}; zero if nobody registered under the id.
     function scoreCard(uint32 id) external view returns (uint256);
     /// @notice GPU ids run from 1 to 159.
     function gpuModel(uint8 id) external view returns (GpuModel memory);
+    /// @notice The highest id given; zero while there is none.
     function gpuModelCount() external view returns (uint8);
+    /// @notice The region's name; empty if the id is not given yet.
     function region(uint8 id) external view returns (string memory);
     /// @notice Region ids run from 1 to 255.
     function regionCount() external view returns (uint8);
