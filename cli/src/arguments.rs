@@ -15,7 +15,7 @@ use clap_complete::Shell;
 pub(crate) use account::{Account, Deposit, History, Money, Operator, Permission};
 pub(crate) use lease::{Close, Extend, Lease, TopUp, UpdateLease};
 pub(crate) use order::{Order, SignOrder};
-pub(crate) use provider::{Provider, Register, Update};
+pub(crate) use provider::{CloseLease, CloseReason, Provider, Register, Update};
 
 use crate::amounts;
 
@@ -275,6 +275,7 @@ mod tests {
             &["check"],
             &["provider", "register"],
             &["provider", "update"],
+            &["provider", "close"],
             &["provider", "list"],
         ] {
             let mut command = Arguments::command();
@@ -316,6 +317,10 @@ mod tests {
             "spheron lease top-up 4294967297 --amount -5",
             "spheron init --deposit -5 --json",
             "spheron provider update --stake -5",
+            "spheron provider close 4294967297 --reason abnormal-service --key k --json",
+            "spheron provider close 4294967297 --reason maintenance --dry-run",
+            "spheron provider close 4294967297 --reason cannot-start",
+            "spheron provider close 4294967297 --reason no-manifest",
             "spheron account history --order 4294967297",
             "spheron account transfer 0x0000000000000000000000000000000000000001 --account 7 --yes",
             "spheron account operator add 0x0000000000000000000000000000000000000001 --limit 5 --expires 30d --may-close",
@@ -369,6 +374,9 @@ mod tests {
             "spheron lease update 4294967297 --resume --yes",
             "spheron lease close",
             "spheron lease close 4294967297 --submit close.json",
+            "spheron provider close 4294967297",
+            "spheron provider close --reason maintenance",
+            "spheron provider close 4294967297 --reason at-end",
             "spheron lease rate 4294967297 11",
             "spheron lease rate 4294967297 0",
         ] {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use alloy::primitives::bytes::Bytes;
 use alloy::providers::Provider as _;
+use alloy::signers::local::PrivateKeySigner;
 use bindings::{ILeases, IOrderBook, LeaseResources, Order, OrderState};
 use eyre::{OptionExt as _, WrapErr as _, bail, ensure};
 use gateway::wire::{ErrorCode, LeaseId, LeasePhase, LeaseStatus};
@@ -268,14 +269,24 @@ impl Session<'_> {
 
     /// Ends a lease as its user, and returns the seconds that are billed.
     pub(crate) async fn close(&self, lease: u64) -> eyre::Result<u32> {
-        let signer = self.home.signer()?;
+        self.close_as(&self.home.signer()?, lease, OrderState::ClosedByUser)
+            .await
+    }
+
+    /// Ends a lease for a reason that is the signer's to give, and returns the seconds that are billed.
+    pub(crate) async fn close_as(
+        &self,
+        signer: &PrivateKeySigner,
+        lease: u64,
+        reason: OrderState,
+    ) -> eyre::Result<u32> {
         let call = ILeases::closeLeaseCall {
             orderId: lease,
-            reason: OrderState::ClosedByUser,
+            reason,
             resources: self.lease_resources(lease).await?,
         };
         let call = Call::new("to close the lease", self.chain.network.contracts.order_book, &call);
-        let sent = self.chain.send(&signer, &call).await?;
+        let sent = self.chain.send(signer, &call).await?;
         let receipt = self.chain.receipt(&sent).await?;
         let closed = receipt.decoded_log::<ILeases::LeaseClosed>();
         Ok(closed

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use bindings::OrderState;
+use clap::{Args, Subcommand, ValueEnum};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Provider {
@@ -19,6 +20,17 @@ Examples:
   spheron provider update --certificate identity.pem --key provider.key
   spheron provider update --stake 50000")]
     Update(Update),
+    /// End a lease that this provider serves, and say why: the chain tells everybody
+    ///
+    /// It is billed until then, the rest of the money is the user's again. The agent stops the workload when it sees the close,
+    /// and removes it with its volumes when that is certain. It closes by itself what gets no manifest, what cannot be started
+    /// and what is over.
+    #[command(after_help = "\
+Examples:
+  spheron provider close 4294967297 --reason maintenance --dry-run       what is billed so far, and to whom it goes
+  spheron provider close 4294967297 --reason abnormal-service            the workload abuses the service
+  spheron provider close 4294967297 --reason maintenance --key provider.key")]
+    Close(CloseLease),
     /// List providers
     #[command(after_help = "\
 Examples:
@@ -81,4 +93,44 @@ pub(crate) struct Update {
     /// The provider's key (keystore or raw) [default: the home's]
     #[arg(long, value_name = "FILE")]
     pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CloseLease {
+    /// The lease
+    pub(crate) lease: u64,
+    /// Why
+    #[arg(long)]
+    pub(crate) reason: CloseReason,
+    /// The provider's key (keystore or raw) [default: the home's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+    /// Show what it comes to; send nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Why a provider ends a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CloseReason {
+    /// Capacity is taken out of service
+    Maintenance,
+    /// The workload abuses the service
+    AbnormalService,
+    /// The workload cannot be started
+    CannotStart,
+    /// The user sent no manifest in time
+    NoManifest,
+}
+
+impl CloseReason {
+    /// The state in which it leaves the lease.
+    pub(crate) fn state(self) -> OrderState {
+        match self {
+            Self::Maintenance => OrderState::ClosedMaintenance,
+            Self::AbnormalService => OrderState::ClosedAbnormalService,
+            Self::CannotStart => OrderState::ClosedCannotStart,
+            Self::NoManifest => OrderState::ClosedNoManifest,
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! `spheron lease`: show, send, manifest, extend, update, close, rate.
 
-mod close;
+pub(super) mod close;
 mod extend;
 mod rate;
 mod update;

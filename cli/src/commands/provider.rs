@@ -1,5 +1,6 @@
-//! `spheron provider`: register, update, list.
+//! `spheron provider`: register, update, close, list.
 
+mod close;
 mod list;
 
 use std::path::Path;
@@ -28,6 +29,7 @@ pub(super) async fn run(session: &Session<'_>, arguments: &Provider) -> eyre::Re
     match arguments {
         Provider::Register(register) => self::register(session, register).await,
         Provider::Update(update) => self::update(session, update).await,
+        Provider::Close(arguments) => close::run(session, arguments).await,
         Provider::List => list::run(session).await,
     }
 }

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use ::chain::network::Token;
 use alloy::primitives::{B256, U256};
 use bindings::{CloseRequest, ILeases, LeaseResources, OrderState};
 use eyre::bail;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::on_chain;
+use super::{OnChain, on_chain};
 use crate::amounts::{self, Bill, lease_lock};
 use crate::arguments::Close;
 use crate::chain::Call;
@@ -46,46 +47,85 @@ async fn close(session: &Session<'_>, lease: u64) -> eyre::Result<()> {
     show(session, lease, found, billed).await
 }
 
-/// The bill of a lease that was just closed.
-async fn show(session: &Session<'_>, lease: u64, before: super::OnChain, billed: u32) -> eyre::Result<()> {
-    let token = session.token_of(lease)?;
-    let rate = U256::from(before.word.rate);
-    let bill = Bill::after(billed, rate, &before.schedule, before.origin);
-    let refunded = lease_lock(before.word.duration, rate, &before.schedule).saturating_sub(bill.streamed());
-    let closed = session.order(lease).await?;
-    let (state, reason) = state(closed.state);
-    let amount = |units: U256| amounts::whole(units, token.decimals);
-    let value = json!({
-        "lease": lease.to_string(),
-        "state": state,
-        "reason": reason,
-        "billed_seconds": billed,
-        "symbol": token.symbol,
-        "spent": amount(bill.spent()), "spent_units": bill.spent().to_string(),
-        "paid": amount(bill.paid), "paid_units": bill.paid.to_string(),
-        "gateway": amount(bill.gateway), "gateway_units": bill.gateway.to_string(),
-        "fees": amount(bill.fees()), "fees_units": bill.fees().to_string(),
-        "commission_units": bill.commission.to_string(),
-        "provider_fee_units": bill.provider_fee.to_string(),
-        "user_fee_units": bill.user_fee.to_string(),
-        "match_fee_units": bill.match_fee.to_string(),
-        "refunded": amount(refunded), "refunded_units": refunded.to_string(),
-    });
-    let mut lines = vec![
-        ("lease", format!("{lease}, {}", state_phrase(closed.state))),
-        ("billed", amounts::time(billed.into())),
-        ("spent", amounts::shown(bill.spent(), token)),
-        ("  to the provider", amounts::shown(bill.paid, token)),
-    ];
-    if !bill.gateway.is_zero() {
-        lines.push(("  to its gateway", amounts::shown(bill.gateway, token)));
+/// What the close of a lease comes to.
+pub(in crate::commands) struct Closed<'a> {
+    lease: u64,
+    token: &'a Token,
+    /// What it was closed as.
+    state: OrderState,
+    /// Seconds.
+    billed: u32,
+    pub(in crate::commands) bill: Bill,
+    /// What the user has back of what was locked, in units.
+    refunded: U256,
+}
+
+impl<'a> Closed<'a> {
+    /// Of a lease as it was before, billed for so many seconds.
+    pub(in crate::commands) fn of(
+        lease: u64,
+        token: &'a Token,
+        before: &OnChain,
+        billed: u32,
+        state: OrderState,
+    ) -> Self {
+        let rate = U256::from(before.word.rate);
+        let bill = Bill::after(billed, rate, &before.schedule, before.origin);
+        Self {
+            lease,
+            token,
+            state,
+            billed,
+            bill,
+            refunded: lease_lock(before.word.duration, rate, &before.schedule).saturating_sub(bill.streamed()),
+        }
     }
-    lines.extend([
-        ("  fees", amounts::shown(bill.fees(), token)),
-        ("refunded", amounts::shown(refunded, token)),
-        ("rate it", format!("spheron lease rate {lease} 1..10, once it is paid")),
-    ]);
-    session.output.result(&value, &facts(&lines));
+
+    pub(in crate::commands) fn json(&self) -> Value {
+        let (bill, refunded) = (&self.bill, self.refunded);
+        let (state, reason) = state(self.state);
+        let amount = |units: U256| amounts::whole(units, self.token.decimals);
+        json!({
+            "lease": self.lease.to_string(),
+            "state": state,
+            "reason": reason,
+            "billed_seconds": self.billed,
+            "symbol": self.token.symbol,
+            "spent": amount(bill.spent()), "spent_units": bill.spent().to_string(),
+            "paid": amount(bill.paid), "paid_units": bill.paid.to_string(),
+            "gateway": amount(bill.gateway), "gateway_units": bill.gateway.to_string(),
+            "fees": amount(bill.fees()), "fees_units": bill.fees().to_string(),
+            "commission_units": bill.commission.to_string(),
+            "provider_fee_units": bill.provider_fee.to_string(),
+            "user_fee_units": bill.user_fee.to_string(),
+            "match_fee_units": bill.match_fee.to_string(),
+            "refunded": amount(refunded), "refunded_units": refunded.to_string(),
+        })
+    }
+
+    pub(in crate::commands) fn facts(&self) -> Vec<(&'static str, String)> {
+        let shown = |units: U256| amounts::shown(units, self.token);
+        let mut lines = vec![
+            ("lease", format!("{}, {}", self.lease, state_phrase(self.state))),
+            ("billed", amounts::time(self.billed.into())),
+            ("spent", shown(self.bill.spent())),
+            ("  to the provider", shown(self.bill.paid)),
+        ];
+        if !self.bill.gateway.is_zero() {
+            lines.push(("  to its gateway", shown(self.bill.gateway)));
+        }
+        lines.extend([("  fees", shown(self.bill.fees())), ("refunded", shown(self.refunded))]);
+        lines
+    }
+}
+
+/// The bill of a lease that was just closed.
+async fn show(session: &Session<'_>, lease: u64, before: OnChain, billed: u32) -> eyre::Result<()> {
+    let state = session.order(lease).await?.state;
+    let closed = Closed::of(lease, session.token_of(lease)?, &before, billed, state);
+    let mut lines = closed.facts();
+    lines.push(("rate it", format!("spheron lease rate {lease} 1..10, once it is paid")));
+    session.output.result(&closed.json(), &facts(&lines));
     Ok(())
 }
 
