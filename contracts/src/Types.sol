@@ -122,12 +122,12 @@ struct SpendingRight {
 /// @param hash keccak256(abi.encodePacked(termsHash, uint256(terms.maximumRate), uint256(terms.duration))): what the supplier
 /// accepts must be it.
 /// @param expiry Unix time from which it cannot be accepted.
-/// @param epoch Of the account when it was proposed: a new owner is not bound by it.
-/// @param by Who proposed it. It stands as long as that address may close the account's leases.
+/// @param basis What it rests on, see {IEscrow-basisOf}: it stands as long as that is the same.
+/// @param by Who proposed it.
 struct UpdateProposal {
     bytes32 hash;
     uint40 expiry;
-    uint32 epoch;
+    uint56 basis;
     address by;
 }
 

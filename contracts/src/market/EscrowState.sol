@@ -29,8 +29,8 @@ abstract contract EscrowState is IEscrow, ERC721, AccessManaged, ReentrancyGuard
     /// @inheritdoc IEscrow
     uint16 public override feeScheduleCount;
 
-    /// @dev Token words: packed pair of schedules 86 at 0 | number of the pair 8 at 86 | enabled 1 at 94 | zero 1 at 95 | address
-    /// 160 at 96. The pair is there a second time because every order, settlement and close needs the token and it.
+    /// @dev Token words: packed pair of schedules 86 at 0 | number of the pair 8 at 86 | enabled 1 at 94 | zero 1 at 95 |
+    /// address 160 at 96. The pair is there a second time because every order, settlement and close needs the token and it.
     mapping(uint256 id => uint256 word) internal _tokens;
     /// @dev Packed pairs of schedules, see {Fees}. The ids of pair n are 2n and 2n + 1.
     mapping(uint256 pair => uint256 packed) internal _feeSchedules;
@@ -40,7 +40,8 @@ abstract contract EscrowState is IEscrow, ERC721, AccessManaged, ReentrancyGuard
     mapping(uint256 payeeAndToken => uint256 amount) internal _credits;
     /// @dev How often an account changed hands.
     mapping(uint256 account => uint256 epoch) internal _epochs;
-    /// @dev Rights by `epoch << 200 | account << 168 | spender << 8 | token`: limit 112 at 0 | expiry 40 at 112 | may close 1 at 152.
+    /// @dev Rights by `epoch << 200 | account << 168 | spender << 8 | token`: limit 112 at 0 | expiry 40 at 112 | may close 1 at
+    /// 152 | how often it was set 96 at 160.
     mapping(uint256 holder => uint256 right) internal _spendingRights;
 
     modifier onlyOrderBook() {

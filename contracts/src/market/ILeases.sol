@@ -24,6 +24,7 @@ interface ILeases {
     /// @notice `fees` is what the lease paid to the foundation, in token units.
     event LeaseRated(uint64 indexed orderId, uint32 indexed provider, uint8 rating, uint256 fees);
 
+    /// @dev Reasons that can be given go from `ClosedByUser` to `ClosedCannotStart`; others are the market's own.
     error InvalidCloseReason(uint64 orderId, OrderState reason);
     /// @dev `end` includes the grace in which the lease can still be extended.
     error LeaseNotOver(uint64 orderId, uint256 end, uint256 timestamp);
@@ -31,27 +32,36 @@ interface ILeases {
     error LeaseOver(uint64 orderId, uint256 end, uint256 timestamp);
     /// @dev The resources given are not those of the order.
     error WrongResources(uint64 orderId, bytes32 given, bytes32 stored);
+    /// @dev Undoing is for the {IOrderBook-Collaborator} of that role alone.
     error NotDisputes(address caller);
+    /// @dev Slashing is for the {IOrderBook-Collaborator} of that role alone.
     error NotSlasher(address caller);
     /// @dev The lease may have been paid from: it cannot be undone any more.
     error PayoutHoldOver(uint64 orderId, uint256 holdEnd, uint256 timestamp);
     /// @dev The slasher bills at least what is paid already and at most what has passed.
     error BilledOutOfRange(uint64 orderId, uint256 billed, uint256 least, uint256 most);
+    /// @dev An extension is one second at least.
     error ExtensionIsZero(uint64 orderId);
-    /// @dev No proposal, or the account has changed hands since, or the spender who proposed may not close any more.
+    /// @dev No proposal, or it fell: the account changed hands since, the right of the spender who proposed it was set anew or
+    /// has expired, or the token has other fees. See {IEscrow-basisOf}.
     error NoUpdateProposed(uint64 orderId);
     /// @dev What is accepted or rejected is not what was proposed.
     error OtherUpdateProposed(uint64 orderId, bytes32 given, bytes32 proposed);
+    /// @dev The supplier was too late: the proposal could be taken before this Unix time.
     error UpdateExpired(uint64 orderId, uint40 expiry, uint256 timestamp);
+    /// @dev A proposal must be takeable in a later second than the one it is made in.
     error ExpiryPassed(uint40 expiry, uint256 timestamp);
     /// @dev The supplier cannot hold the updated resources, even with the old ones free.
     error NoCapacity(uint64 orderId, uint32 supplier);
+    /// @dev Ratings go from 1 to `highest` (10).
     error InvalidRating(uint8 rating, uint8 highest);
+    /// @dev A lease is rated once; the rating stays.
     error AlreadyRated(uint64 orderId);
     /// @dev Nothing was paid yet (neither to the supplier nor in fees), or not everything: settle first.
     error NotPaidInFull(uint64 orderId);
     /// @dev The token's fees have changed since the request was signed.
     error OtherFeeSchedule(uint16 signed, uint16 current);
+    /// @dev Unix times; in the second of the deadline itself the request can still be brought in.
     error SignatureExpired(uint256 deadline, uint256 timestamp);
     /// @dev Used already, or not yet its turn: `expected` is the signer's next.
     error WrongNonce(address signer, uint256 given, uint256 expected);
@@ -69,11 +79,12 @@ interface ILeases {
     /// from the old end on.
     function extendLease(uint64 orderId, uint32 added) external;
 
-    /// @notice The account's owner, or a spender who may close, proposes terms in place of a live lease: the new lease starts when the supplier accepts and lasts
-    /// `terms.duration`, at `terms.maximumRate` or less. Nothing is locked before; the old lease is untouched until then.
+    /// @notice The account's owner, or a spender who may close, proposes terms in place of a live lease: the new lease starts
+    /// when the supplier accepts and lasts `terms.duration`, at `terms.maximumRate` or less and at the fees of the proposal.
+    /// Nothing is locked before; the old lease is untouched until then.
     function proposeUpdate(uint64 orderId, OrderTerms calldata terms, uint40 expiry) external;
 
-    /// @notice Withdraws (the user) or refuses (the supplier's owner) a proposal.
+    /// @notice Withdraws (the user) or refuses (the supplier's owner) a proposal for a live lease.
     /// @param hash Of {updateProposal}: what was proposed in its place meanwhile stays.
     function rejectUpdate(uint64 orderId, bytes32 hash) external;
 
@@ -119,7 +130,7 @@ interface ILeases {
 
     // ------------------------------------------------------------------ views
 
-    /// @notice All zero if there is none.
+    /// @notice All zero unless one stands for a live lease, see {NoUpdateProposed}. One that has expired is still told.
     function updateProposal(uint64 orderId) external view returns (UpdateProposal memory);
     /// @notice The first lease of the workload that this lease runs: itself, unless it came from an update.
     function workloadOf(uint64 orderId) external view returns (uint64);

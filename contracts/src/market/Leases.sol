@@ -89,21 +89,22 @@ contract Leases is MarketState, ILeases, EIP712 {
         // An update ends the lease: who may not close it may not propose one.
         _checkUser(orderId, msg.sender);
         Terms.check(terms, _paramsVersionOf(bidding));
-        uint32 account = OrderId.account(orderId);
-        uint256 bracket =
-            _escrow.authoriseUpdate(account, OrderId.token(orderId), msg.sender, terms.maximumRate, terms.duration);
+        uint256 bracket = _escrow.authoriseUpdate(
+            OrderId.account(orderId), OrderId.token(orderId), msg.sender, terms.maximumRate, terms.duration
+        );
         _checkBracket(terms.resources, bracket);
         bytes32 hash = Terms.hash(terms.resources, Terms.restHash(terms));
         hash = Terms.updateHash(hash, terms.maximumRate, terms.duration);
-        _updates[orderId] = UpdateProposal(hash, expiry, _escrow.epochOf(account), msg.sender);
+        _updates[orderId] = UpdateProposal(hash, expiry, _basisOf(orderId, msg.sender), msg.sender);
         emit UpdateProposed(orderId, msg.sender, expiry, terms);
     }
 
     /// @inheritdoc ILeases
     function rejectUpdate(uint64 orderId, bytes32 hash) external override onOrderBook {
+        uint256 word = _leasedWord(orderId);
         bytes32 proposed = _proposalOf(orderId).hash;
         if (hash != proposed) revert OtherUpdateProposed(orderId, hash, proposed);
-        if (_supplierOwner(_orders[orderId].word) != msg.sender) _checkUser(orderId, msg.sender);
+        if (_supplierOwner(word) != msg.sender) _checkUser(orderId, msg.sender);
         delete _updates[orderId];
         emit UpdateRejected(orderId, msg.sender);
     }
@@ -415,11 +416,14 @@ contract Leases is MarketState, ILeases, EIP712 {
         if (!_stands(orderId, proposal)) revert NoUpdateProposed(orderId);
     }
 
-    /// @dev What a spender proposed falls with its right. What nobody proposed is by the zero address, which has none.
+    /// @dev What was proposed falls when the right to propose it ends or is set anew, and with the fees that it was proposed at.
+    /// What nobody proposed rests on nothing.
     function _stands(uint64 orderId, UpdateProposal memory proposal) private view returns (bool) {
-        uint32 account = OrderId.account(orderId);
-        return
-            proposal.epoch == _escrow.epochOf(account) && _escrow.mayClose(account, OrderId.token(orderId), proposal.by);
+        return proposal.basis != 0 && proposal.basis == _basisOf(orderId, proposal.by);
+    }
+
+    function _basisOf(uint64 orderId, address by) private view returns (uint56) {
+        return _escrow.basisOf(OrderId.account(orderId), OrderId.token(orderId), by);
     }
 
     /// @dev What the user agreed to, once. Terms that hash to the proposal have passed {Terms-check} then.

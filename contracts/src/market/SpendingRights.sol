@@ -3,6 +3,7 @@ pragma solidity ^0.8.30;
 
 import {SpendingRight} from "../Types.sol";
 import {EscrowState} from "./EscrowState.sol";
+import {Fees} from "./Fees.sol";
 import {IEscrow} from "./IEscrow.sol";
 
 /// @title Who may lock an account's money beside its owner
@@ -11,6 +12,9 @@ import {IEscrow} from "./IEscrow.sol";
 abstract contract SpendingRights is EscrowState {
     uint256 private constant LIMIT = type(uint112).max;
     uint256 private constant MAY_CLOSE = 1 << 152;
+    /// @dev How often the right was set stands above what it allows.
+    uint256 private constant SETTINGS_OFFSET = 160;
+    uint256 private constant ALLOWS_MASK = (MAY_CLOSE << 1) - 1;
 
     /// @inheritdoc IEscrow
     function setSpendingRight(uint32 account, address spender, uint8 token, SpendingRight calldata right)
@@ -20,8 +24,10 @@ abstract contract SpendingRights is EscrowState {
         _checkAccountOwner(account, msg.sender);
         if (spender == msg.sender) revert SpenderIsOwner(account, spender);
         _tokenAddress(token, _tokens[token]);
-        _spendingRights[_rightKey(account, spender, token)] =
-            right.limit | (uint256(right.expiry) << 112) | (right.mayClose ? MAY_CLOSE : 0);
+        uint256 key = _rightKey(account, spender, token);
+        uint256 settings = (_spendingRights[key] >> SETTINGS_OFFSET) + 1;
+        _spendingRights[key] = right.limit | (uint256(right.expiry) << 112) | (right.mayClose ? MAY_CLOSE : 0)
+            | (settings << SETTINGS_OFFSET);
         emit SpendingRightSet(account, spender, token, right.limit, right.expiry, right.mayClose);
     }
 
@@ -37,11 +43,17 @@ abstract contract SpendingRights is EscrowState {
     }
 
     /// @inheritdoc IEscrow
-    function mayClose(uint32 account, uint8 token, address caller) external view override returns (bool) {
-        if (caller == address(0)) return false;
-        if (caller == _ownerOf(account)) return true;
-        uint256 right = _spendingRights[_rightKey(account, caller, token)];
-        return right & MAY_CLOSE != 0 && block.timestamp < _expiryOf(right);
+    function mayClose(uint32 account, uint8 token, address caller) external view override returns (bool may) {
+        (may,) = _closingRight(account, token, caller);
+    }
+
+    /// @inheritdoc IEscrow
+    function basisOf(uint32 account, uint8 token, address caller) external view override returns (uint56) {
+        (bool may, uint256 settings) = _closingRight(account, token, caller);
+        if (!may) return 0;
+        uint256 pair = (_tokens[token] >> Fees.PACKED_BITS) & 255;
+        // Neither comes round but by 2^24 transactions of the account's owners.
+        return uint56((_epochs[account] << 32) | (uint256(uint24(settings)) << 8) | pair);
     }
 
     /// @inheritdoc IEscrow
@@ -55,7 +67,7 @@ abstract contract SpendingRights is EscrowState {
         if (owner == caller && caller != address(0)) return;
         uint256 key = _rightKey(account, caller, token);
         uint256 right = _spendingRights[key];
-        if (right == 0) revert NotAccountOwner(account, caller, owner);
+        if (right & ALLOWS_MASK == 0) revert NotAccountOwner(account, caller, owner);
         if (block.timestamp >= _expiryOf(right)) {
             revert SpendingRightExpired(account, token, caller, _expiryOf(right));
         }
@@ -65,6 +77,19 @@ abstract contract SpendingRights is EscrowState {
             _spendingRights[key] = right - amount;
             emit Spent(account, caller, token, amount, limit - amount);
         }
+    }
+
+    /// @dev Whether it may close, and how often its right was set, which is 0 for the owner.
+    function _closingRight(uint32 account, uint8 token, address caller)
+        private
+        view
+        returns (bool may, uint256 settings)
+    {
+        if (caller == address(0)) return (false, 0);
+        if (caller == _ownerOf(account)) return (true, 0);
+        uint256 right = _spendingRights[_rightKey(account, caller, token)];
+        may = right & MAY_CLOSE != 0 && block.timestamp < _expiryOf(right);
+        settings = right >> SETTINGS_OFFSET;
     }
 
     function _expiryOf(uint256 right) private pure returns (uint40) {

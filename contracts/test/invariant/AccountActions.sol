@@ -162,10 +162,12 @@ abstract contract AccountActions is World {
         _grant(account, spender, token, right);
     }
 
-    function _grant(uint32 account, address spender, uint8 token, SpendingRight memory right) private {
+    function _grant(uint32 account, address spender, uint8 token, SpendingRight memory right) internal {
         vm.prank(_ownerOf[account]);
         escrow.setSpendingRight(account, spender, token, right);
-        _rights[_rightKey(account, spender, token)] = right;
+        bytes32 key = _rightKey(account, spender, token);
+        _rights[key] = right;
+        ++_settings[key];
         _seeRight(account, token, spender);
         _reach(Reached.RightGranted);
     }

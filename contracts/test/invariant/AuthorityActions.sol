@@ -10,8 +10,6 @@ import {IToken} from "./World.sol";
 /// @notice Governance, the guardian, the registry, a token with every bad habit, and time.
 abstract contract AuthorityActions is MoneyActions, IReentrant {
     uint256 private constant HIGHEST_FEES = 2_500;
-    /// @dev The match fees of the harness's schedules would cost a token with six decimals too much.
-    uint256 private constant FIRST_OF_OURS = 6;
 
     // ----------------------------------------------------------------- governance
 
@@ -24,11 +22,7 @@ abstract contract AuthorityActions is MoneyActions, IReentrant {
             vm.prank(_roles.admin);
             escrow.setFoundation(_foundation);
         } else {
-            uint8 token = _pickToken(seed);
-            _currentSchedule[token] =
-                uint16(FIRST_OF_OURS + 2 * _draw(seed, 82, _schedules.length / 2 - FIRST_OF_OURS / 2));
-            vm.prank(_roles.admin);
-            paymentTokens.setFeeSchedule(token, _currentSchedule[token]);
+            _changeFees(_pickToken(seed), seed);
         }
         _reach(Reached.FeesChanged);
     }

@@ -2,7 +2,7 @@
 pragma solidity ^0.8.30;
 
 import {ILeases} from "../../src/market/ILeases.sol";
-import {CloseRequest, OrderState, OrderTerms} from "../../src/Types.sol";
+import {CloseRequest, OrderState, OrderTerms, SpendingRight, UpdateProposal} from "../../src/Types.sol";
 import {OrderActions} from "./OrderActions.sol";
 
 /// @notice A lease's life: extended, updated, announced, closed by whoever may, rated.
@@ -220,6 +220,8 @@ abstract contract LeaseActions is OrderActions {
             duration: uint32(rateAndDuration),
             expiry: uint40(block.timestamp + _draw(seed, 61, 5_000)),
             epoch: _epochs[entry.account],
+            setting: _settingOf(entry.account, entry.token, caller),
+            schedule: _currentSchedule[entry.token],
             by: caller,
             there: true
         });
@@ -281,11 +283,13 @@ abstract contract LeaseActions is OrderActions {
             ? proposal.maximumRate
             : uint96(bound(rateSeed, 1, uint256(proposal.maximumRate) + 1));
         address caller = _draw(seed, 62, 8) == 0 ? _stranger : _supplierOwner(entry.supplier);
+        _undermine(entry, proposal, seed);
         bool allowed = _mayAccept(entry, proposal, rate) && caller == _supplierOwner(entry.supplier);
         vm.prank(caller);
         try leases.acceptUpdate(entry.orderId, _resourcesOf(entry), terms, rate) returns (uint64 updatedId) {
             if (_paused) _break(12, "an update in a paused market");
             _require(allowed, 4, "an update that was not agreed on, or without the money");
+            if (proposal.by != _ownerOf[entry.account]) _reach(Reached.UpdatedBySpender);
             _replace(entry, updatedId, terms, rate);
             vm.prank(caller);
             try leases.acceptUpdate(entry.orderId, _resourcesOf(entry), terms, rate) {
@@ -294,9 +298,30 @@ abstract contract LeaseActions is OrderActions {
         } catch (bytes memory reason) {
             // What is free of a supplier is checked in `Invariants.t.sol`; here it may or may not be enough.
             _require(!allowed || bytes4(reason) == ILeases.NoCapacity.selector, 12, "an agreed update was refused");
+            if (bytes4(reason) == ILeases.NoUpdateProposed.selector) _reachFallen(entry, proposal);
         }
         _see(entry);
         _seePurse(entry.account, entry.token);
+    }
+
+    /// @dev Now and then the owner sets the spender's right anew before the supplier accepts, mostly to what it was; or the
+    /// token's fees change.
+    function _undermine(Entry storage entry, Proposal memory proposal, uint256 seed) private {
+        uint256 what = _draw(seed, 66, 6);
+        if (what == 0) return _changeFees(entry.token, seed);
+        if (what > 2 || proposal.by == _ownerOf[entry.account] || proposal.epoch != _epochs[entry.account]) return;
+        if (what == 1) _grant(entry.account, proposal.by, entry.token, SpendingRight(0, 0, false));
+        bytes32 key = _rightKey(entry.account, proposal.by, entry.token);
+        SpendingRight memory right = SpendingRight(_rights[key].limit, uint40(block.timestamp + 1 hours), true);
+        _grant(entry.account, proposal.by, entry.token, right);
+    }
+
+    /// @dev What would be accepted if it did not count how often a right was set, or what the fees were.
+    function _reachFallen(Entry storage entry, Proposal memory proposal) private {
+        bool mayClose = proposal.epoch == _epochs[entry.account] && _mayClose(entry.account, entry.token, proposal.by);
+        bool sameFees = proposal.schedule == _currentSchedule[entry.token];
+        if (mayClose && sameFees) _reach(Reached.FallenWithRight);
+        if (_standsByRight(entry, proposal)) _reach(Reached.FallenWithFees);
     }
 
     function _mayAccept(Entry storage entry, Proposal memory proposal, uint96 rate) private view returns (bool) {
@@ -308,9 +333,33 @@ abstract contract LeaseActions is OrderActions {
         return stands && !_paused && needed <= _purseOf(entry).unlocked + comesBack;
     }
 
-    /// @dev Nobody is bound by what another owner proposed, or a spender whose right has ended.
+    /// @notice Half of E4: what the contracts say is proposed of a lease is what stands by the books, with all that it rests on.
+    function proposals() external view returns (string memory) {
+        for (uint256 index = 0; index < _entries.length; ++index) {
+            Entry storage entry = _entries[index];
+            if (entry.state != OrderState.Leased) continue;
+            UpdateProposal memory said = leases.updateProposal(entry.orderId);
+            Proposal storage proposal = _proposals[entry.orderId];
+            if (!proposal.there || !_stands(entry, proposal)) {
+                if (said.hash != 0) return "an update stands that fell, or that nobody proposed";
+                continue;
+            }
+            uint256 basis =
+                (uint256(proposal.epoch) << 32) | (proposal.setting << 8) | (uint256(proposal.schedule) >> 1);
+            if (said.by != proposal.by || said.expiry != proposal.expiry) return "another update than was proposed";
+            if (said.basis != basis) return "an update rests on other than it was proposed on";
+        }
+        return "";
+    }
+
+    /// @dev Nobody is bound by what another owner proposed, a spender whose right has ended or was set anew, nor at other fees.
     function _stands(Entry storage entry, Proposal memory proposal) private view returns (bool) {
-        return proposal.epoch == _epochs[entry.account] && _mayClose(entry.account, entry.token, proposal.by);
+        return _standsByRight(entry, proposal) && proposal.schedule == _currentSchedule[entry.token];
+    }
+
+    function _standsByRight(Entry storage entry, Proposal memory proposal) private view returns (bool) {
+        return proposal.epoch == _epochs[entry.account] && _mayClose(entry.account, entry.token, proposal.by)
+            && proposal.setting == _settingOf(entry.account, entry.token, proposal.by);
     }
 
     /// @dev The old lease ends as any, the new one begins at once, without an order and without a match fee.

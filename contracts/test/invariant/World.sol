@@ -51,7 +51,10 @@ abstract contract World is Books {
         Announced,
         Proposed,
         Rejected,
+        FallenWithRight,
+        FallenWithFees,
         Updated,
+        UpdatedBySpender,
         UpdatedHeld,
         Settled,
         SettledHeld,
@@ -77,13 +80,17 @@ abstract contract World is Books {
         bool rebated;
     }
 
-    /// @dev What a user proposed in place of a lease: enough to build the terms once more.
+    /// @dev What a user proposed in place of a lease: enough to build the terms once more, and how things stood then.
     struct Proposal {
         uint256 shape;
         uint96 maximumRate;
         uint32 duration;
         uint40 expiry;
         uint32 epoch;
+        /// How often the right of who proposed was set by then, 0 for the owner.
+        uint256 setting;
+        /// The token's.
+        uint16 schedule;
         address by;
         bool there;
     }
@@ -100,6 +107,8 @@ abstract contract World is Books {
 
     uint256 internal constant MOST_ENTRIES = 48;
     uint256 internal constant MOST_SCHEDULES = 14;
+    /// @dev The match fees of the harness's schedules would cost a token with six decimals too much.
+    uint256 private constant FIRST_OF_OURS = 6;
 
     ILeases public immutable leases;
     IPaymentTokens public immutable paymentTokens;
@@ -124,6 +133,8 @@ abstract contract World is Books {
     mapping(uint32 account => address) internal _ownerOf;
     mapping(uint32 account => uint32) internal _epochs;
     mapping(bytes32 => SpendingRight) internal _rights;
+    /// @dev How often each right was set.
+    mapping(bytes32 => uint256) internal _settings;
     mapping(uint64 orderId => Proposal) internal _proposals;
     mapping(uint64 orderId => bool) internal _rated;
     mapping(uint8 token => bool) internal _enabled;
@@ -364,6 +375,11 @@ abstract contract World is Books {
         return block.timestamp < right.expiry && right.mayClose;
     }
 
+    /// @dev By which setting of its right `caller` acts, 0 for the owner.
+    function _settingOf(uint32 account, uint8 token, address caller) internal view returns (uint256) {
+        return caller == _ownerOf[account] ? 0 : _settings[_rightKey(account, caller, token)];
+    }
+
     /// @dev What a spender locks never comes back to its limit.
     function _consume(uint32 account, uint8 token, address caller, uint256 amount) internal {
         if (caller == _ownerOf[account]) return;
@@ -375,6 +391,15 @@ abstract contract World is Books {
         bytes32 seen = keccak256(abi.encode(escrow.spendingRight(account, spender, token)));
         bytes32 kept = keccak256(abi.encode(_rights[_rightKey(account, spender, token)]));
         _require(seen == kept, 4, "a spending right is other than what is left of it");
+    }
+
+    // --------------------------------------------------------------------- fees
+
+    /// @dev Governance gives a token the fees of one of our pairs, now and then the same once more.
+    function _changeFees(uint8 token, uint256 seed) internal {
+        _currentSchedule[token] = uint16(FIRST_OF_OURS + 2 * _draw(seed, 82, _schedules.length / 2 - FIRST_OF_OURS / 2));
+        vm.prank(_roles.admin);
+        paymentTokens.setFeeSchedule(token, _currentSchedule[token]);
     }
 
     // ----------------------------------------------------------------- the token

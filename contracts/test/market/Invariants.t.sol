@@ -125,9 +125,10 @@ contract MarketInvariantsTest is MarketTest {
         assertEq(_handler.noOverpayment(), "", "E3");
     }
 
-    /// @notice E4: no lease, and nobody without the right, moves another's funds.
+    /// @notice E4: no lease, and nobody without the right, moves another's funds, nor may by what it proposed once.
     function invariant_E4_separation() external view {
         assertEq(_handler.separation(), "", "E4");
+        assertEq(_handler.proposals(), "", "E4");
     }
 
     /// @notice E5: any number of settlements pays what one would.
@@ -203,6 +204,7 @@ contract MarketInvariantsTest is MarketTest {
         for (uint256 index = 0; index < problems.length; ++index) {
             assertEq(problems[index], "", string.concat("E", vm.toString(index + 1)));
         }
+        assertEq(_handler.proposals(), "", "E4, updates");
     }
 
     // ---------------------------------------------------------------------- coverage

@@ -125,6 +125,54 @@ contract SpendingRightsTest is MarketTest {
         assertFalse(escrow.mayClose(account, PLAIN_TOKEN, _spender), "may not close");
     }
 
+    /// @dev How often a right was set is no right: set to nothing, once or after others, its spender is a stranger everywhere.
+    function test_setToNothing_isNoRight() public {
+        (address owner, uint32 provider) = _addProvider("provider");
+        uint64 orderId = _lease(owner, provider, 90e18);
+        OrderTerms memory terms = _terms();
+        for (uint256 round = 0; round < 2; ++round) {
+            _grant(0, 0, false);
+            _assertNoRight(PLAIN_TOKEN, _spender);
+            vm.expectRevert(abi.encodeWithSelector(IEscrow.NotAccountOwner.selector, account, _spender, user));
+            _spend();
+            vm.startPrank(_spender);
+            vm.expectRevert(abi.encodeWithSelector(IEscrow.NotAccountOwner.selector, account, _spender, user));
+            leases.extendLease(orderId, 60);
+            vm.expectRevert(abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, orderId, _spender, user));
+            leases.proposeUpdate(orderId, terms, _expiry);
+            vm.expectRevert(abi.encodeWithSelector(IOrderBook.NotAccountOwner.selector, orderId, _spender, user));
+            leases.closeLease(orderId, OrderState.ClosedByUser, _leaseResources(terms));
+            vm.stopPrank();
+            _grant(type(uint112).max, _expiry, true);
+        }
+        // With any one of the three it is somebody, as before.
+        _grant(0, _expiry, false);
+        vm.expectRevert(
+            abi.encodeWithSelector(IEscrow.SpendingLimitExceeded.selector, account, PLAIN_TOKEN, _spender, 0, _lock)
+        );
+        _spend();
+        _grant(0, 0, true);
+        vm.expectRevert(
+            abi.encodeWithSelector(IEscrow.SpendingRightExpired.selector, account, PLAIN_TOKEN, _spender, 0)
+        );
+        _spend();
+        _grant(1, 0, false);
+        vm.expectRevert(
+            abi.encodeWithSelector(IEscrow.SpendingRightExpired.selector, account, PLAIN_TOKEN, _spender, 0)
+        );
+        _spend();
+    }
+
+    /// @dev What is spent is taken from the limit alone: the count of settings beside it stays.
+    function test_limit_isApartFromTheCount() public {
+        _grant(uint112(_lock), _expiry, true);
+        _grant(uint112(_lock), _expiry, true);
+        uint56 basis = escrow.basisOf(account, PLAIN_TOKEN, _spender);
+        _spend();
+        _assertRight(0, _expiry, true);
+        assertEq(escrow.basisOf(account, PLAIN_TOKEN, _spender), basis, "set twice");
+    }
+
     /// @dev A limit is not money: what is unlocked bounds everybody.
     function test_limit_isNotABalance() public {
         _grant(type(uint112).max, _expiry, false);

@@ -333,7 +333,59 @@ contract UpdateRefusalsTest is UpdateTest {
         assertEq(leases.updateProposal(_orderId).hash, second, "it stands");
     }
 
+    /// @dev Of what is no live lease nothing is proposed: a refusal of it is none, and nobody is told of one.
+    function test_rejectUpdate_ofWhatIsNoLiveLease() public {
+        _rejectionRefused(_orderId + 1, OrderState.None);
+        uint64 openId = _createOrder();
+        _rejectionRefused(openId, OrderState.Open);
+        _propose(_newTerms());
+        uint256 state = vm.snapshotState();
+
+        _close(user, _orderId, OrderState.ClosedByUser);
+        _rejectionRefused(_orderId, OrderState.ClosedByUser);
+        vm.revertToState(state);
+
+        vm.prank(disputes);
+        leases.undoLease(_orderId, _leaseResources(_terms()));
+        _rejectionRefused(_orderId, OrderState.ClosedUndone);
+        vm.revertToState(state);
+
+        vm.prank(leaseSlasher);
+        leases.slashLease(_orderId, 0, _leaseResources(_terms()));
+        _rejectionRefused(_orderId, OrderState.ClosedSlashed);
+        vm.revertToState(state);
+
+        uint64 updatedId = _accept(_newTerms(), NEW_RATE);
+        _rejectionRefused(_orderId, OrderState.ClosedUpdated);
+        vm.expectRevert(abi.encodeWithSelector(ILeases.NoUpdateProposed.selector, updatedId), address(book));
+        vm.prank(_owner);
+        leases.rejectUpdate(updatedId, _updateHash(_newTerms()));
+    }
+
+    /// @dev Until somebody closes it, a lease past its end has its proposal still, which nobody can accept any more.
+    function test_rejectUpdate_pastTheEnd() public {
+        _propose(_newTerms());
+        vm.warp(_start + 3_600 + GRACE_WINDOW);
+        uint256 state = vm.snapshotState();
+        vm.expectEmit(address(book));
+        emit ILeases.UpdateRejected(_orderId, _owner);
+        vm.prank(_owner);
+        leases.rejectUpdate(_orderId, _updateHash(_newTerms()));
+        vm.revertToState(state);
+        leases.closeLease(_orderId, OrderState.ClosedAtEnd, _leaseResources(_terms()));
+        _rejectionRefused(_orderId, OrderState.ClosedAtEnd);
+    }
+
     // ----------------------------------------------------------------- private
+
+    function _rejectionRefused(uint64 orderId, OrderState state) private {
+        address[3] memory callers = [user, _owner, address(this)];
+        for (uint256 index = 0; index < callers.length; ++index) {
+            vm.expectRevert(abi.encodeWithSelector(IOrderBook.WrongState.selector, orderId, state), address(book));
+            vm.prank(callers[index]);
+            leases.rejectUpdate(orderId, _updateHash(_newTerms()));
+        }
+    }
 
     function _proposalRefused(OrderTerms memory terms, uint40 expiry, bytes memory reason) private {
         vm.expectRevert(reason);

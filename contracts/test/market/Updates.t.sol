@@ -25,7 +25,8 @@ contract UpdatesTest is UpdateTest {
         UpdateProposal memory proposal = leases.updateProposal(_orderId);
         assertEq(proposal.hash, _updateHash(_newTerms()), "hash");
         assertEq(proposal.expiry, _expiry, "expiry");
-        assertEq(proposal.epoch, escrow.epochOf(account), "epoch");
+        assertEq(proposal.basis, escrow.basisOf(account, PLAIN_TOKEN, user), "basis");
+        assertEq(proposal.by, user, "who proposed");
     }
 
     function test_updateProposal_standsForLiveLeasesOnly() public {
@@ -36,6 +37,8 @@ contract UpdatesTest is UpdateTest {
         UpdateProposal memory proposal = leases.updateProposal(_orderId);
         assertEq(proposal.hash, 0, "nobody can accept it any more");
         assertEq(proposal.expiry, 0, "expiry");
+        assertEq(proposal.basis, 0, "basis");
+        assertEq(proposal.by, address(0), "nobody's");
     }
 
     // ------------------------------------------------------------------ accept
@@ -204,7 +207,8 @@ contract UpdatesTest is UpdateTest {
         assertEq(free, capacity, "and back");
     }
 
-    /// @dev Schedule and class are those of the day, like those of a new order.
+    /// @dev Schedule and class are those of the day, like those of a new order; fees that change later let the proposal fall
+    /// (`UpdateBasis.t.sol`).
     function test_acceptUpdate_freezesTodaysScheduleAndClass() public {
         registry.setVerified(_provider, 1, type(uint16).max, 0);
         tokens.setFeeSchedule(PLAIN_TOKEN, SPON_SCHEDULE);
