@@ -156,7 +156,7 @@ impl Cashier {
         let mut purse = Purse::default();
         let mut settled = Vec::new();
         for lease in leases {
-            let (word, (amount, _gateways)) =
+            let (word, (amount, gateways)) =
                 tokio::try_join!(self.market.order(lease.id.0), self.market.claimable(lease.id))
                     .map_err(|error| with_causes(&error))?;
             if word.supplier != self.own {
@@ -173,6 +173,9 @@ impl Cashier {
                 amount,
                 paid_until,
                 ended: is_over || lease.end().is_some_and(|end| seen.time >= end),
+                // A close after the hold pays at once.
+                closed_in_hold: is_over,
+                shared: !gateways.is_zero(),
             });
         }
         let credit = self
