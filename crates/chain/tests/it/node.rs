@@ -29,6 +29,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Node {
     process: Child,
+    /// Where anvil puts the states of old blocks: half a gigabyte in the longest test, left behind by a node that is killed.
+    _states: tempfile::TempDir,
     pub(crate) port: u16,
     pub(crate) provider: RootProvider,
 }
@@ -41,8 +43,10 @@ impl Node {
 
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         daemon::tls::install_provider();
+        let states = tempfile::tempdir().expect("folder for anvil's states");
         let mut process = Command::new(anvil())
-            .args(["--host", "127.0.0.1", "--port", "0"])
+            .args(["--host", "127.0.0.1", "--port", "0", "--cache-path"])
+            .arg(states.path())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -68,6 +72,7 @@ impl Node {
         let provider = RootProvider::new_http(url(port));
         Self {
             process,
+            _states: states,
             port,
             provider,
         }
