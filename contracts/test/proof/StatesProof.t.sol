@@ -5,9 +5,9 @@ import {IEscrow} from "../../src/market/IEscrow.sol";
 import {ILeases} from "../../src/market/ILeases.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {OrderBook} from "../../src/market/OrderBook.sol";
-import {OrderWord} from "../../src/market/Resources.sol";
+import {OrderWord, ScoreCardWord} from "../../src/market/Resources.sol";
 import {Terms} from "../../src/market/Terms.sol";
-import {LeaseResources, OrderState} from "../../src/Types.sol";
+import {BidRequest, CloseRequest, LeaseResources, OrderState, OrderTerms, UpdateProposal} from "../../src/Types.sol";
 import {Test} from "../Test.sol";
 
 /// @dev The order book itself, with a door for the words that a proof starts from.
@@ -22,23 +22,42 @@ contract OpenOrderBook is OrderBook {
         return _orders[orderId].word;
     }
 
+    function setProposal(uint64 orderId, UpdateProposal memory proposal) external {
+        _updates[orderId] = proposal;
+    }
+
     function setCapacityWord(uint32 supplier, uint256 word) external {
         _suppliers[supplier].capacity = word;
     }
 
+    function setBidder(address owner, uint32 supplier) external {
+        _bidders[owner].word = supplier;
+    }
+
     /// @dev Everybody that governance names.
-    function name(address everybody) external {
+    function name(address everybody, address registry) external {
         _matching = uint160(everybody);
         (_disputes, _slasher) = (everybody, everybody);
-        _bidding = (_bidding >> 160 << 160) | uint160(everybody);
+        _bidding = (_bidding >> 160 << 160) | uint160(registry);
     }
 }
 
-/// @dev An escrow, a registry, an owner that agree to everything: whatever the order book refuses, it refuses by itself.
+/// @dev An escrow, a registry, an owner that agree to everything: whatever the order book refuses, it refuses by itself. What is asked
+/// for a number is answered 1: the accounts' owner is address 1, every update rests on basis 1, every new id has nonce 1.
 contract AgreeableWorld {
     /// @dev Whoever asks is its order book.
     function orderBook() external view returns (address) {
         return msg.sender;
+    }
+
+    /// @dev Everybody has stake.
+    function scoreCard(uint32) external pure returns (uint256) {
+        return ScoreCardWord.ACTIVE;
+    }
+
+    /// @dev It signs everything, as contracts do.
+    function isValidSignature(bytes32, bytes calldata) external pure returns (bytes4) {
+        return 0x1626ba7e;
     }
 
     fallback() external {
@@ -49,22 +68,29 @@ contract AgreeableWorld {
     }
 }
 
-/// @notice Proofs by halmos of E9 and E8 on the order book's and the leases' own code: from every order word that there can be, at
-/// every time, block and by every caller, no single call takes a state back, moves settled time back or beyond, or changes
-/// what a lease was made with. All 256 bits of the word are symbolic.
-contract StatesProof is Test {
+/// @notice The calls of both halves of the order book about an order that there is, each from every order word that there can be,
+/// at every time and block of 32 bits and by every caller. All 256 bits of the word are symbolic.
+/// @dev What creates an order is not here, nor what begins the word of an updated lease: that no id is given out twice is left to
+/// E9's campaign.
+abstract contract StatesCalls is Test {
     using OrderWord for uint256;
 
-    uint64 private constant ORDER = (1 << 32) | 7;
-    uint256 private constant HOLD = 600;
+    /// @dev What a call does with the word: it may change it, may end the lease, or leaves it alone.
+    enum Writes {
+        Some,
+        Closing,
+        None
+    }
+
+    uint64 internal constant ORDER = (1 << 32) | 7;
+    /// @dev Of the lease that replaces it: account and token are the same, the nonce is the world's.
+    uint64 internal constant UPDATED = (1 << 32) | 1;
+    uint256 internal constant HOLD = 600;
     uint256 private constant RESOURCES = 1 | (1 << 22) | (1 << 42);
     bytes32 private constant REST = keccak256("rest");
-    /// @dev What stays for good from the match on: rate, start, close block, supplier, fee schedule, requeued, GPU entry.
-    uint256 private constant LEASE_FIELDS = ((1 << 84) - 1) | (uint256(type(uint32).max) << 142)
-        | (uint256(type(uint32).max) << 174) | (uint256(type(uint32).max) << 206) | (uint256(511) << 238)
-        | (uint256(1) << 247) | (uint256(3) << 249);
+    uint32 private constant BIDDER = 9;
 
-    OpenOrderBook private _book;
+    OpenOrderBook internal _book;
     AgreeableWorld private _world;
 
     struct Moment {
@@ -90,59 +116,102 @@ contract StatesProof is Test {
                 paramsVersion: 1
             })
         );
-        _book.name(address(this));
+        _book.name(address(this), address(_world));
     }
 
     function check_closeLease(Moment calldata moment, uint8 reason) external {
         vm.assume(reason <= uint8(OrderState.ClosedUpdated));
-        _tryClose(moment, abi.encodeCall(ILeases.closeLease, (ORDER, OrderState(reason), _resources())));
+        _try(moment, abi.encodeCall(ILeases.closeLease, (ORDER, OrderState(reason), _resources())), Writes.Closing);
+    }
+
+    /// @notice Signed by who may close.
+    function check_closeFor(Moment calldata moment, uint40 deadline) external {
+        CloseRequest memory request = CloseRequest(address(_world), ORDER, 0, deadline);
+        _try(moment, abi.encodeCall(ILeases.closeFor, (request, _resources(), "")), Writes.Closing);
     }
 
     function check_extendLease(Moment calldata moment, uint32 added) external {
-        _try(moment, abi.encodeCall(ILeases.extendLease, (ORDER, added)));
+        _try(moment, abi.encodeCall(ILeases.extendLease, (ORDER, added)), Writes.Some);
     }
 
     function check_undoLease(Moment calldata moment) external {
-        _try(moment, abi.encodeCall(ILeases.undoLease, (ORDER, _resources())));
+        _try(moment, abi.encodeCall(ILeases.undoLease, (ORDER, _resources())), Writes.Some);
     }
 
     function check_slashLease(Moment calldata moment, uint32 billed) external {
-        _tryClose(moment, abi.encodeCall(ILeases.slashLease, (ORDER, billed, _resources())));
+        _try(moment, abi.encodeCall(ILeases.slashLease, (ORDER, billed, _resources())), Writes.Closing);
     }
 
     function check_announceLowFunds(Moment calldata moment) external {
-        _try(moment, abi.encodeCall(ILeases.announceLowFunds, (_only())));
+        _try(moment, abi.encodeCall(ILeases.announceLowFunds, (_only())), Writes.Some);
     }
 
     function check_rateLease(Moment calldata moment, uint8 rating) external {
-        _try(moment, abi.encodeCall(ILeases.rateLease, (ORDER, rating)));
+        _try(moment, abi.encodeCall(ILeases.rateLease, (ORDER, rating)), Writes.Some);
     }
 
-    function check_rejectUpdate(Moment calldata moment, bytes32 hash) external {
-        _try(moment, abi.encodeCall(ILeases.rejectUpdate, (ORDER, hash)));
+    function check_proposeUpdate(Moment calldata moment, uint40 expiry) external {
+        _try(moment, abi.encodeCall(ILeases.proposeUpdate, (ORDER, _terms(1, 1), expiry)), Writes.None);
+    }
+
+    /// @notice A proposal of anything, by anybody, that stands.
+    function check_rejectUpdate(Moment calldata moment, UpdateProposal calldata proposal, bytes32 hash) external {
+        vm.assume(proposal.basis <= 1);
+        _book.setProposal(ORDER, proposal);
+        _try(moment, abi.encodeCall(ILeases.rejectUpdate, (ORDER, hash)), Writes.None);
+    }
+
+    /// @notice Terms of every length at every rate that they may have, accepted at any rate from a supplier with room.
+    function check_acceptUpdate(Moment calldata moment, uint40 expiry, uint96 maximumRate, uint32 duration, uint96 rate)
+        external
+    {
+        // As proposing has checked.
+        vm.assume(maximumRate != 0 && maximumRate <= OrderWord.MAXIMUM_RATE);
+        vm.assume(duration != 0 && duration <= OrderWord.MAXIMUM_DURATION);
+        OrderTerms memory terms = _terms(maximumRate, duration);
+        bytes32 hash = keccak256(abi.encodePacked(_updateTermsHash(terms), uint256(maximumRate), uint256(duration)));
+        _book.setProposal(ORDER, UpdateProposal(hash, expiry, 1, address(_world)));
+        // The old lease has its part of what there is.
+        _book.setCapacityWord(moment.word.supplier(), _roomy() - (1 | (1 << 44) | (1 << 84)));
+        _try(moment, abi.encodeCall(ILeases.acceptUpdate, (ORDER, _resources(), terms, rate)), Writes.Closing);
+        _judgeUpdated(moment, maximumRate, duration, rate);
+    }
+
+    function check_placeBid(Moment calldata moment, uint96 rate) external {
+        _book.setBidder(moment.caller, BIDDER);
+        _book.setCapacityWord(BIDDER, _roomy());
+        _try(moment, abi.encodeCall(IOrderBook.placeBid, (ORDER, 0, rate)), Writes.None);
+    }
+
+    function check_placeBids(Moment calldata moment, uint96 rate) external {
+        _book.setBidder(moment.caller, BIDDER);
+        _book.setCapacityWord(BIDDER, _roomy());
+        BidRequest[] memory bids = new BidRequest[](1);
+        bids[0] = BidRequest(ORDER, 0, rate);
+        _try(moment, abi.encodeCall(IOrderBook.placeBids, (bids)), Writes.None);
     }
 
     function check_cancelOrder(Moment calldata moment) external {
-        _try(moment, abi.encodeCall(IOrderBook.cancelOrder, (ORDER)));
+        _try(moment, abi.encodeCall(IOrderBook.cancelOrder, (ORDER)), Writes.Some);
     }
 
     function check_expireOrders(Moment calldata moment) external {
-        _try(moment, abi.encodeCall(IOrderBook.expireOrders, (_only())));
+        _try(moment, abi.encodeCall(IOrderBook.expireOrders, (_only())), Writes.Some);
     }
 
     function check_settle(Moment calldata moment) external {
-        _try(moment, abi.encodeCall(IOrderBook.settle, (_only())));
+        _try(moment, abi.encodeCall(IOrderBook.settle, (_only())), Writes.Some);
     }
 
     function check_settleAndWithdraw(Moment calldata moment, address to) external {
-        _try(moment, abi.encodeCall(IOrderBook.settleAndWithdraw, (_only(), to)));
+        _try(moment, abi.encodeCall(IOrderBook.settleAndWithdraw, (_only(), to)), Writes.Some);
     }
 
     /// @notice An answer without a supplier.
     function check_answeredWithNobody(Moment calldata moment, uint32 closeBlock) external {
         uint256[] memory words = new uint256[](1);
         words[0] = uint256(ORDER) << 8;
-        _try(moment, abi.encodeCall(IOrderBook.openLeases, (closeBlock, words, address(1))));
+        _try(moment, abi.encodeCall(IOrderBook.openLeases, (closeBlock, words, address(1))), Writes.Some);
     }
 
     /// @notice An answer with any rank at all, for a supplier with room.
@@ -150,24 +219,12 @@ contract StatesProof is Test {
         _book.setCapacityWord(uint32(rank >> 118), _roomy());
         uint256[] memory words = new uint256[](4);
         (words[0], words[1], words[2], words[3]) = ((uint256(ORDER) << 8) | 1, RESOURCES, uint256(REST), rank);
-        _try(moment, abi.encodeCall(IOrderBook.openLeases, (closeBlock, words, address(1))));
+        _try(moment, abi.encodeCall(IOrderBook.openLeases, (closeBlock, words, address(1))), Writes.Some);
     }
 
     // ---------------------------------------------------------------- private
 
-    function _try(Moment calldata moment, bytes memory call) private {
-        assert(_isSound(_after(moment, call), moment.time));
-    }
-
-    /// @dev A close bills the smaller of two times: that it is not in the future is left to E8's campaign, the solver does not
-    /// decide it. All else is proved as of any call.
-    function _tryClose(Moment calldata moment, bytes memory call) private {
-        uint256 current = _after(moment, call);
-        assert(current.settledFor() <= current.duration());
-        assert(current.start() + current.settledFor() <= moment.time);
-    }
-
-    function _after(Moment calldata moment, bytes memory call) private returns (uint256 current) {
+    function _try(Moment calldata moment, bytes memory call, Writes writes) private {
         uint256 before = moment.word;
         vm.assume(before >> 251 <= uint256(OrderState.ClosedUpdated) && _isSound(before, moment.time));
         _book.setOrder(ORDER, before, Terms.hash(RESOURCES, REST));
@@ -175,14 +232,17 @@ contract StatesProof is Test {
         vm.roll(moment.blockNumber);
         vm.prank(moment.caller);
         (bool success,) = address(_book).call(call);
-        current = _book.wordOf(ORDER);
-        assert(success || current == before);
-        assert(_mayFollow(before, current));
+        _judge(moment, _book.wordOf(ORDER), success, writes);
     }
+
+    function _judge(Moment calldata moment, uint256 current, bool success, Writes writes) internal virtual;
+
+    /// @dev Of the lease that an accepted update began.
+    function _judgeUpdated(Moment calldata moment, uint96 maximumRate, uint32 duration, uint96 rate) internal virtual;
 
     /// @dev What every stored word keeps to, assumed before a call and proved after it: nothing is settled or billed in the future,
     /// beyond the end, or inside the payout hold; what is undone is not billed.
-    function _isSound(uint256 word, uint256 time) private pure returns (bool) {
+    function _isSound(uint256 word, uint256 time) internal pure returns (bool) {
         OrderState state = word.state();
         uint256 settled = word.settledFor();
         if (word.start() > time || settled > word.duration() || word.start() + settled > time) return false;
@@ -192,6 +252,81 @@ contract StatesProof is Test {
         if (settled != 0 && time < word.start() + HOLD) return false;
         if (state == OrderState.ClosedUndone) return word.duration() == 0;
         return state == OrderState.Leased || word.start() + word.duration() <= time;
+    }
+
+    function _roomy() private pure returns (uint256) {
+        return 0x3fffff | (uint256(0x3fffff) << 22) | (uint256(0xfffff) << 44) | (uint256(0xfffff) << 64)
+            | (uint256(0xfffff) << 84) | (uint256(0xfffff) << 104) | (uint256(1) << 252);
+    }
+
+    function _resources() private pure returns (LeaseResources memory) {
+        return LeaseResources(RESOURCES, REST);
+    }
+
+    function _only() private pure returns (uint64[] memory ids) {
+        ids = new uint64[](1);
+        ids[0] = ORDER;
+    }
+
+    /// @dev Valid terms, so that proposing them may succeed.
+    function _terms(uint96 maximumRate, uint32 duration) private pure returns (OrderTerms memory terms) {
+        (terms.resources, terms.regions, terms.manifestHash) = (RESOURCES, 1, REST);
+        terms.requirements = (uint256(0xfe) << 8) | (uint256(1) << 88);
+        (terms.maximumRate, terms.duration) = (maximumRate, duration);
+    }
+
+    function _updateTermsHash(OrderTerms memory terms) private pure returns (bytes32) {
+        bytes32 rest = keccak256(
+            abi.encodePacked(
+                terms.requirements,
+                terms.regions,
+                terms.manifestHash,
+                uint256(terms.maximumRate),
+                uint256(terms.duration),
+                uint256(0),
+                uint256(0)
+            )
+        );
+        return keccak256(abi.encodePacked(terms.resources, rest));
+    }
+}
+
+/// @notice Proofs by halmos of E9 and E8 on the order book's and the leases' own code: none of these calls takes a state back, moves
+/// settled time back or beyond, or changes what a lease was made with.
+contract StatesProof is StatesCalls {
+    using OrderWord for uint256;
+
+    /// @dev What stays for good from the match on: rate, start, close block, supplier, fee schedule, requeued, GPU entry.
+    uint256 private constant LEASE_FIELDS = ((1 << 84) - 1) | (uint256(type(uint32).max) << 142)
+        | (uint256(type(uint32).max) << 174) | (uint256(type(uint32).max) << 206) | (uint256(511) << 238)
+        | (uint256(1) << 247) | (uint256(3) << 249);
+
+    function _judge(Moment calldata moment, uint256 current, bool success, Writes writes) internal pure override {
+        assert(success && writes != Writes.None || current == moment.word);
+        assert(_mayFollow(moment.word, current));
+        if (writes != Writes.Closing) {
+            assert(_isSound(current, moment.time));
+        } else {
+            // A close bills the smaller of two times: that it is not in the future is left to E8's campaign, the solver does not
+            // decide it. All else is proved as of any call.
+            assert(current.settledFor() <= current.duration());
+            assert(current.start() + current.settledFor() <= moment.time);
+        }
+    }
+
+    /// @dev The old lease ends with it, and it starts as a lease does that was matched now.
+    function _judgeUpdated(Moment calldata moment, uint96 maximumRate, uint32 duration, uint96 rate)
+        internal
+        view
+        override
+    {
+        uint256 old = _book.wordOf(ORDER);
+        uint256 word = _book.wordOf(UPDATED);
+        if (word == 0) return assert(old == moment.word);
+        assert(old.state() == OrderState.ClosedUpdated);
+        assert(word.state() == OrderState.Leased && word.start() == moment.time && word.settledFor() == 0);
+        assert(word.rate() == rate && rate != 0 && rate <= maximumRate && word.duration() == duration);
+        assert(word.supplier() == moment.word.supplier() && !word.requeued() && !word.noted());
     }
 
     function _mayFollow(uint256 before, uint256 current) private pure returns (bool) {
@@ -212,18 +347,14 @@ contract StatesProof is Test {
         if (undone) return true;
         return to == from && current.duration() == before.duration() && current.settledFor() >= before.settledFor();
     }
+}
 
-    function _roomy() private pure returns (uint256) {
-        return 0x3fffff | (uint256(0x3fffff) << 22) | (uint256(0xfffff) << 44) | (uint256(0xfffff) << 64)
-            | (uint256(0xfffff) << 84) | (uint256(0xfffff) << 104) | (uint256(1) << 252);
+/// @notice The same calls with a statement that must be false: that none of them ever does anything. `script/lib/proofs` fails if one of
+/// these is proved: a proof about calls that cannot succeed says nothing.
+contract StatesProbe is StatesCalls {
+    function _judge(Moment calldata moment, uint256 current, bool success, Writes writes) internal pure override {
+        assert(writes == Writes.None ? !success : current == moment.word);
     }
 
-    function _resources() private pure returns (LeaseResources memory) {
-        return LeaseResources(RESOURCES, REST);
-    }
-
-    function _only() private pure returns (uint64[] memory ids) {
-        ids = new uint64[](1);
-        ids[0] = ORDER;
-    }
+    function _judgeUpdated(Moment calldata, uint96, uint32, uint96) internal pure override {}
 }
