@@ -3,7 +3,7 @@ pragma solidity ^0.8.30;
 
 /// @notice A token with every bad habit that the market takes: answers nothing on a transfer, blocks holders, can be paused, and
 /// calls whoever armed it in the middle of a transfer, before the balances move. It moves what it is told to the unit: tokens
-/// that take a fee are refused at their first deposit (`Escrow.t.sol`), and rebasing tokens are outside what E1 assumes.
+/// that take a fee are refused at their first deposit (`HostileTokens.t.sol`), and rebasing tokens are outside what E1 assumes.
 contract HostileToken {
     error Blocked(address holder);
     error TransfersPaused();

@@ -9,7 +9,7 @@ import {HostileAnswer} from "../registry/Feeds.sol";
 import {MarketTest} from "./MarketTest.sol";
 
 /// @notice When an account's bracket rises and falls, and that nothing upgradeable stands between anybody and the money. A token
-/// is a dollar here, unless a test says otherwise; what a bracket allows is in {BracketsTest}.
+/// is a dollar here, unless a test says otherwise; what a bracket allows is in {OrderBracketsTest}.
 contract AccountBracketsTest is MarketTest {
     uint32 private _account;
     address private _anyone = makeAddress("anyone");

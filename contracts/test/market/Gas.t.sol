@@ -3,6 +3,7 @@ pragma solidity ^0.8.30;
 
 import {BidRequest, OrderRequest, OrderState, OrderTerms} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
+import {SignedRequests} from "./SignedRequests.sol";
 import {PermitToken} from "./Tokens.sol";
 
 /// @notice Whole transactions, cold, in the steady state of a market that runs: the account has made orders, the provider has
@@ -118,22 +119,11 @@ contract MarketGasTest is MarketTest {
         book.createOrder(opened, PLAIN_TOKEN, 0, _terms());
         OrderRequest memory request =
             OrderRequest(signer, opened, PLAIN_TOKEN, 0, PLAIN_SCHEDULE, _terms(), 1, type(uint256).max);
-        bytes memory signature = _sign(key, request);
+        bytes memory signature = SignedRequests.sign(vm, key, request, address(book));
         vm.prank(responder);
         leases.createOrderFor(request, signature);
         uint256 gas = vm.snapshotGasLastCall("Market", "createOrderFor");
         assertLe(gas, 120_000, "signed order");
-    }
-
-    /// @dev A top-up of an account that holds the token, with the price looked up for its bracket.
-    function test_deposit() public {
-        plain.mint(user, 2e18);
-        vm.startPrank(user);
-        plain.approve(address(escrow), type(uint256).max);
-        escrow.deposit(account, PLAIN_TOKEN, 1e18);
-        uint256 gas = vm.snapshotGasLastCall("Market", "deposit");
-        vm.stopPrank();
-        assertLe(gas, 110_000, "top-up");
     }
 
     function test_depositWithPermit() public {
@@ -143,7 +133,8 @@ contract MarketGasTest is MarketTest {
         address depositor = vm.addr(key);
         permitted.mint(depositor, 3e18);
         for (uint256 index = 0; index < 2; ++index) {
-            (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, _permit(permitted, depositor, 1e18, index));
+            bytes32 digest = permitted.digestOf(depositor, address(escrow), 1e18, index, type(uint256).max);
+            (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
             vm.prank(depositor);
             escrow.depositWithPermit(account, id, 1e18, type(uint256).max, v, r, s);
         }
@@ -173,64 +164,6 @@ contract MarketGasTest is MarketTest {
     function _size(string memory name, address deployed) private {
         vm.snapshotValue("Market", string.concat("size.", name), deployed.code.length);
         assertLe(deployed.code.length, 24_000, name);
-    }
-
-    function _permit(PermitToken token, address owner, uint256 amount, uint256 nonce) private view returns (bytes32) {
-        bytes32 permit = keccak256(
-            abi.encode(
-                keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"),
-                owner,
-                address(escrow),
-                amount,
-                nonce,
-                type(uint256).max
-            )
-        );
-        return keccak256(abi.encodePacked("\x19\x01", token.DOMAIN_SEPARATOR(), permit));
-    }
-
-    /// @dev For orders without supplier lists.
-    function _sign(uint256 key, OrderRequest memory request) private view returns (bytes memory) {
-        string memory terms =
-            "OrderTerms(uint256 resources,uint256 requirements,uint256 regions,bytes32 manifestHash,uint96 maximumRate,uint32 duration,uint32[] wantedSuppliers,uint32[] excludedSuppliers)";
-        bytes memory named = abi.encode(
-            keccak256(
-                abi.encodePacked(
-                    "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,uint16 feeSchedule,OrderTerms terms,uint256 nonce,uint256 deadline)",
-                    terms
-                )
-            ),
-            request.signer,
-            request.account,
-            request.token,
-            request.bidWindow,
-            request.feeSchedule
-        );
-        bytes32 ofTerms = keccak256(
-            abi.encode(
-                keccak256(bytes(terms)),
-                request.terms.resources,
-                request.terms.requirements,
-                request.terms.regions,
-                request.terms.manifestHash,
-                request.terms.maximumRate,
-                request.terms.duration,
-                keccak256(""),
-                keccak256("")
-            )
-        );
-        bytes32 structHash = keccak256(abi.encodePacked(named, ofTerms, request.nonce, request.deadline));
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                keccak256("Spheron Market"),
-                keccak256("1"),
-                block.chainid,
-                address(book)
-            )
-        );
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, keccak256(abi.encodePacked("\x19\x01", domain, structHash)));
-        return abi.encodePacked(r, s, v);
     }
 
     function _implementation(address proxy) private view returns (address) {

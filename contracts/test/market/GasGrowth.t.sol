@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
-import {BidRequest, OrderState, OrderTerms} from "../../src/Types.sol";
+import {BidRequest, CloseRequest, OrderRequest, OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
+import {Permit2} from "./Permit2.sol";
+import {SignedRequests} from "./SignedRequests.sol";
+import {PermitToken} from "./Tokens.sol";
 
-/// @notice No call costs more because the market is bigger: every call, measured alone and among two hundred others, to the
-/// unit.
+/// @notice No call costs more because the market is bigger: all that users, providers, the quorum and those who dispute and slash
+/// may call, measured alone and among two hundred others, to the unit.
 contract GasGrowthTest is MarketTest {
     uint96 private constant RATE = 90e18;
     uint256 private constant OTHERS = 200;
+    uint256 private constant USERS_KEY = uint256(keccak256("user"));
+    /// @dev Without the bids on one order, which are measured apart.
+    uint256 private constant CALLS = 30;
 
     address private _owner;
     uint32 private _provider;
-    uint64[6] private _leases;
+    uint64[7] private _leases;
     uint64 private _order;
+    PermitToken private _permitted;
+    uint8 private _permittedId;
     uint256 private _block;
     uint256 private _time;
 
@@ -28,9 +36,23 @@ contract GasGrowthTest is MarketTest {
         }
         vm.warp(block.timestamp + CHALLENGE_WINDOW + 1);
         plain.mint(address(this), 1e24);
+        _listPermitted();
         (_block, _time) = (block.number + 1, block.timestamp);
         vm.roll(_block);
         _order = _createOrder();
+    }
+
+    function _listPermitted() private {
+        _permitted = new PermitToken();
+        _permittedId = _list(address(_permitted), "PERMIT", PLAIN_SCHEDULE);
+        _permitted.mint(user, 1e24);
+        plain.mint(user, 1e24);
+        vm.prank(user);
+        plain.approve(Permit2.DEPLOYED, type(uint256).max);
+    }
+
+    function _permit2() internal override returns (address) {
+        return Permit2.deploy(vm);
     }
 
     function test_gas_isTheSameAmongOtherAccountsLeasesAndProviders() public {
@@ -91,10 +113,14 @@ contract GasGrowthTest is MarketTest {
         vm.roll(_block);
         vm.warp(_time);
         plain.approve(address(escrow), type(uint256).max);
+        _measureDeposits();
         _measureAccounts();
         _measureLeases();
         _measureUpdates();
+        _measureSigned();
         _measureOrders();
+        // Another time and block, another owner: the last ones.
+        _measureEnds();
         gas = _gas;
         // Kept across the revert, which ends everything that was written.
         string[] memory names = _names;
@@ -102,9 +128,27 @@ contract GasGrowthTest is MarketTest {
         _names = names;
     }
 
-    function _measureAccounts() private {
+    function _measureDeposits() private {
         escrow.deposit(account, PLAIN_TOKEN, 1e18);
         _note("deposit");
+        bytes32 digest = _permitted.digestOf(user, address(escrow), 1e18, 0, type(uint256).max);
+        (uint8 v, bytes32 r, bytes32 s) = vm.sign(USERS_KEY, digest);
+        vm.prank(user);
+        escrow.depositWithPermit(account, _permittedId, 1e18, type(uint256).max, v, r, s);
+        _note("depositWithPermit");
+        Permit2.Permit memory permit = Permit2.Permit(address(plain), 1e18, address(escrow), 0, type(uint256).max);
+        bytes memory signature = Permit2.sign(vm, USERS_KEY, permit);
+        vm.prank(user);
+        escrow.depositWithPermit2(account, PLAIN_TOKEN, 1e18, 0, permit.deadline, signature);
+        _note("depositWithPermit2");
+    }
+
+    function _measureAccounts() private {
+        escrow.open(user);
+        _note("open");
+        vm.prank(user);
+        escrow.setSpendingRight(account, responder, PLAIN_TOKEN, SpendingRight(1e18, type(uint40).max, true));
+        _note("setSpendingRight");
         escrow.updateBracket(account, PLAIN_TOKEN);
         _note("updateBracket");
         vm.prank(user);
@@ -141,9 +185,30 @@ contract GasGrowthTest is MarketTest {
         vm.prank(_owner);
         uint64 updated = leases.acceptUpdate(_leases[4], _leaseResources(_terms()), _terms(), RATE);
         _note("acceptUpdate");
+        vm.prank(user);
+        leases.proposeUpdate(updated, _terms(), type(uint40).max);
+        bytes32 proposed = leases.updateProposal(updated).hash;
+        vm.prank(_owner);
+        leases.rejectUpdate(updated, proposed);
+        _note("rejectUpdate");
         vm.prank(disputes);
         leases.undoLease(updated, _leaseResources(_terms()));
         _note("undoLease");
+    }
+
+    function _measureSigned() private {
+        vm.prank(user);
+        leases.skipNonce();
+        _note("skipNonce");
+        OrderRequest memory order =
+            OrderRequest(user, account, PLAIN_TOKEN, 0, PLAIN_SCHEDULE, _terms(), 1, type(uint256).max);
+        bytes memory signature = SignedRequests.sign(vm, USERS_KEY, order, address(book));
+        leases.createOrderFor(order, signature);
+        _note("createOrderFor");
+        CloseRequest memory close = CloseRequest(user, _leases[5], 2, type(uint256).max);
+        signature = SignedRequests.sign(vm, USERS_KEY, close, address(book));
+        leases.closeFor(close, _leaseResources(_terms()), signature);
+        _note("closeFor");
     }
 
     function _measureOrders() private {
@@ -169,13 +234,28 @@ contract GasGrowthTest is MarketTest {
         _note("openLeases");
     }
 
+    function _measureEnds() private {
+        uint64 expirable = _createOrder();
+        vm.roll(book.order(expirable).closeBlock);
+        book.expireOrders(_ids(expirable));
+        _note("expireOrders");
+        (uint256 end,) = leases.endOf(_leases[6]);
+        vm.warp(end - 1);
+        leases.announceLowFunds(_ids(_leases[6]));
+        _note("announceLowFunds");
+        assertTrue(book.order(_leases[6]).noted, "announced");
+        vm.prank(user);
+        escrow.transferFrom(user, responder, account);
+        _note("transferFrom");
+    }
+
     function _note(string memory name) private {
         _gas.push(vm.lastCallGas().gasTotalUsed);
         _names.push(name);
     }
 
     function _assertSame(uint256[] memory alone, uint256[] memory among) private view {
-        assertGe(alone.length, 18, "calls");
+        assertEq(alone.length, CALLS, "calls");
         assertEq(alone.length, among.length, "calls");
         for (uint256 index = 0; index < alone.length; ++index) {
             assertEq(among[index], alone[index], _names[index]);

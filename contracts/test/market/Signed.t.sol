@@ -14,6 +14,7 @@ import {
     SpendingRight
 } from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
+import {SignedRequests} from "./SignedRequests.sol";
 
 /// @notice A wallet that is a contract: it signs what its key has signed, and can change its mind.
 contract ContractWallet {
@@ -33,12 +34,10 @@ contract ContractWallet {
     }
 }
 
-/// @notice Orders and closes that somebody else brings in. Digests are built here from the text of EIP-712, not asked of the
-/// contracts.
+/// @notice Orders and closes that somebody else brings in. Digests are built from the text of EIP-712 ({SignedRequests}), not
+/// asked of the contracts.
 contract SignedTest is MarketTest {
     uint96 private constant RATE = 90e18;
-    string private constant TERMS =
-        "OrderTerms(uint256 resources,uint256 requirements,uint256 regions,bytes32 manifestHash,uint96 maximumRate,uint32 duration,uint32[] wantedSuppliers,uint32[] excludedSuppliers)";
 
     uint256 private _key;
     address private _signer;
@@ -170,10 +169,10 @@ contract SignedTest is MarketTest {
         OrderRequest memory request = _request();
         address[3] memory others = [book.leases(), address(escrow), makeAddress("another market")];
         for (uint256 index = 0; index < others.length; ++index) {
-            bytes32 digest = _digestFor(others[index], _structHash(request));
+            bytes32 digest = _digestFor(others[index], SignedRequests.structHash(request));
             _refused(request, _sign(_key, digest), ILeases.InvalidSignature.selector);
         }
-        bytes32 unframed = _structHash(request);
+        bytes32 unframed = SignedRequests.structHash(request);
         _refused(request, _sign(_key, unframed), ILeases.InvalidSignature.selector);
     }
 
@@ -352,72 +351,19 @@ contract SignedTest is MarketTest {
     }
 
     function _digest(OrderRequest memory request) private view returns (bytes32) {
-        return _digestFor(address(book), _structHash(request));
+        return _digestFor(address(book), SignedRequests.structHash(request));
     }
 
     function _digest(CloseRequest memory request) private view returns (bytes32) {
-        bytes32 typeHash = keccak256("CloseRequest(address signer,uint64 orderId,uint256 nonce,uint256 deadline)");
-        return _digestFor(
-            address(book),
-            keccak256(abi.encode(typeHash, request.signer, request.orderId, request.nonce, request.deadline))
-        );
-    }
-
-    function _structHash(OrderRequest memory request) private pure returns (bytes32) {
-        bytes32 typeHash = keccak256(
-            abi.encodePacked(
-                "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,uint16 feeSchedule,OrderTerms terms,uint256 nonce,uint256 deadline)",
-                TERMS
-            )
-        );
-        return keccak256(
-            abi.encode(
-                typeHash,
-                request.signer,
-                request.account,
-                request.token,
-                request.bidWindow,
-                request.feeSchedule,
-                _termsHash(request.terms),
-                request.nonce,
-                request.deadline
-            )
-        );
-    }
-
-    function _termsHash(OrderTerms memory terms) private pure returns (bytes32) {
-        bytes memory head =
-            abi.encode(keccak256(bytes(TERMS)), terms.resources, terms.requirements, terms.regions, terms.manifestHash);
-        bytes memory tail = abi.encode(
-            terms.maximumRate, terms.duration, _listHash(terms.wantedSuppliers), _listHash(terms.excludedSuppliers)
-        );
-        return keccak256(abi.encodePacked(head, tail));
-    }
-
-    function _listHash(uint32[] memory list) private pure returns (bytes32) {
-        bytes memory words;
-        for (uint256 index = 0; index < list.length; ++index) {
-            words = abi.encodePacked(words, uint256(list[index]));
-        }
-        return keccak256(words);
+        return _digestFor(address(book), SignedRequests.structHash(request));
     }
 
     function _digestFor(address verifier, bytes32 structHash) private view returns (bytes32) {
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                keccak256("Spheron Market"),
-                keccak256("1"),
-                block.chainid,
-                verifier
-            )
-        );
-        return keccak256(abi.encodePacked("\x19\x01", domain, structHash));
+        return SignedRequests.digest(structHash, verifier);
     }
 
     function _sign(uint256 key, bytes32 digest) private pure returns (bytes memory) {
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
-        return abi.encodePacked(r, s, v);
+        return SignedRequests.sign(vm, key, digest);
     }
 
     function _refused(OrderRequest memory request, bytes memory signature, bytes4 reason) private {
