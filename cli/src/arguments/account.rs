@@ -159,16 +159,18 @@ pub(crate) struct Money {
 pub(crate) enum Operator {
     /// Let an address order and extend with the account's money, up to a limit; replaces the right it had
     ///
+    /// What is called an operator of the account here is a spender to the contracts and in `--json`: it holds a spending right.
     /// It deploys from a home of its own (`spheron init` there publishes its certificate). While the right lives, providers show it
     /// whatever runs on the account in that token: who should not see it all gets an account of its own (`spheron account open`).
     #[command(after_help = "\
 Examples:
   spheron account operator add 0x1234… --limit 50 --expires 30d
-  spheron account operator add 0x1234… --limit 50 --token SPON --expires 2027-01-31 --may-close")]
+  spheron account operator add 0x1234… --limit 50 --token SPON --expires 2027-01-31 --may-close
+  spheron account operator add 0x1234… --limit 0 --may-close --expires 2h")]
     Add {
         /// Who may spend
         spender: Address,
-        /// Whole tokens it may lock in all; what comes back from a lease does not raise it
+        /// Whole tokens it may lock in all; what comes back from a lease does not raise it. 0 with --may-close for closing alone
         #[arg(long, value_name = "AMOUNT")]
         limit: String,
         /// Until when: a time from now (30d) or a date in UTC (2027-01-31, 2027-01-31T12:00:00Z)

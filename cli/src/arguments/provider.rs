@@ -23,7 +23,7 @@ Examples:
     /// End a lease that this provider serves, and say why: the chain tells everybody
     ///
     /// It is billed until then, the rest of the money is the user's again. The agent stops the workload when it sees the close,
-    /// and removes it with its volumes when that is certain. It closes by itself what gets no manifest, what cannot be started
+    /// and removes it with its volumes when that is certain. The agent closes by itself what gets no manifest, what cannot be started
     /// and what is over.
     #[command(after_help = "\
 Examples:

@@ -156,7 +156,8 @@ const FIXES: &[(&str, &str)] = &[
     ("ExtensionIsZero", "extend by at least a second"),
     (
         "NoUpdateProposed",
-        "propose the update (again): there is none, or the account has changed hands",
+        "propose the update (again): there is none, or it fell because the account changed hands, the spending right it was made by was set \
+         anew or has expired, or the token got other fees",
     ),
     ("OtherUpdateProposed", "read the newest proposal: it replaced this one"),
     ("UpdateExpired", "propose the update again, with a later expiry"),

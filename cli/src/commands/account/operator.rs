@@ -65,7 +65,7 @@ async fn add(session: &Session<'_>, wanted: Wanted<'_>, money: &Money) -> eyre::
     } = wanted;
     let token = session.token(&money.token)?;
     let units = session.units(limit, token).await?;
-    let limit = limit_of(units, token)?;
+    let limit = limit_of(units, token, may_close)?;
     if spender == Address::ZERO {
         return Err(Failure::bad_input("the zero address has no key: nobody could spend with that right").into());
     }
@@ -109,17 +109,12 @@ async fn add(session: &Session<'_>, wanted: Wanted<'_>, money: &Money) -> eyre::
         "spending_right": granted.json(token, now),
         "replaced": replaced.as_ref().map(|right| right.json(token, now)),
     });
-    let close = if may_close {
-        ", and close what is ordered in it"
-    } else {
-        ""
-    };
     let instead = replaced.map_or_else(String::new, |right| instead_of(&right, token, now));
     let text = format!(
-        "{spender} may lock {} of account {account} until {} UTC{close}{instead}\nit deploys with `spheron deploy FILE --account \
+        "{spender} may {} until {} UTC{instead}\nit deploys with `spheron deploy FILE --account \
          {account}` from a home of its own (`spheron init`), and while its right lives providers show it whatever runs on the account in \
          {}; the right ends when the account changes hands",
-        amounts::shown(units, token),
+        allowed(units, may_close, account, token),
         Date(expiry),
         token.symbol
     );
@@ -127,10 +122,24 @@ async fn add(session: &Session<'_>, wanted: Wanted<'_>, money: &Money) -> eyre::
     Ok(())
 }
 
-/// A limit as the contract counts it.
-fn limit_of(units: U256, token: &Token) -> Result<U112, Failure> {
-    if units.is_zero() {
-        let problem = "a spending right without a limit is none; `spheron account operator remove` takes one back";
+/// What a right is to.
+fn allowed(units: U256, may_close: bool, account: u32, token: &Token) -> String {
+    let amount = amounts::shown(units, token);
+    match (units.is_zero(), may_close) {
+        (true, _) => format!(
+            "lock nothing of account {account}, and close what is ordered in {}",
+            token.symbol
+        ),
+        (false, true) => format!("lock {amount} of account {account} and close what is ordered in it"),
+        (false, false) => format!("lock {amount} of account {account}"),
+    }
+}
+
+/// A limit as the contract counts it. Without one, a right is to closing alone.
+fn limit_of(units: U256, token: &Token, may_close: bool) -> Result<U112, Failure> {
+    if units.is_zero() && !may_close {
+        let problem = "a spending right to lock nothing is none: give a higher --limit, or add --may-close for one that only closes; \
+                       `spheron account operator remove` takes one back";
         return Err(Failure::bad_input(problem));
     }
     U112::checked_from_limbs_slice(units.as_limbs()).ok_or_else(|| {
@@ -160,7 +169,7 @@ fn instead_of(replaced: &Right, token: &Token, now: u64) -> String {
         ""
     };
     format!(
-        "\nthis replaces the right that it had: {} left until {} UTC{over}{close}",
+        "\nthis replaces the right that it had: {} left until {} UTC{over}{close}; updates that it proposed and no provider took yet fall",
         amounts::shown(U256::from(replaced.right.limit), token),
         Date(replaced.expiry())
     )
@@ -241,8 +250,8 @@ mod tests {
 
     #[test]
     fn limits_fit_their_field_or_are_refused_with_what_is_wrong() {
-        let refused = |units| limit_of(units, &token()).expect_err("refused").to_string();
-        assert!(limit_of(U256::from(U112::MAX), &token()).is_ok());
+        let refused = |units| limit_of(units, &token(), false).expect_err("refused").to_string();
+        assert!(limit_of(U256::from(U112::MAX), &token(), false).is_ok());
         let told = refused(U256::from(1) << 112);
         assert!(
             told.contains("is more than an account can hold") && told.contains(" uSPON"),
@@ -250,6 +259,21 @@ mod tests {
         );
         assert!(refused(U256::MAX).contains("is more than"));
         assert!(refused(U256::ZERO).contains("operator remove"));
+    }
+
+    #[test]
+    fn a_right_may_be_to_closing_alone() {
+        assert!(limit_of(U256::ZERO, &token(), true).is_ok_and(|limit| limit.is_zero()));
+        let told = |units, may_close| allowed(U256::from(units), may_close, 7, &token());
+        assert_eq!(
+            told(0, true),
+            "lock nothing of account 7, and close what is ordered in uSPON"
+        );
+        assert_eq!(told(2_500_000, false), "lock 2.5 uSPON of account 7");
+        assert_eq!(
+            told(2_500_000, true),
+            "lock 2.5 uSPON of account 7 and close what is ordered in it"
+        );
     }
 
     #[test]
@@ -265,7 +289,7 @@ mod tests {
         };
         let told = instead_of(&replaced, &token(), 1_700_000_000);
         assert!(
-            told.ends_with("2.5 uSPON left until 2027-01-31 12:00:00 UTC and the right to close"),
+            told.contains("2.5 uSPON left until 2027-01-31 12:00:00 UTC and the right to close;"),
             "{told}"
         );
         assert!(instead_of(&replaced, &token(), 1_801_396_800).contains("which is over"));

@@ -1,6 +1,7 @@
 //! `spheron lease update`: another deployment file for a live lease. Each step looks at the chain first, so it does not matter
 //! at which an earlier run stopped: the proposal is on chain, its manifest in this home.
 
+mod outcome;
 mod proposal;
 mod stage;
 
@@ -18,6 +19,7 @@ use gateway::wire::{LeaseId, LeasePhase, LeaseStatus, UpdatePhase};
 use manifest::SaltedManifest;
 use serde_json::json;
 
+use self::outcome::{ended, proposed_manifest, replacement};
 use self::proposal::{Proposal, prepare};
 use self::stage::Stage;
 use super::{OnChain, on_chain, services_text};
@@ -309,58 +311,6 @@ fn told(status: &LeaseStatus) -> String {
         Some(reason) => format!("{phase} ({})", plain(reason)),
         None => phase.to_owned(),
     }
-}
-
-/// The manifest that the newest proposal is about.
-async fn proposed_manifest(session: &Session<'_>, lease: u64) -> eyre::Result<SaltedManifest> {
-    let proposed = last::<ILeases::UpdateProposed>(session, lease).await?;
-    let hash = proposed.map(|event| event.terms.manifestHash).unwrap_or_default();
-    session.orders().await?.manifest(hash).wrap_err_with(|| {
-        format!("the update of lease {lease} was proposed elsewhere; withdraw it with `spheron lease update {lease} --withdraw`")
-    })
-}
-
-/// The newest event of a kind about a lease.
-async fn last<E: alloy::sol_types::SolEvent>(session: &Session<'_>, lease: u64) -> eyre::Result<Option<E>> {
-    let chain = &session.chain;
-    let ((head, _), word) = tokio::try_join!(chain.head(), session.order(lease))?;
-    let filter = filter::<E>(chain.network.contracts.order_book, topic(lease), None);
-    let log = chain.last_log(&filter, word.closeBlock.into()..=head).await?;
-    log.as_ref().map(decoded).transpose()
-}
-
-async fn replacement(session: &Session<'_>, lease: u64) -> eyre::Result<u64> {
-    let updated = last::<ILeases::LeaseUpdated>(session, lease).await?;
-    let updated = updated.ok_or_else(|| eyre::eyre!("the log of the update of lease {lease} cannot be found"))?;
-    Ok(updated.updatedId)
-}
-
-/// Why there is no proposal any more.
-async fn ended(session: &Session<'_>, lease: u64) -> eyre::Result<Answer> {
-    // Taken in the block that came in between.
-    if session.order(lease).await?.state == OrderState::ClosedUpdated {
-        return Ok(Answer::Taken(replacement(session, lease).await?));
-    }
-    let Some(rejected) = last::<ILeases::UpdateRejected>(session, lease).await? else {
-        bail!(Failure::bad_input(format!(
-            "no update of lease {lease} is proposed; name the new deployment file"
-        )));
-    };
-    let word = session.order(lease).await?;
-    let (supplier, client) = session.reach(&word).await?;
-    if rejected.by != supplier.owner {
-        return Ok(Answer::Ended(format!("was withdrawn by {}", rejected.by)));
-    }
-    let reason = match client.lease(LeaseId(lease)).await {
-        Ok(status) => status.update.and_then(|update| update.reason),
-        Err(_) => None,
-    };
-    Ok(Answer::Ended(format!(
-        "was refused by provider {} ({}){}",
-        supplier.id,
-        supplier.name,
-        reason.map_or_else(String::new, |reason| format!(": {}", plain(&reason)))
-    )))
 }
 
 /// Watches the lease that took the place of another until what was asked for runs.
