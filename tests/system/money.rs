@@ -11,6 +11,8 @@ use eyre::{OptionExt as _, ensure};
 use serde_json::json;
 use system_tests::{Container, Deployed, Network, Sharing, engine, eventually, get, on_devnet};
 
+use crate::accounts::{balanced, expect_in, first_account, refused};
+
 /// Seconds of the leases here: low on funds from 120 before the end, 60 of grace after it, as the devnet's parameters have it. In a
 /// shorter lease both are parts of it, and a busy machine would not be done with its steps in the grace.
 const DURATION: u64 = 1200;
@@ -280,6 +282,66 @@ async fn an_agent_killed_in_an_update_finishes_it() -> eyre::Result<()> {
         system_tests::expect_success("`spheron lease update`", update).await?;
         expect_page(&deployed, "first second").await?;
         network.running(1).await.map(drop)
+    })
+    .await
+}
+
+/// By hand and beside the agent, whose key it is: what has run is billed, the workload is stopped, its user is told why, and the agent
+/// goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_closes_a_lease_that_abuses_its_service() -> eyre::Result<()> {
+    on_devnet(Sharing::Shared, impatient, async |network| {
+        let user = network.user("user-1").await?;
+        let deployed = deployed(network, &user).await?;
+        let (lease, id) = (deployed.order, deployed.order.to_string());
+        let containers = network.running(1).await?;
+        let serves = network.provider_of(lease).await?;
+        let other = if serves == "provider-1" {
+            "provider-2"
+        } else {
+            "provider-1"
+        };
+        let provider = Spheron::user(&network.devnet, &serves);
+        let key = |name: &str| {
+            let key = network.devnet.options.directory.join(name).join("ecdsa.key");
+            key.display().to_string()
+        };
+        let (own, others) = (key(&serves), key(other));
+        let close = ["provider", "close", &id, "--reason", "abnormal-service", "--key"];
+
+        let said = refused(&provider, &[&close[..], &[&others]].concat()).await?;
+        expect_in(&said, &format!("({serves})"))?;
+        let dry = provider.json(&[&close[..], &[&own, "--dry-run"]].concat()).await?;
+        ensure!(dry["sent"] == false, "{dry}");
+        expect_untouched(network, lease, &containers).await?;
+
+        let closed = provider.json(&[&close[..], &[&own]].concat()).await?;
+        let reason = "the provider says that the workload abused the service";
+        ensure!(closed["sent"] == true && closed["reason"] == reason, "{closed}");
+        let word = network.in_state(lease, OrderState::ClosedAbnormalService).await?;
+        let (billed, before) = (closed["billed_seconds"].as_u64(), dry["billed_seconds"].as_u64());
+        ensure!(
+            billed == Some(word.duration.into()) && billed >= before,
+            "{} s are billed on chain: {closed}",
+            word.duration
+        );
+        network.running(0).await?;
+        let shown = user.json(&["lease", "show", &id]).await?;
+        ensure!(shown["reason"] == reason, "{shown}");
+        let history = balanced(&user, &first_account(&user).await?).await?;
+        let mut told = history["entries"].as_array().into_iter().flatten();
+        ensure!(told.any(|entry| entry["reason"] == reason), "{history}");
+        expect_in(&refused(&provider, &[&close[..], &[&own]].concat()).await?, reason)?;
+
+        // The provider's transactions go on after the one that its agent knows nothing of.
+        let again = file(network, "spheron/hello:1", "again", "0.1")?;
+        let again = network.deployed(&user, &again).await?;
+        ensure!(
+            network.provider_of(again.order).await? == serves,
+            "another provider was cheaper"
+        );
+        expect_page(&again, "again").await?;
+        network.devnet.check_processes()
     })
     .await
 }
