@@ -223,3 +223,53 @@ async fn a_spenders_access_ends_with_the_hand_over() -> eyre::Result<()> {
     )
     .await
 }
+
+/// What a spender proposed under a right that its owner has set anew since binds nobody, and the spender is told so.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_falls_with_the_right_that_it_was_proposed_under() -> eyre::Result<()> {
+    on_devnet(
+        Sharing::Shared,
+        |_| {},
+        async |network| {
+            let (owner, spender) = (network.user("user-1").await?, network.user("user-2").await?);
+            let (account, spends) = (first_account(&owner).await?, address(&spender).await?);
+            let grant = async |limit: &str| {
+                let to = ["account", "operator", "add", &spends, "--account", &account];
+                owner
+                    .json(&[&to[..], &["--limit", limit, "--may-close"]].concat())
+                    .await
+            };
+            let deployed = network.deployed(&owner, &example("hello.icl.yaml")).await?;
+            let lease = deployed.order.to_string();
+            grant("50").await?;
+            // The proposal stands as long as nobody is there to answer it.
+            let provider = network.provider_of(deployed.order).await?;
+            network.devnet.agent(&provider)?.stop().await?;
+            let longer = std::fs::read_to_string(example("hello.icl.yaml"))?.replace("duration: 1h", "duration: 2h");
+            let file = network.devnet.options.directory.join("longer.icl.yaml");
+            std::fs::write(&file, longer)?;
+            let file = file.display().to_string();
+            refused(&spender, &["lease", "update", &lease, &file, "--timeout", "1s"]).await?;
+            let shown = owner.json(&["lease", "show", &lease]).await?;
+            ensure!(
+                !shown["update_proposed_until"].is_null(),
+                "nothing was proposed: {shown}"
+            );
+
+            let granted = grant("0").await?;
+            ensure!(granted["replaced"]["may_close"] == true, "{granted}");
+            let said = refused(&spender, &["lease", "update", &lease, "--resume"]).await?;
+            expect_in(&said, "was set anew")?;
+            let shown = owner.json(&["lease", "show", &lease]).await?;
+            ensure!(shown["update_proposed_until"].is_null(), "it stands: {shown}");
+
+            network.devnet.launch(&provider)?;
+            network.devnet.wait_ready(&provider).await?;
+            // A right to closing alone.
+            spender.json(&["lease", "close", &lease]).await?;
+            network.running(0).await?;
+            balanced(&owner, &account).await.map(drop)
+        },
+    )
+    .await
+}
