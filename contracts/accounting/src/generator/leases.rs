@@ -1,13 +1,13 @@
 //! What happens to a lease.
 
-use super::Generator;
+use super::{Generator, spenders_of};
 use crate::{
     Reason, Step, Who,
     model::{Amount, MAXIMUM_DURATION, Market, Order, State, Terms},
 };
 
 impl Generator {
-    fn some_lease(&mut self, market: &Market) -> Option<u64> {
+    pub(super) fn some_lease(&mut self, market: &Market) -> Option<u64> {
         self.some_order(market, |order| order.state == State::Leased)
     }
 
@@ -53,14 +53,21 @@ impl Generator {
 
     pub(super) fn settle_and_withdraw(&mut self, market: &Market) -> Option<Step> {
         let any = self.source.chance(20);
-        let first = self.some_order(market, |order| is_lease(order) && (any || is_due(market, order)))?;
+        // What is due is sent along with what was credited before.
+        let both = |order: &Order| is_lease(order) && is_due(market, order) && is_credited(market, order);
+        let along = market.orders.values().any(both);
+        let first = if along {
+            self.some_order(market, both)?
+        } else {
+            self.some_order(market, |order| is_lease(order) && (any || is_due(market, order)))?
+        };
         let caller = self.supplier_owner(market, first);
         let supplier = market.supplier_of(caller).unwrap_or(0);
         let token = (first >> 24) as u8;
         let mut orders = self.some_paying(market, |id, order| {
             order.supplier == supplier && (id >> 24) as u8 == token
         })?;
-        if self.source.chance(3) {
+        if along || self.source.chance(3) {
             orders.push(first);
         }
         Some(Step::SettleAndWithdraw {
@@ -184,11 +191,24 @@ impl Generator {
             _ => market.now + 10_000_000,
         };
         Some(Step::ProposeUpdate {
-            caller: self.some_spender(market, account, token),
+            caller: self.some_proposer(market, id),
             order: id,
             terms,
             expiry,
         })
+    }
+
+    /// A spender who may, if there is one; now and then anybody.
+    fn some_proposer(&mut self, market: &Market, id: u64) -> Who {
+        let spenders = market
+            .orders
+            .get(&id)
+            .map(|order| spenders_of(market, order))
+            .unwrap_or_default();
+        if spenders.is_empty() || self.source.chance(20) {
+            return self.some_spender(market, (id >> 32) as u32, (id >> 24) as u8);
+        }
+        self.source.pick(&spenders)
     }
 
     pub(super) fn reject_update(&mut self, market: &Market) -> Option<Step> {
@@ -207,7 +227,15 @@ impl Generator {
     }
 
     pub(super) fn accept_update(&mut self, market: &Market) -> Option<Step> {
-        let id = self.some_order(market, |order| order.proposal.is_some() && order.state == State::Leased)?;
+        // What fell with its right is asked for first: it would be taken if it came back.
+        let fell = |order: &Order| {
+            order.state == State::Leased && order.proposal.as_ref().is_some_and(|proposal| proposal.fallen)
+        };
+        let id = if market.orders.values().any(fell) && self.source.chance(50) {
+            self.some_order(market, fell)?
+        } else {
+            self.some_order(market, |order| order.proposal.is_some() && order.state == State::Leased)?
+        };
         let proposal = market.orders.get(&id).and_then(|order| order.proposal.clone());
         let mut terms = match proposal {
             Some(proposal) => proposal.terms,
@@ -299,6 +327,13 @@ fn is_lease(order: &Order) -> bool {
 
 fn is_due(market: &Market, order: &Order) -> bool {
     market.claimable(order).0 != Amount::ZERO
+}
+
+/// Whether its supplier has a credit in the token.
+fn is_credited(market: &Market, order: &Order) -> bool {
+    let owner = market.suppliers.get(&order.supplier).map(|supplier| supplier.owner);
+    let credit = owner.and_then(|owner| market.credits.get(&(owner, order.token)));
+    credit.is_some_and(|credit| *credit != Amount::ZERO)
 }
 
 fn nothing() -> Terms {

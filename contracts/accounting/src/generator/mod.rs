@@ -8,7 +8,7 @@ mod world;
 
 use crate::{
     Source, Status, Step, Who,
-    model::{Amount, Market, Order, State},
+    model::{Amount, Market, Order, Proposal, State},
 };
 
 /// Chooses steps.
@@ -57,11 +57,14 @@ impl Generator {
         let count = |state| market.orders.values().filter(|order| order.state == state).count();
         let (open, leased) = (count(State::Open), count(State::Leased));
         let answerable = market.orders.values().any(|order| self.is_answerable(market, order));
-        let proposed = market
+        let proposed = proposals(market).next().is_some();
+        let by_spender = proposals(market).any(|(_, order, proposal)| is_by_spender(market, order, proposal));
+        let at_other_fees = proposals(market).any(|(_, order, proposal)| is_at_other_fees(market, order, proposal));
+        let when = |condition: bool, then: u64, otherwise: u64| if condition { then } else { otherwise };
+        let spendable = market
             .orders
             .values()
-            .any(|order| order.state == State::Leased && order.proposal.is_some());
-        let when = |condition: bool, then: u64, otherwise: u64| if condition { then } else { otherwise };
+            .any(|order| order.state == State::Leased && !spenders_of(market, order).is_empty());
         let delisted = market.tokens.iter().any(|token| token.status != Status::Enabled);
         let credited = market.credits.values().any(|credit| *credit != Amount::ZERO);
         vec![
@@ -75,12 +78,15 @@ impl Generator {
             (when(leased > 0, 24, 6), Self::wait_for_boundary),
             (3, Self::wait),
             (when(leased > 0, 9, 1), Self::settle),
-            (when(leased > 0, 9, 2), Self::settle_and_withdraw),
+            (when(leased > 0, when(credited, 14, 9), 2), Self::settle_and_withdraw),
             (when(leased > 0, 14, 1), Self::close_lease),
             (when(leased + open > 0, 4, 1), Self::close_for),
             (1, Self::skip_nonce),
             (when(leased > 0, 10, 1), Self::extend_lease),
-            (when(leased > 0, 16, 1), Self::propose_update),
+            (
+                when(leased > 0, when(proposed, 12, when(spendable, 60, 24)), 1),
+                Self::propose_update,
+            ),
             (when(proposed, 4, 1), Self::reject_update),
             (when(proposed, 45, 1), Self::accept_update),
             (when(leased > 0, 5, 1), Self::slash_lease),
@@ -93,7 +99,8 @@ impl Generator {
             (4, Self::deposit_with_permit),
             (3, Self::deposit_with_permit2),
             (2, Self::update_bracket),
-            (9, Self::set_right),
+            (when(leased > 0 && !spendable, 24, 9), Self::set_right),
+            (when(by_spender, 40, 0), Self::set_right_anew),
             (5, Self::withdraw),
             (when(credited, 6, 1), Self::withdraw_credit),
             (1, Self::approve),
@@ -107,6 +114,10 @@ impl Generator {
             (2, Self::set_fee_class),
             (2, Self::add_schedule),
             (2, Self::set_token_schedule),
+            (
+                when(at_other_fees, 20, when(proposed, 10, 0)),
+                Self::change_fees_of_update,
+            ),
             (when(delisted, 8, 2), Self::set_token_status),
             (1, Self::pause_token),
             (1, Self::set_token_cap),
@@ -138,6 +149,19 @@ impl Generator {
             .map(|(id, _)| *id)
             .collect();
         (!fitting.is_empty()).then(|| self.source.pick(&fitting))
+    }
+
+    /// A live lease with a proposal of which this is true, and the proposal.
+    fn some_proposed(&mut self, market: &Market, fits: impl Fn(&Order, &Proposal) -> bool) -> Option<(u64, Proposal)> {
+        let proposed: Vec<(u64, &Proposal)> = proposals(market)
+            .filter(|(_, order, proposal)| fits(order, proposal))
+            .map(|(id, _, proposal)| (id, proposal))
+            .collect();
+        if proposed.is_empty() {
+            return None;
+        }
+        let (id, proposal) = self.source.pick(&proposed);
+        Some((id, proposal.clone()))
     }
 
     fn some_account(&mut self, market: &Market) -> u32 {
@@ -259,4 +283,27 @@ impl Generator {
         let blocks = self.source.pick(&[0, 1, (seconds / 12).min(60)]);
         Some(Step::Wait { seconds, blocks })
     }
+}
+
+/// What is proposed of live leases, whether it stands or fell.
+fn proposals(market: &Market) -> impl Iterator<Item = (u64, &Order, &Proposal)> {
+    let live = market.orders.iter().filter(|(_, order)| order.state == State::Leased);
+    live.filter_map(|(id, order)| Some((*id, order, order.proposal.as_ref()?)))
+}
+
+/// Who may close the account's leases in the token beside its owner.
+fn spenders_of(market: &Market, order: &Order) -> Vec<Who> {
+    let spenders = [Who::Sam, Who::Carol, Who::Stranger].into_iter();
+    let owner = market.accounts[&order.account].owner;
+    spenders
+        .filter(|who| *who != owner && market.may_close(order.account, order.token, *who))
+        .collect()
+}
+
+fn is_by_spender(market: &Market, order: &Order, proposal: &Proposal) -> bool {
+    market.accounts[&order.account].owner != proposal.by
+}
+
+fn is_at_other_fees(market: &Market, order: &Order, proposal: &Proposal) -> bool {
+    market.tokens[usize::from(order.token)].schedule != proposal.schedule
 }

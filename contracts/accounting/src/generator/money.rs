@@ -2,8 +2,11 @@
 
 use num_bigint::BigUint;
 
-use super::Generator;
-use crate::{Step, Who, model::Market};
+use super::{Generator, is_by_spender};
+use crate::{
+    Step, Who,
+    model::{Market, Order, Proposal},
+};
 
 /// What fits the argument of a step; more than that is more than anybody has.
 fn small(amount: &BigUint) -> u128 {
@@ -151,38 +154,55 @@ impl Generator {
         })
     }
 
+    /// Half of the time where there is a lease to close or update.
     pub(super) fn set_right(&mut self, market: &Market) -> Option<Step> {
-        let (account, token) = (self.some_account(market), self.some_token());
-        let owner = market
-            .accounts
-            .get(&account)
-            .map_or(Who::Alice, |account| account.owner);
-        let unlocked = market
-            .accounts
-            .get(&account)
-            .map_or(0, |account| small(&account.funds[&token].unlocked));
+        let lease = if self.source.chance(50) {
+            self.some_lease(market)
+        } else {
+            None
+        };
+        let (account, token) = match lease {
+            Some(id) => ((id >> 32) as u32, (id >> 24) as u8),
+            None => (self.some_account(market), self.some_token()),
+        };
+        let spender = self
+            .source
+            .pick(&[Who::Sam, Who::Sam, Who::Sam, Who::Carol, Who::Stranger]);
+        Some(self.right_of(market, account, token, spender))
+    }
+
+    /// The right by which an update was proposed.
+    pub(super) fn set_right_anew(&mut self, market: &Market) -> Option<Step> {
+        let by_spender = |order: &Order, proposal: &Proposal| is_by_spender(market, order, proposal);
+        let (id, proposal) = self.some_proposed(market, by_spender)?;
+        Some(self.right_of(market, (id >> 32) as u32, (id >> 24) as u8, proposal.by))
+    }
+
+    fn right_of(&mut self, market: &Market, account: u32, token: u8, spender: Who) -> Step {
+        let known = market.accounts.get(&account);
+        let owner = known.map_or(Who::Alice, |account| account.owner);
+        let unlocked = known.map_or(0, |account| small(&account.funds[&token].unlocked));
         let limit = match self.source.within(0, 9) {
             0 => 0,
-            1..=4 => unlocked,
+            1..=6 => unlocked,
             _ => self.source.of_any_size(0, 2 * unlocked.min(1 << 110)),
         };
         let expiry = match self.source.within(0, 9) {
             0 => 0,
             1 => market.now,
             2 => market.now + 1,
-            _ => market.now + self.source.of_any_size(1, 100_000_000) as u64,
+            3..=5 => market.now + self.source.of_any_size(1, 100_000_000) as u64,
+            _ => market.now + 100_000_000,
         };
-        Some(Step::SetRight {
+        Step::SetRight {
             caller: self.mostly(owner),
             account,
-            spender: self
-                .source
-                .pick(&[Who::Sam, Who::Sam, Who::Sam, Who::Carol, Who::Stranger]),
+            spender,
             token,
             limit,
             expiry,
             may_close: self.source.chance(80),
-        })
+        }
     }
 
     pub(super) fn withdraw(&mut self, market: &Market) -> Option<Step> {

@@ -1,6 +1,6 @@
 //! What suppliers, governance and the world outside do.
 
-use super::Generator;
+use super::{Generator, is_at_other_fees};
 use crate::{
     Status, Step, Who,
     model::{Market, Schedule},
@@ -80,6 +80,21 @@ impl Generator {
                 1 => 0,
                 2 => 2 * highest as u16 + 2,
                 _ => even,
+            },
+        })
+    }
+
+    /// Other fees than an update was proposed at, or those again.
+    pub(super) fn change_fees_of_update(&mut self, market: &Market) -> Option<Step> {
+        let (id, proposal) = self.some_proposed(market, |_, _| true)?;
+        let highest = market.schedules.len() as u64 / 2;
+        let is_other = is_at_other_fees(market, &market.orders[&id], &proposal);
+        Some(Step::SetTokenSchedule {
+            token: (id >> 24) as u8,
+            schedule: if is_other {
+                proposal.schedule
+            } else {
+                2 * self.source.within(1, highest) as u16
             },
         })
     }

@@ -1,6 +1,6 @@
 //! Accounts: money in and out, who may spend it, and the account itself.
 
-use super::{Account, Amount, Funds, Market, Refusal, Result, Right, brackets, require};
+use super::{Account, Amount, Basis, Funds, Market, Refusal, Result, Right, brackets, require};
 use crate::Who;
 
 /// An account holds at most 112 bits of a token.
@@ -23,6 +23,7 @@ impl Market {
                 .map(|(id, _)| (id as u8, Funds::default()))
                 .collect(),
             rights: Default::default(),
+            settings: Default::default(),
         };
         self.accounts.insert(id, account);
         Ok(())
@@ -109,6 +110,8 @@ impl Market {
         require(known.owner == caller, "NotAccountOwner")?;
         require(spender != caller, "SpenderIsOwner")?;
         known.rights.insert((spender, token), right);
+        *known.settings.entry((spender, token)).or_default() += 1;
+        self.drop_proposals_by(account, spender, token);
         Ok(())
     }
 
@@ -164,6 +167,7 @@ impl Market {
         known.approved = Who::Nobody;
         known.epoch += 1;
         known.rights.clear();
+        known.settings.clear();
         for order in self.orders.values_mut().filter(|order| order.account == account) {
             order.proposal = None;
         }
@@ -191,6 +195,7 @@ impl Market {
         let right = known
             .rights
             .get_mut(&(caller, token))
+            .filter(|right| !right.is_none())
             .ok_or(Refusal("NotAccountOwner"))?;
         require(now < right.expiry, "SpendingRightExpired")?;
         require(right.limit >= *amount, "SpendingLimitExceeded")?;
@@ -206,6 +211,16 @@ impl Market {
         };
         let right = known.rights.get(&(caller, token));
         known.owner == caller || right.is_some_and(|right| right.may_close && self.now < right.expiry)
+    }
+
+    /// What an update rests on that the caller proposes now; none if it may not.
+    pub fn basis_of(&self, account: u32, token: u8, caller: Who) -> Option<Basis> {
+        let known = self.accounts.get(&account)?;
+        self.may_close(account, token, caller).then(|| Basis {
+            epoch: known.epoch,
+            setting: known.settings.get(&(caller, token)).copied().unwrap_or(0),
+            schedule: self.tokens[usize::from(token)].schedule,
+        })
     }
 
     /// Bracket of what the account holds at today's price, if there is one.

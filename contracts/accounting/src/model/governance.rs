@@ -43,7 +43,15 @@ impl Market {
             Step::SetTokenSchedule { token, schedule } => {
                 let is_base = schedule.is_multiple_of(2) && self.schedules.contains_key(&schedule);
                 require(is_base, "UnknownFeeSchedule")?;
+                let stood = self.standing_updates();
                 self.token_mut(token)?.schedule = schedule;
+                let stand = self.standing_updates();
+                if !stood.is_subset(&stand) {
+                    self.note("update fell with the token's fees");
+                }
+                if !stand.is_subset(&stood) {
+                    self.note("update stands again at its fees");
+                }
             }
             Step::SetTokenStatus { token, status } => {
                 // Pausing is the guardian's, by another call.

@@ -83,6 +83,13 @@ pub struct Right {
     pub may_close: bool,
 }
 
+impl Right {
+    /// Set to nothing is no right.
+    fn is_none(&self) -> bool {
+        self.limit == Amount::ZERO && self.expiry == 0 && !self.may_close
+    }
+}
+
 /// An account, with everything in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -94,6 +101,17 @@ pub struct Account {
     pub funds: BTreeMap<u8, Funds>,
     /// By spender and token; none survives a change of hands.
     pub rights: BTreeMap<(Who, u8), Right>,
+    /// How often each right was set since the account came into these hands.
+    pub settings: BTreeMap<(Who, u8), u32>,
+}
+
+/// By what somebody may propose an update: the account's epoch, how often the right was set (never for the owner), and the
+/// schedule of the token's fees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Basis {
+    pub epoch: u32,
+    pub setting: u32,
+    pub schedule: u16,
 }
 
 /// Where an order stands; the numbers of `OrderState`.
@@ -127,10 +145,12 @@ impl State {
 pub struct Proposal {
     pub terms: Terms,
     pub expiry: u64,
-    /// Of the account.
-    pub epoch: u32,
     /// It stands as long as this one may close the lease.
     pub by: Who,
+    /// Of the token's fees, at which it was proposed and can be accepted.
+    pub schedule: u16,
+    /// The right of who proposed was set anew since.
+    pub fallen: bool,
 }
 
 /// Where the money of one order went (E2).
@@ -221,7 +241,7 @@ pub struct Market {
 }
 
 /// States and ways that traces must reach often enough to be worth anything.
-pub const OUTCOMES: [&str; 43] = [
+pub const OUTCOMES: [&str; 47] = [
     "credit sent along with a settlement",
     "cancelled by a signature",
     "closed by a signature",
@@ -258,7 +278,11 @@ pub const OUTCOMES: [&str; 43] = [
     "closed in the second of its start",
     "extended",
     "extended in the grace",
+    "update fell with a right set anew",
+    "update fell with the token's fees",
+    "update stands again at its fees",
     "updated",
+    "updated by a spender",
     "updated inside the hold",
     "updated twice",
     "slashed below what had passed",
@@ -266,6 +290,12 @@ pub const OUTCOMES: [&str; 43] = [
     "undone after its close",
     "announced",
 ];
+
+/// Refusals that traces must meet: each is of an update that would be accepted but for this.
+pub const REFUSALS: [&str; 2] = [FELL_WITH_RIGHT, FELL_WITH_FEES];
+
+const FELL_WITH_RIGHT: &str = "NoUpdateProposed: its right was set anew";
+const FELL_WITH_FEES: &str = "NoUpdateProposed: the token has other fees";
 
 impl Market {
     /// Does what the step says, or says why it does nothing at all.

@@ -1,6 +1,10 @@
 //! A lease replaced by another of the same workload: its user proposes, its supplier takes it.
 
-use super::{Ledger, Market, Order, Proposal, Refusal, Result, State, Terms, brackets, require};
+use std::collections::BTreeSet;
+
+use super::{
+    FELL_WITH_FEES, FELL_WITH_RIGHT, Ledger, Market, Order, Proposal, Refusal, Result, State, Terms, brackets, require,
+};
 use crate::Who;
 
 impl Market {
@@ -13,32 +17,71 @@ impl Market {
         require(expiry > self.now, "ExpiryPassed")?;
         require(terms.are_valid(self.windows.params_version), "invalid terms")?;
         let (account, token) = (order.account, order.token);
-        let listed = &self.tokens[usize::from(token)];
-        let schedule = &self.schedules[&listed.schedule];
-        let worst = schedule.lease_lock(terms.maximum_rate, terms.duration);
+        let schedule = self.tokens[usize::from(token)].schedule;
+        let worst = self.schedules[&schedule].lease_lock(terms.maximum_rate, terms.duration);
         self.authorise(account, token, caller, &worst)?;
         let bracket = self.funds(account, token)?.bracket;
         require(brackets::allows(bracket, &terms, &self.top_gpus), "AboveBracket")?;
-        let epoch = self.accounts[&account].epoch;
         self.order_mut(id).proposal = Some(Proposal {
             terms,
             expiry,
-            epoch,
             by: caller,
+            schedule,
+            fallen: false,
         });
         Ok(())
     }
 
-    /// What a spender proposed falls with its right.
-    pub fn standing_proposal<'a>(&self, order: &'a Order) -> Option<&'a Proposal> {
-        let proposed = order.proposal.as_ref();
-        proposed.filter(|proposal| self.may_close(order.account, order.token, proposal.by))
+    /// What was proposed of a live lease, as long as it can come to something: it falls with the right by which it was
+    /// proposed, for good if that is set anew, and while the token has other fees.
+    fn standing(&self, order: &Order) -> Result<Proposal> {
+        require(order.state == State::Leased, "WrongState")?;
+        let proposal = order.proposal.as_ref().ok_or(Refusal("NoUpdateProposed"))?;
+        require(
+            self.may_close(order.account, order.token, proposal.by),
+            "NoUpdateProposed",
+        )?;
+        let other_fees = proposal.schedule != self.tokens[usize::from(order.token)].schedule;
+        require(
+            !proposal.fallen,
+            if other_fees {
+                "NoUpdateProposed"
+            } else {
+                FELL_WITH_RIGHT
+            },
+        )?;
+        require(!other_fees, FELL_WITH_FEES)?;
+        Ok(proposal.clone())
     }
 
-    /// What was proposed of a lease that has ended since can be taken back too; nothing comes of it either way.
+    /// The proposal of a live lease, if one stands.
+    pub fn standing_proposal(&self, order: &Order) -> Option<Proposal> {
+        self.standing(order).ok()
+    }
+
+    /// The leases of which an update stands.
+    pub(super) fn standing_updates(&self) -> BTreeSet<u64> {
+        let standing = |(id, order): (&u64, &Order)| self.standing(order).is_ok().then_some(*id);
+        self.orders.iter().filter_map(standing).collect()
+    }
+
+    /// Whoever sets a right takes back what was proposed by the one before.
+    pub(super) fn drop_proposals_by(&mut self, account: u32, spender: Who, token: u8) {
+        let stood = self.standing_updates();
+        let of_account = self.orders.values_mut();
+        for order in of_account.filter(|order| order.account == account && order.token == token) {
+            if let Some(proposal) = order.proposal.as_mut().filter(|proposal| proposal.by == spender) {
+                proposal.fallen = true;
+            }
+        }
+        if stood != self.standing_updates() {
+            self.note("update fell with a right set anew");
+        }
+    }
+
     pub(super) fn reject_update(&mut self, caller: Who, id: u64, terms: &Terms) -> Result {
-        let order = self.orders.get(&id).ok_or(Refusal("NoUpdateProposed"))?;
-        let proposal = self.standing_proposal(order).ok_or(Refusal("NoUpdateProposed"))?;
+        let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?;
+        let proposal = self.standing(order)?;
         require(proposal.terms == *terms, "OtherUpdateProposed")?;
         let is_supplier = self.suppliers[&order.supplier].owner == caller;
         require(
@@ -62,7 +105,7 @@ impl Market {
         require(old.state == State::Leased, "WrongState")?;
         require(self.suppliers[&old.supplier].owner == caller, "NotSupplierOwner")?;
         require(self.now < self.grace_end_of(&old), "LeaseOver")?;
-        let proposal = self.standing_proposal(&old).ok_or(Refusal("NoUpdateProposed"))?;
+        let proposal = self.standing(&old)?;
         require(self.now < proposal.expiry, "UpdateExpired")?;
         require(proposal.terms == *terms, "OtherUpdateProposed")?;
         require(rate != 0, "RateIsZero")?;
@@ -103,10 +146,14 @@ impl Market {
             ..old
         };
         let again = order.workload != id;
+        let by_spender = self.accounts[&order.account].owner != proposal.by;
         self.orders.insert(updated, order);
         self.note(if held { "updated inside the hold" } else { "updated" });
         if again {
             self.note("updated twice");
+        }
+        if by_spender {
+            self.note("updated by a spender");
         }
         Ok(())
     }

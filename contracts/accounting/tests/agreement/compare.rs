@@ -10,7 +10,7 @@ use crate::{
     abi::{IEscrow, ILeases, IOrderBook, IPaymentTokens, IProviderRegistry, IToken},
     chain::Chain,
     market::Addresses,
-    words::{capacity_word, proposal_hash, terms_hash},
+    words::{basis_word, capacity_word, proposal_hash, terms_hash},
 };
 
 /// The governor holds the rest of every supply; the others only call.
@@ -94,6 +94,7 @@ impl Comparison<'_> {
                 for spender in [Who::Sam, Who::Carol, Who::Stranger] {
                     self.right(account, spender, token);
                 }
+                self.basis(account, self.model.accounts[&account].owner, token);
             }
         }
     }
@@ -124,6 +125,21 @@ impl Comparison<'_> {
             || format!("{} to close", place()),
             self.model.may_close(account, token, spender),
             actual,
+        );
+        self.basis(account, spender, token);
+    }
+
+    fn basis(&mut self, account: u32, caller: Who, token: u8) {
+        let call = IEscrow::basisOfCall {
+            account,
+            token,
+            caller: self.addresses.of(caller),
+        };
+        let actual = self.chain.ask(self.addresses.escrow, call);
+        self.same(
+            || format!("basis of {caller:?} in account {account}, token {token}"),
+            basis_word(self.model.basis_of(account, token, caller)),
+            actual.to::<u64>(),
         );
     }
 
@@ -194,14 +210,13 @@ impl Comparison<'_> {
         };
         self.same(|| format!("order {id}: end"), U256::from(expected), end.end);
         self.same(|| format!("order {id}: end of grace"), U256::from(grace), end.graceEnd);
-        if !live {
-            return;
-        }
         let proposal = self.chain.ask(book, ILeases::updateProposalCall { orderId: id });
         let standing = self.model.standing_proposal(order);
-        let (hash, expiry, epoch, by) = standing.map_or_else(Default::default, |proposal| {
+        let (hash, expiry, basis, by) = standing.map_or_else(Default::default, |proposal| {
             let by = self.addresses.of(proposal.by);
-            (proposal_hash(&proposal.terms), proposal.expiry, proposal.epoch, by)
+            // What it rested on when it was made is what it would rest on now, or it would not stand.
+            let basis = basis_word(self.model.basis_of(order.account, order.token, proposal.by));
+            (proposal_hash(&proposal.terms), proposal.expiry, basis, by)
         });
         self.same(|| format!("order {id}: who proposed"), by, proposal.by);
         self.same(|| format!("order {id}: proposal"), hash, proposal.hash);
@@ -210,7 +225,11 @@ impl Comparison<'_> {
             expiry,
             proposal.expiry.to::<u64>(),
         );
-        self.same(|| format!("order {id}: proposal's epoch"), epoch, proposal.epoch);
+        self.same(
+            || format!("order {id}: what the proposal rests on"),
+            basis,
+            proposal.basis.to::<u64>(),
+        );
     }
 
     fn suppliers(&mut self) {

@@ -9,7 +9,7 @@ use std::{
 
 use accounting::{
     Step,
-    model::{Market, OUTCOMES, Refusal},
+    model::{Market, OUTCOMES, REFUSALS, Refusal},
 };
 
 use crate::{
@@ -98,7 +98,9 @@ impl<'a> Trace<'a> {
             (Ok(()), Err(refused)) => {
                 return Err(format!("the chain refuses what the model does: {}", refused.explain()));
             }
-            (Err(refusal), Ok(())) => return Err(format!("the model refuses what the chain does: {}", refusal.0)),
+            (Err(refusal), Ok(())) => {
+                return Err(format!("the model refuses what the chain does: {}", refusal.0));
+            }
             (Err(refusal), Err(fault)) => {
                 return Err(format!(
                     "the model refuses ({}), the chain fails: {}",
@@ -165,7 +167,9 @@ impl Tally {
         let kinds = Step::KINDS.iter().enumerate();
         let undone = kinds.filter(|(kind, _)| self.kinds.get(kind).is_none_or(|(done, _)| *done == 0));
         let unseen = OUTCOMES.iter().filter(|outcome| !self.outcomes.contains_key(*outcome));
-        undone.map(|(_, name)| *name).chain(unseen.copied()).collect()
+        let unmet = REFUSALS.iter().filter(|refusal| !self.refusals.contains_key(*refusal));
+        let undone = undone.map(|(_, name)| *name);
+        undone.chain(unseen.copied()).chain(unmet.copied()).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use accounting::{
     Answer, Reason, Who,
-    model::{Pool, Schedule, Supplier, Terms},
+    model::{Basis, Pool, Schedule, Supplier, Terms},
 };
 use alloy_primitives::{Address, B256, Bytes, U256, aliases::U96, keccak256};
 use alloy_sol_types::{Eip712Domain, eip712_domain};
@@ -39,6 +39,13 @@ pub(crate) fn signature(signer: Who, digest: B256) -> Bytes {
 
 pub(crate) fn order_state(reason: Reason) -> OrderState {
     OrderState::try_from(reason as u8).expect("a state of the interface")
+}
+
+/// Epoch 24 bits, setting of the right 24, pair of schedules 8; zero is none.
+pub(crate) fn basis_word(basis: Option<Basis>) -> u64 {
+    basis.map_or(0, |basis| {
+        u64::from(basis.epoch) << 32 | u64::from(basis.setting) << 8 | u64::from(basis.schedule / 2)
+    })
 }
 
 /// Provider mode, every tier, any region.
