@@ -183,7 +183,10 @@ pub(crate) fn state(state: OrderState) -> (&'static str, Option<&'static str>) {
         OrderState::ClosedAtEnd => ("closed", Some("it reached its end")),
         OrderState::ClosedNoManifest => ("closed", Some("the provider got no manifest in time")),
         OrderState::ClosedMaintenance => ("closed", Some("the provider takes capacity out of service")),
-        OrderState::ClosedAbnormalService => ("closed", Some("the provider says that the workload abused the service")),
+        OrderState::ClosedAbnormalService => (
+            "closed",
+            Some("the provider says that its services do not run, or restart abnormally"),
+        ),
         OrderState::ClosedCannotStart => ("closed", Some("the provider could not start the workload")),
         OrderState::ClosedSlashed => (
             "closed",

@@ -45,7 +45,7 @@ enum OrderState {
     ClosedNoManifest,
     /// The provider takes capacity out of service (provider).
     ClosedMaintenance,
-    /// The workload abused the service (provider).
+    /// Services do not run, or restart abnormally (provider).
     ClosedAbnormalService,
     /// The workload cannot be started: image missing, architecture, crash at start (provider).
     ClosedCannotStart,

@@ -482,7 +482,9 @@ pub fn why_closed(state: OrderState) -> String {
         OrderState::ClosedAtEnd => "its time is over",
         OrderState::ClosedNoManifest => "closed by the provider: no manifest came in time",
         OrderState::ClosedMaintenance => "closed by the provider for maintenance",
-        OrderState::ClosedAbnormalService => "closed by the provider because the workload abused the service",
+        OrderState::ClosedAbnormalService => {
+            "closed by the provider because its services did not run, or restarted abnormally"
+        }
         OrderState::ClosedCannotStart => "closed by the provider: the workload cannot be started",
         OrderState::ClosedSlashed => "closed because its provider was slashed",
         OrderState::ClosedUndone => "its match was proven wrong and undone",

@@ -289,7 +289,7 @@ async fn an_agent_killed_in_an_update_finishes_it() -> eyre::Result<()> {
 /// By hand and beside the agent, whose key it is: what has run is billed, the workload is stopped, its user is told why, and the agent
 /// goes on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_closes_a_lease_that_abuses_its_service() -> eyre::Result<()> {
+async fn a_provider_closes_a_lease_for_abnormal_service() -> eyre::Result<()> {
     on_devnet(Sharing::Shared, impatient, async |network| {
         let user = network.user("user-1").await?;
         let deployed = deployed(network, &user).await?;
@@ -316,7 +316,7 @@ async fn a_provider_closes_a_lease_that_abuses_its_service() -> eyre::Result<()>
         expect_untouched(network, lease, &containers).await?;
 
         let closed = provider.json(&[&close[..], &[&own]].concat()).await?;
-        let reason = "the provider says that the workload abused the service";
+        let reason = "the provider says that its services do not run, or restart abnormally";
         ensure!(closed["sent"] == true && closed["reason"] == reason, "{closed}");
         let word = network.in_state(lease, OrderState::ClosedAbnormalService).await?;
         let (billed, before) = (closed["billed_seconds"].as_u64(), dry["billed_seconds"].as_u64());

@@ -28,7 +28,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   spheron provider close 4294967297 --reason maintenance --dry-run       what is billed so far, and to whom it goes
-  spheron provider close 4294967297 --reason abnormal-service            the workload abuses the service
+  spheron provider close 4294967297 --reason abnormal-service            its services do not run, or keep restarting
   spheron provider close 4294967297 --reason maintenance --key provider.key")]
     Close(CloseLease),
     /// List providers
@@ -115,7 +115,7 @@ pub(crate) struct CloseLease {
 pub(crate) enum CloseReason {
     /// Capacity is taken out of service
     Maintenance,
-    /// The workload abuses the service
+    /// Its services do not run, or restart abnormally
     AbnormalService,
     /// The workload cannot be started
     CannotStart,

@@ -32,6 +32,7 @@ pub(crate) enum Event {
         token: u8,
         spender: Address,
         limit: U256,
+        may_close: bool,
     },
     Spent {
         token: u8,

@@ -9,7 +9,7 @@ use crate::arguments::{CloseLease, CloseReason};
 use crate::commands::lease::close::Closed;
 use crate::commands::lease::{OnChain, on_chain};
 use crate::dates::Date;
-use crate::market::{Supplier, Time, state_phrase};
+use crate::market::{Supplier, Time, state};
 use crate::output::facts;
 use crate::session::Session;
 
@@ -33,9 +33,10 @@ pub(super) async fn run(session: &Session<'_>, arguments: &CloseLease) -> eyre::
         let pay = held_until(session, &found.word, found.now).await?;
         return show(session, &closed, pay, false);
     }
-    session
-        .output
-        .step(format!("closing lease {lease} as {}", state_phrase(expected)));
+    session.output.step(format!(
+        "closing lease {lease}: {}",
+        state(expected).1.unwrap_or_default()
+    ));
     let billed = session.close_as(&signer, lease, arguments.reason.state()).await?;
     let (word, (_, now)) = tokio::try_join!(session.order(lease), session.chain.head())?;
     let closed = Closed::of(lease, token, &found, billed, word.state);
@@ -227,14 +228,14 @@ mod tests {
         let value = closed.json();
         assert_eq!(
             value["reason"],
-            "the provider says that the workload abused the service"
+            "the provider says that its services do not run, or restart abnormally"
         );
         assert_eq!(value["billed_seconds"], 100);
         for (name, units) in [("spent", "100"), ("paid", "80"), ("fees", "20"), ("refunded", "60")] {
             assert_eq!(value[format!("{name}_units")], units, "{name}");
         }
         let text = facts(&closed.facts());
-        assert!(text.contains("abused the service") && text.contains("1m 40s"), "{text}");
+        assert!(text.contains("restart abnormally") && text.contains("1m 40s"), "{text}");
     }
 
     #[test]

@@ -84,6 +84,7 @@ fn event(log: &Log) -> eyre::Result<Option<Event>> {
                 token: set.token,
                 spender: set.spender,
                 limit: U256::from(set.limit),
+                may_close: set.mayClose,
             })
         }
         IEscrow::Spent::SIGNATURE_HASH => {

@@ -1,6 +1,6 @@
 //! One entry of a history, for people and for programs.
 
-use alloy::primitives::{B256, U256};
+use alloy::primitives::{Address, B256, U256};
 use serde_json::{Value, json};
 
 use super::people::People;
@@ -49,6 +49,10 @@ impl Teller<'_> {
                 value["replaced_by"] = self.replaced_by(*order).map(|lease| lease.to_string()).into();
             }
             Event::Settled { until, .. } => value["settled_for_seconds"] = (*until).into(),
+            Event::RightSet { spender, may_close, .. } => {
+                value["spender"] = json!(spender);
+                value["may_close"] = json!(may_close);
+            }
             Event::Proposed { by, .. } => value["by"] = json!(by),
             Event::Rejected { order, by } => {
                 value["by"] = json!(by);
@@ -137,10 +141,12 @@ impl Teller<'_> {
             Event::Deposited { from, amount, .. } => format!("deposit of {} by {from}", money(amount)),
             Event::Withdrawn { to, amount, .. } => format!("withdrawal of {} to {to}", money(amount)),
             Event::BracketChanged { bracket, .. } => format!("bracket {bracket}"),
-            Event::RightSet { spender, limit, .. } if limit.is_zero() => {
-                format!("spending right of {spender} taken back")
-            }
-            Event::RightSet { spender, limit, .. } => format!("spending right of {} for {spender}", money(limit)),
+            Event::RightSet {
+                spender,
+                limit,
+                may_close,
+                ..
+            } => right_text(*spender, (!limit.is_zero()).then(|| money(limit)), *may_close),
             Event::Spent {
                 spender, amount, left, ..
             } => format!(
@@ -211,6 +217,16 @@ fn short(transaction: B256) -> String {
     format!("{}…", alloy::primitives::hex::encode_prefixed(&transaction[..4]))
 }
 
+/// A spending right that was set, and to how much if it is to spend at all.
+fn right_text(spender: Address, amount: Option<String>, may_close: bool) -> String {
+    match (amount, may_close) {
+        (None, false) => format!("spending right of {spender} taken back"),
+        (None, true) => format!("right to close for {spender}"),
+        (Some(amount), false) => format!("spending right of {amount} for {spender}"),
+        (Some(amount), true) => format!("spending right of {amount}, and right to close, for {spender}"),
+    }
+}
+
 /// What an event names as its amount.
 fn amount(event: &Event) -> Option<U256> {
     match event {
@@ -228,6 +244,21 @@ fn amount(event: &Event) -> Option<U256> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_right_to_closing_alone_is_not_one_taken_back() {
+        let told = |amount: Option<&str>, may_close| {
+            let told = right_text(Address::ZERO, amount.map(str::to_owned), may_close);
+            told.replace(&Address::ZERO.to_string(), "0x0")
+        };
+        assert_eq!(told(None, false), "spending right of 0x0 taken back");
+        assert_eq!(told(None, true), "right to close for 0x0");
+        assert_eq!(told(Some("5 uSPON"), false), "spending right of 5 uSPON for 0x0");
+        assert_eq!(
+            told(Some("5 uSPON"), true),
+            "spending right of 5 uSPON, and right to close, for 0x0"
+        );
+    }
 
     #[test]
     fn a_transaction_is_told_by_its_beginning() {
