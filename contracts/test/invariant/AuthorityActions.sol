@@ -10,6 +10,7 @@ import {IToken} from "./World.sol";
 /// @notice Governance, the guardian, the registry, a token with every bad habit, and time.
 abstract contract AuthorityActions is MoneyActions, IReentrant {
     uint256 private constant HIGHEST_FEES = 2_500;
+    uint16 private constant MOST_BIDS = 512;
 
     // ----------------------------------------------------------------- governance
 
@@ -61,9 +62,10 @@ abstract contract AuthorityActions is MoneyActions, IReentrant {
                 : IToken(_tokenAddress[token]).balanceOf(address(escrow)) + _draw(seed, 92, 1_000e6);
             vm.prank(_roles.admin);
             paymentTokens.setCap(token, uint128(_caps[token]));
-            ++fruitful;
+            _bear();
             return;
         }
+        if (_draw(seed, 107, 6) == 0) return _changeFeed(token, seed);
         vm.startPrank(_roles.admin);
         // On the list most of the time.
         if (_enabled[token]) {
@@ -77,9 +79,34 @@ abstract contract AuthorityActions is MoneyActions, IReentrant {
         _enabled[token] = !_enabled[token];
     }
 
+    /// @dev The same feed under other bounds, which it may be outside of.
+    function _changeFeed(uint8 token, uint256 seed) private {
+        IPaymentTokens.PriceFeed memory given = IPaymentTokens.PriceFeed({
+            feed: address(feed),
+            heartbeat: uint32(1 hours + _draw(seed, 108, 30 days)),
+            minimumPrice: uint128(1 + _draw(seed, 109, 1e8)),
+            maximumPrice: uint128(1e8 + _draw(seed, 118, 100e8))
+        });
+        vm.prank(_roles.admin);
+        paymentTokens.setFeed(token, given);
+        _reach(Reached.FeedChanged);
+    }
+
+    /// @dev Anyone writes down a price that can be used. It is no money: that it changes nothing else is what the books show.
+    function keepPrice(uint256 seed) public {
+        ++steps;
+        uint8 token = _pickToken(seed);
+        vm.prank(_stranger);
+        try paymentTokens.keepPrice(token) returns (uint256 price) {
+            (uint256 kept,) = paymentTokens.lastPrice(token);
+            _require(kept == price && price == paymentTokens.price(token), 12, "another price was kept than is told");
+            _reach(Reached.PriceKept);
+        } catch {}
+    }
+
     function governMarket(uint256 seed) public {
         ++steps;
-        uint256 what = _draw(seed, 94, 4);
+        uint256 what = _draw(seed, 94, 5);
         if (what == 0 || _paused) {
             vm.prank(_roles.admin);
             if (_paused) book.unpause();
@@ -94,6 +121,11 @@ abstract contract AuthorityActions is MoneyActions, IReentrant {
         } else if (what == 2) {
             vm.prank(_roles.registry);
             book.suspend(_suppliers[_draw(seed, 96, _suppliers.length)].id, _draw(seed, 97, 4) == 0);
+        } else if (what == 3) {
+            // Of orders to come; those that are open close when they said they would.
+            vm.prank(_roles.admin);
+            book.setBidding(uint16(1 + _draw(seed, 119, 8)), MOST_BIDS, _paramsVersion);
+            _reach(Reached.BiddingChanged);
         } else {
             vm.prank(_roles.admin);
             book.setTopGpus(_draw(seed, 98, 8) & ~uint256(1));
@@ -108,7 +140,7 @@ abstract contract AuthorityActions is MoneyActions, IReentrant {
         if (kind == 0) answer = 0;
         if (kind == 1) answer = -answer;
         feed.move(answer, kind == 2 ? block.timestamp - 31 days : block.timestamp);
-        ++fruitful;
+        _bear();
     }
 
     function setCapacity(uint256 seed) public {
@@ -122,7 +154,7 @@ abstract contract AuthorityActions is MoneyActions, IReentrant {
         }
         vm.prank(supplier.owner);
         book.setCapacity(capacity);
-        ++fruitful;
+        _bear();
     }
 
     // ------------------------------------------------------------------ the token
@@ -140,14 +172,14 @@ abstract contract AuthorityActions is MoneyActions, IReentrant {
             if (_draw(seed, 114, 12) == 0) holder = address(escrow);
             hostile.setBlocked(holder, !hostile.blocked(holder));
         }
-        ++fruitful;
+        _bear();
     }
 
-    /// @notice What the token does in the middle of a transfer: anything that others do.
+    /// @notice What the token does in the middle of a transfer: most of what others do.
     function reenter(uint256 seed) external {
         require(msg.sender == address(hostile), "only the token");
         _reach(Reached.Reentered);
-        uint256 what = _draw(seed, 115, 10);
+        uint256 what = _draw(seed, 115, 17);
         if (what == 0) withdraw(seed, seed);
         else if (what == 1) _deposit(_pickAccount(seed), hostileId, 1 + _draw(seed, 116, 1e6));
         else if (what == 2) withdrawCredit(seed);
@@ -157,6 +189,13 @@ abstract contract AuthorityActions is MoneyActions, IReentrant {
         else if (what == 6) createOrder(seed, seed, seed);
         else if (what == 7) cancel(seed);
         else if (what == 8) extend(seed, seed);
+        else if (what == 9) acceptUpdate(seed, seed);
+        else if (what == 10) update(seed, seed, seed);
+        else if (what == 11) undo(seed);
+        else if (what == 12) slash(seed, seed);
+        else if (what == 13) expire(seed);
+        else if (what == 14) depositSigned(seed, seed);
+        else if (what == 15) grant(seed, seed);
         else handOver(seed);
     }
 
@@ -167,7 +206,7 @@ abstract contract AuthorityActions is MoneyActions, IReentrant {
         vm.roll(block.number + bound(blocks, 1, 12));
         vm.warp(block.timestamp + bound(time, 1, 1_500));
         _recover(time);
-        ++fruitful;
+        _bear();
     }
 
     /// @dev Nothing stays stopped for long: most of a campaign is about what works.
@@ -207,6 +246,6 @@ abstract contract AuthorityActions is MoneyActions, IReentrant {
         vm.warp(moment);
         vm.roll(block.number + 1 + _draw(seed, 122, 30));
         _recover(seed);
-        ++fruitful;
+        _bear();
     }
 }

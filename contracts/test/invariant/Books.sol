@@ -205,6 +205,12 @@ abstract contract Books is Ledger {
             }
             if (paid + entry.foundationGot + entry.responderGot > entry.lockedIn) return "paid more than was locked";
         }
+        string memory problem = _credited();
+        return bytes(problem).length != 0 ? problem : _broken[3];
+    }
+
+    /// @dev A credit is what steps about that payee have made of it, and of no other.
+    function _credited() private view returns (string memory) {
         for (uint256 which = 0; which < _tokens.length; ++which) {
             for (uint256 index = 0; index < _payees.length; ++index) {
                 uint256 credit = escrow.creditOf(_payees[index], _tokens[which]);
@@ -213,7 +219,7 @@ abstract contract Books is Ledger {
                 }
             }
         }
-        return _broken[3];
+        return "";
     }
 
     /// @notice E4: what no step was about is as it was: other accounts' words, other orders' words, other payees' credits.
@@ -226,6 +232,8 @@ abstract contract Books is Ledger {
                 if (unlocked | (locked << 112) | (nonce << 224) != seen) return "an account moved without a step";
             }
         }
+        string memory problem = _credited();
+        if (bytes(problem).length != 0) return problem;
         return bytes(_broken[4]).length != 0 ? _broken[4] : unmoved();
     }
 

@@ -308,7 +308,7 @@ abstract contract LeaseActions is OrderActions {
     /// token's fees change.
     function _undermine(Entry storage entry, Proposal memory proposal, uint256 seed) private {
         uint256 what = _draw(seed, 66, 6);
-        if (what == 0) return _changeFees(entry.token, seed);
+        if (what == 0) return _setFees(entry.token, _otherPair(entry.token));
         if (what > 2 || proposal.by == _ownerOf[entry.account] || proposal.epoch != _epochs[entry.account]) return;
         if (what == 1) _grant(entry.account, proposal.by, entry.token, SpendingRight(0, 0, false));
         bytes32 key = _rightKey(entry.account, proposal.by, entry.token);

@@ -97,17 +97,18 @@ abstract contract MoneyActions is LeaseActions {
         uint256[] memory own = _leasesOf(supplier.id, token, seed);
         if (own.length == 0) return;
         uint256 due = _dueTo(own) + _credits[_creditKey(supplier.owner, token)];
-        bool moves = _moves(token, address(escrow), supplier.owner);
-        uint256 balance = IToken(_tokenAddress[token]).balanceOf(supplier.owner);
+        address to = _recipient(supplier.owner, seed);
+        bool moves = _moves(token, address(escrow), to) && _mayReceive(to);
+        uint256 balance = IToken(_tokenAddress[token]).balanceOf(to);
         bool armed = _isArmed(token);
-        try this.withdrawing(own, supplier.owner, token) returns (uint256 paid) {
-            uint256 received = IToken(_tokenAddress[token]).balanceOf(supplier.owner) - balance;
+        try this.withdrawing(own, supplier.owner, token, to) returns (uint256 paid) {
+            uint256 received = IToken(_tokenAddress[token]).balanceOf(to) - balance;
             _require(armed || (paid == due && received == due), 3, "a supplier was paid other than it is owed");
             _require(moves && due != 0, 11, "a payment that could not be");
             _reach(Reached.SettledAndWithdrawn);
         } catch {
             _require(!moves || due == 0, 11, "a supplier could not withdraw");
-            if (!moves) _reach(Reached.TransferBlocked);
+            if (!moves && _mayReceive(to)) _reach(Reached.TransferBlocked);
         }
         for (uint256 position = 0; position < own.length; ++position) {
             Entry storage entry = _entries[own[position]];
@@ -117,7 +118,11 @@ abstract contract MoneyActions is LeaseActions {
     }
 
     /// @dev The ledger first, as in the escrow.
-    function withdrawing(uint256[] calldata own, address owner, uint8 token) external onlySelf returns (uint256) {
+    function withdrawing(uint256[] calldata own, address owner, uint8 token, address to)
+        external
+        onlySelf
+        returns (uint256)
+    {
         uint64[] memory ids = new uint64[](own.length);
         for (uint256 position = 0; position < own.length; ++position) {
             Entry storage entry = _entries[own[position]];
@@ -127,7 +132,7 @@ abstract contract MoneyActions is LeaseActions {
         }
         _payOut(owner, token, _credits[_creditKey(owner, token)]);
         vm.prank(owner);
-        return book.settleAndWithdraw(ids, owner);
+        return book.settleAndWithdraw(ids, to);
     }
 
     function _dueTo(uint256[] memory own) private view returns (uint256 due) {
@@ -155,29 +160,30 @@ abstract contract MoneyActions is LeaseActions {
 
     function withdrawCredit(uint256 seed) public {
         ++steps;
-        _withdrawCredit(_payees[_draw(seed, 71, _payees.length)], _pickToken(seed));
+        address payee = _payees[_draw(seed, 71, _payees.length)];
+        _withdrawCredit(payee, _pickToken(seed), _recipient(payee, seed));
     }
 
-    function _withdrawCredit(address payee, uint8 token) internal {
+    function _withdrawCredit(address payee, uint8 token, address to) internal {
         uint256 credit = _credits[_creditKey(payee, token)];
-        bool moves = _moves(token, address(escrow), payee);
-        uint256 balance = IToken(_tokenAddress[token]).balanceOf(payee);
+        bool moves = _moves(token, address(escrow), to) && _mayReceive(to);
+        uint256 balance = IToken(_tokenAddress[token]).balanceOf(to);
         bool armed = _isArmed(token);
-        try this.withdrawing(payee, token) {
-            _require(moves && credit != 0, 3, "a credit that is none was paid");
-            uint256 received = IToken(_tokenAddress[token]).balanceOf(payee) - balance;
+        try this.withdrawing(payee, token, to) {
+            _require(moves && credit != 0, 3, "a credit that is none was paid, or to nobody");
+            uint256 received = IToken(_tokenAddress[token]).balanceOf(to) - balance;
             _require(armed || received == credit, 3, "a payee was paid other than its credit");
             _reach(Reached.CreditWithdrawn);
         } catch {
             _require(!moves || credit == 0, 11, "a credit was not paid");
-            if (!moves && credit != 0) _reach(Reached.TransferBlocked);
+            if (!moves && credit != 0 && _mayReceive(to)) _reach(Reached.TransferBlocked);
         }
     }
 
-    function withdrawing(address payee, uint8 token) external onlySelf {
+    function withdrawing(address payee, uint8 token, address to) external onlySelf {
         _payOut(payee, token, _credits[_creditKey(payee, token)]);
         vm.prank(payee);
-        escrow.withdrawCredit(token, payee);
+        escrow.withdrawCredit(token, to);
     }
 
     // ---------------------------------------------------------- disputes, slasher

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.30;
 
+import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {BidRequest, OrderRequest, OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
 import {AccountActions} from "./AccountActions.sol";
 
@@ -94,6 +95,16 @@ abstract contract OrderActions is AccountActions {
             block.timestamp + _draw(seed, 28, 1 days)
         );
         bytes memory signature = _sign(caller, _hashOf(request));
+        if (_draw(seed, 36, 6) == 0) {
+            // Thought better of it, and signed once more.
+            _skipNonce(caller);
+            vm.prank(_stranger);
+            try leases.createOrderFor(request, signature) {
+                _break(9, "a signature brought an order after its nonce was skipped");
+            } catch {}
+            request.nonce = book.nonces(caller);
+            signature = _sign(caller, _hashOf(request));
+        }
         vm.prank(_stranger);
         try leases.createOrderFor(request, signature) returns (uint64 id) {
             (created, orderId) = (true, id);
@@ -103,6 +114,20 @@ abstract contract OrderActions is AccountActions {
                 _break(9, "a signature brought two orders");
             } catch {}
         } catch {}
+    }
+
+    /// @dev Whoever signs takes back what it has signed and nobody has brought in.
+    function skipNonce(uint256 seed) public {
+        ++steps;
+        _skipNonce(_draw(seed, 37, 2) == 0 ? _pickSpender(seed) : _ownerOf[_pickAccount(seed)]);
+    }
+
+    function _skipNonce(address signer) private {
+        uint256 nonce = book.nonces(signer);
+        vm.prank(signer);
+        _require(leases.skipNonce() == nonce, 9, "another nonce was skipped");
+        _require(book.nonces(signer) == nonce + 1, 9, "a nonce was not skipped, or more than one");
+        _reach(Reached.NonceSkipped);
     }
 
     function _enter(uint64 orderId, uint32 account, uint8 token, uint256 amount, OrderTerms memory terms) private {
@@ -256,23 +281,28 @@ abstract contract OrderActions is AccountActions {
         ++steps;
         (bool found, uint256 index) = _pickIn(seed, OrderState.Open);
         if (!found) return;
-        _bid(_entries[index], _suppliers[_draw(seed, 32, _suppliers.length)], rate);
+        Supplier storage bidder = _suppliers[_draw(seed, 32, _suppliers.length)];
+        _bid(_entries[index], bidder, rate, _draw(seed, 38, 2) == 0);
     }
 
-    function _bid(Entry storage entry, Supplier storage bidder, uint256 rate) internal {
-        BidRequest[] memory bids = new BidRequest[](1);
+    /// @dev Alone, which fails if it cannot be, or in a batch, which passes over it.
+    function _bid(Entry storage entry, Supplier storage bidder, uint256 rate, bool alone) internal {
         uint32 fizz = bidder.gateway == 0 ? 0 : bidder.id;
+        BidRequest[] memory bids = new BidRequest[](1);
         bids[0] = BidRequest(entry.orderId, fizz, uint96(bound(rate, 1, entry.maximumRate)));
+        bytes memory call = abi.encodeCall(IOrderBook.placeBids, (bids));
+        if (alone) call = abi.encodeCall(IOrderBook.placeBid, (entry.orderId, fizz, bids[0].rate));
         vm.prank(bidder.gateway == 0 ? bidder.owner : _supplierOwner(bidder.gateway));
-        try book.placeBids(bids) {
-            (, uint16 count) = book.bidsDigest(entry.orderId);
-            if (count != entry.bids) {
-                _require(!_paused && count == entry.bids + 1, 12, "a bid in a paused market");
-                _require(count <= BIDS_ON_AN_ORDER && block.number < entry.closeBlock, 9, "a bid after the close block");
-            }
-            entry.bids = count;
-            ++fruitful;
-        } catch {}
+        (bool done,) = address(book).call(call);
+        (, uint16 count) = book.bidsDigest(entry.orderId);
+        if (count == entry.bids) {
+            _require(!done || !alone, 9, "a bid that nobody sees");
+            return;
+        }
+        _require(done && !_paused && count == entry.bids + 1, 12, "a bid in a paused market");
+        _require(count <= BIDS_ON_AN_ORDER && block.number < entry.closeBlock, 9, "a bid after the close block");
+        entry.bids = count;
+        _reach(alone ? Reached.BidAlone : Reached.Bid);
     }
 
     // ------------------------------------------------------------------ answers
@@ -310,7 +340,7 @@ abstract contract OrderActions is AccountActions {
         address owner = _ownerOf[account];
         if (!_create(account, token, owner, _affordable(account, token, seed, rate), shape, seed)) return;
         Entry storage entry = _entries[_entries.length - 1];
-        _bid(entry, _suppliers[_draw(seed, 35, _suppliers.length)], rate);
+        _bid(entry, _suppliers[_draw(seed, 35, _suppliers.length)], rate, _draw(seed, 39, 2) == 0);
         vm.roll(uint256(entry.closeBlock) + 1);
         uint256[] memory only = new uint256[](1);
         only[0] = _entries.length - 1;

@@ -23,14 +23,22 @@ abstract contract World is Books {
     /// @dev Everything a campaign has to get to; see {MarketHandler-reached}.
     enum Reached {
         Deposit,
+        DepositByPermit,
+        DepositByPermit2,
         Withdrawal,
+        WithdrawnElsewhere,
         HandOver,
+        HandOverByApproval,
+        HandOverByOperator,
         RightGranted,
         Order,
         OrderBySpender,
         OrderBySignature,
+        NonceSkipped,
         OrderAboveBracket,
         OrderStopped,
+        Bid,
+        BidAlone,
         Cancelled,
         Expired,
         Requeued,
@@ -65,6 +73,9 @@ abstract contract World is Books {
         UndoneClosed,
         Slashed,
         FeesChanged,
+        FeedChanged,
+        PriceKept,
+        BiddingChanged,
         Delisted,
         Paused,
         Reentered,
@@ -106,7 +117,7 @@ abstract contract World is Books {
     }
 
     uint256 internal constant MOST_ENTRIES = 48;
-    uint256 internal constant MOST_SCHEDULES = 14;
+    uint256 internal constant MOST_SCHEDULES = 16;
     /// @dev The match fees of the harness's schedules would cost a token with six decimals too much.
     uint256 private constant FIRST_OF_OURS = 6;
 
@@ -147,6 +158,7 @@ abstract contract World is Books {
     /// @notice Steps taken, and those that found something to do.
     uint256 public steps;
     uint256 public fruitful;
+    uint256 private _lastFruitful;
 
     constructor(
         Escrow escrow_,
@@ -397,9 +409,21 @@ abstract contract World is Books {
 
     /// @dev Governance gives a token the fees of one of our pairs, now and then the same once more.
     function _changeFees(uint8 token, uint256 seed) internal {
-        _currentSchedule[token] = uint16(FIRST_OF_OURS + 2 * _draw(seed, 82, _schedules.length / 2 - FIRST_OF_OURS / 2));
+        _setFees(token, _draw(seed, 82, _pairs()));
+    }
+
+    function _setFees(uint8 token, uint256 pair) internal {
+        _currentSchedule[token] = uint16(FIRST_OF_OURS + 2 * pair);
         vm.prank(_roles.admin);
         paymentTokens.setFeeSchedule(token, _currentSchedule[token]);
+    }
+
+    function _otherPair(uint8 token) internal view returns (uint256) {
+        return ((_currentSchedule[token] - FIRST_OF_OURS) / 2 + 1) % _pairs();
+    }
+
+    function _pairs() private view returns (uint256) {
+        return (_schedules.length - FIRST_OF_OURS) / 2;
     }
 
     // ----------------------------------------------------------------- the token
@@ -449,6 +473,13 @@ abstract contract World is Books {
 
     function _reach(Reached what) internal {
         ++_reached[uint256(what)];
+        _bear();
+    }
+
+    /// @dev A step that found something to do, counted once whatever it did.
+    function _bear() internal {
+        if (_lastFruitful == steps) return;
+        _lastFruitful = steps;
         ++fruitful;
     }
 

@@ -11,7 +11,8 @@ import {MovingFeed} from "../invariant/MovingFeed.sol";
 import {IToken, World} from "../invariant/World.sol";
 
 /// @notice Everybody who uses the market, at random, with books of its own ({Ledger}) next to those of the contracts. Every step
-/// knows beforehand whether it may succeed, and says so when the contracts see it otherwise.
+/// knows beforehand whether it may succeed, and says so when the contracts see it otherwise. Two tokens are listed before a
+/// campaign begins, suppliers registered and collaborators named; what lists, registers and names them is not among the steps.
 contract MarketHandler is AuthorityActions {
     constructor(
         Escrow escrow_,
@@ -25,7 +26,7 @@ contract MarketHandler is AuthorityActions {
 
     /// @notice The steps of a campaign. The functions without a place here take part in others' steps, or set the world up.
     function selectors() external pure returns (bytes4[] memory list) {
-        list = new bytes4[](40);
+        list = new bytes4[](43);
         (list[0], list[1], list[2]) = (this.deposit.selector, this.withdraw.selector, this.handOver.selector);
         (list[3], list[4], list[5]) = (this.grant.selector, this.openAccount.selector, this.updateBracket.selector);
         (list[6], list[7], list[8]) = (this.createOrder.selector, this.lease.selector, this.leaseAgain.selector);
@@ -42,7 +43,8 @@ contract MarketHandler is AuthorityActions {
         (list[33], list[34]) = (this.setCapacity.selector, this.turnHostile.selector);
         (list[35], list[36]) = (this.pass.selector, this.passToMoment.selector);
         (list[37], list[38]) = (this.comparePaths.selector, this.donate.selector);
-        list[39] = this.settleEverySecond.selector;
+        (list[39], list[40]) = (this.settleEverySecond.selector, this.depositSigned.selector);
+        (list[41], list[42]) = (this.skipNonce.selector, this.keepPrice.selector);
     }
 
     /// @dev A second place among the steps: most of what there is to break is a lease's.
@@ -107,10 +109,12 @@ contract MarketHandler is AuthorityActions {
         for (uint256 index = 0; index < _accounts.length; ++index) {
             (uint256 unlocked, uint256 locked,) = escrow.balances(_accounts[index], token);
             _require(locked == 0, 2, "money stays locked when all leases are over");
-            if (unlocked != 0) _withdraw(_accounts[index], token, _ownerOf[_accounts[index]], unlocked);
+            address owner = _ownerOf[_accounts[index]];
+            if (unlocked != 0) _withdraw(_accounts[index], token, owner, unlocked, owner);
         }
         for (uint256 index = 0; index < _payees.length; ++index) {
-            if (escrow.creditOf(_payees[index], token) != 0) _withdrawCredit(_payees[index], token);
+            address payee = _payees[index];
+            if (escrow.creditOf(payee, token) != 0) _withdrawCredit(payee, token, payee);
         }
         uint256 left = IToken(_tokenAddress[token]).balanceOf(address(escrow));
         _require(left == _donated[token], 1, "not everybody could leave with what is theirs");
