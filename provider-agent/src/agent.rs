@@ -1,12 +1,14 @@
 //! The agent put together: what is bound, what runs beside what, and in which order it starts.
 
 mod listening;
+mod parts;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::listening::{bind_gateway, write_addresses};
+use self::parts::Shared;
 use ::chain::network::Network;
 use ::chain::{Endpoints, Follow, Follower, RpcSettings, TransactionSettings, Transactions};
 use alloy::signers::local::PrivateKeySigner;
@@ -24,23 +26,17 @@ use workload::{Docker, Engine};
 
 use crate::api::status::EngineWorkloads;
 use crate::api::{Gateway, Settings};
-use crate::bidder::{Bidder, PricingCommand, prices_of};
-use crate::caretaker::Caretaker;
-use crate::cashier::Cashier;
+use crate::bidder::prices_of;
 use crate::chain::Market;
 use crate::chain::access::ChainAccess;
 use crate::config::Config;
 use crate::docker::{Ground, watch_engine};
 use crate::follow::{self, Seen, follow};
 use crate::funds::Windows;
-use crate::leases::Patience;
 use crate::manifests::Manifests;
 use crate::metrics::ProviderMetrics;
 use crate::registration::{await_registration, check_certificate, ensure_capacity, ensure_certificate};
-use crate::settling;
 use crate::store::{Store, topics};
-use crate::updater::Updater;
-use crate::updates::Trial;
 
 /// How long tasks may take to finish when the process stops.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(10);
@@ -233,6 +229,45 @@ impl Agent {
         registration.ok();
         self.supplier.send_replace(Some(own));
 
+        let shared = Shared {
+            own,
+            windows: Windows {
+                grace: parameters.graceWindow.into(),
+                low_funds: parameters.lowFundsWindow.into(),
+            },
+            transactions: self.start_transactions(transactions_health),
+            prices,
+            parameters,
+        };
+        self.windows.send_replace(shared.windows);
+        self.follow_chain(own).await?;
+        self.shutdown
+            .spawn_critical("the leases' caretaker", self.caretaker(&shared).run(stop.clone()));
+        self.shutdown
+            .spawn_critical("the cashier", self.cashier(&shared).run(stop.clone()));
+        self.shutdown
+            .spawn_critical("the updater", self.updater(&shared).run(stop.clone()));
+
+        ensure_certificate(&self.market, &shared.transactions, own_key, &certificate, &stop).await;
+        let wanted = (own, self.config.capacity.offered());
+        ensure_capacity(
+            &self.market,
+            self.engine.as_ref(),
+            &shared.transactions,
+            wanted,
+            &capacity,
+            &stop,
+        )
+        .await;
+
+        self.shutdown
+            .spawn_critical("the bidder", self.bidder(shared).run(stop.clone()));
+        self.keep_about(own, chain, registration, certificate).await;
+        Ok(())
+    }
+
+    /// What sends with the agent's key.
+    fn start_transactions(&self, health: Component) -> Transactions {
         let (transactions, actor) = Transactions::new(
             &self.endpoints,
             self.signer.clone(),
@@ -243,7 +278,11 @@ impl Agent {
         self.metrics
             .register("transactions", |registry| transactions.register_metrics(registry));
         self.shutdown
-            .spawn_critical("transactions", actor.with_health(transactions_health).run(stop.clone()));
+            .spawn_critical("transactions", actor.with_health(health).run(self.shutdown.token()));
+        transactions
+    }
+
+    async fn follow_chain(&self, own: u32) -> eyre::Result<()> {
         let history = self.store.history().await?;
         let following = Follow {
             addresses: vec![self.market.network().contracts.order_book],
@@ -255,113 +294,14 @@ impl Agent {
             .register("follower", |registry| follower.register_metrics(registry));
         self.shutdown.spawn_critical(
             "the chain's follower",
-            follow(follower, self.store.clone(), own, self.seen.clone(), stop.clone()),
+            follow(
+                follower,
+                self.store.clone(),
+                own,
+                self.seen.clone(),
+                self.shutdown.token(),
+            ),
         );
-
-        let windows = Windows {
-            grace: parameters.graceWindow.into(),
-            low_funds: parameters.lowFundsWindow.into(),
-        };
-        self.windows.send_replace(windows);
-        let reachability = || self.endpoints.reachability();
-        let failures = || vec![self.store.database().failure(), self.manifests.store().failure()];
-        let caretaker = Caretaker {
-            market: self.market.clone(),
-            store: self.store.clone(),
-            manifests: self.manifests.clone(),
-            engine: self.engine.clone(),
-            transactions: transactions.clone(),
-            own,
-            patience: patience(&self.config),
-            trial: Trial {
-                steady_seconds: self.config.updates.steady_for.as_secs(),
-                limit_seconds: self.config.updates.give_up_after.as_secs(),
-            },
-            windows,
-            seen: self.seen.subscribe(),
-            ground: self.ground.clone(),
-            reachability: reachability(),
-            failures: failures(),
-            metrics: self.counts.clone(),
-        };
-        self.shutdown
-            .spawn_critical("the leases' caretaker", caretaker.run(stop.clone()));
-        if let Some(advice) = self.config.settle.advice() {
-            tracing::warn!("{advice}");
-        }
-        let cashier = Cashier {
-            market: self.market.clone(),
-            store: self.store.clone(),
-            transactions: transactions.clone(),
-            own,
-            hold_seconds: parameters.challengeWindow.into(),
-            terms: self.config.settle.terms(),
-            native_price: self
-                .config
-                .settle
-                .native_price
-                .and_then(|price| settling::dollars(price.0)),
-            announces: self.config.leases.announce_low_funds,
-            windows,
-            depth: self.config.leases.removal_depth,
-            seen: self.seen.subscribe(),
-            reachability: reachability(),
-            failures: failures(),
-            metrics: self.counts.clone(),
-        };
-        self.shutdown.spawn_critical("the cashier", cashier.run(stop.clone()));
-
-        let command = (!self.config.bidding.command.is_empty()).then(|| PricingCommand {
-            command: self.config.bidding.command.clone(),
-            timeout: self.config.bidding.command_timeout,
-        });
-        let updater = Updater {
-            market: self.market.clone(),
-            store: self.store.clone(),
-            manifests: self.manifests.clone(),
-            engine: self.engine.clone(),
-            transactions: transactions.clone(),
-            own,
-            accept: self.config.updates.accept,
-            prices: prices.clone(),
-            command: command.clone(),
-            answer_window: u64::from(parameters.responseWindow) + u64::from(parameters.matchWindow),
-            seen: self.seen.subscribe(),
-            reachability: reachability(),
-            failures: failures(),
-            metrics: self.counts.clone(),
-        };
-        self.shutdown.spawn_critical("the updater", updater.run(stop.clone()));
-
-        ensure_certificate(&self.market, &transactions, own_key, &certificate, &stop).await;
-        let wanted = (own, self.config.capacity.offered());
-        ensure_capacity(
-            &self.market,
-            self.engine.as_ref(),
-            &transactions,
-            wanted,
-            &capacity,
-            &stop,
-        )
-        .await;
-
-        let bidder = Bidder {
-            market: self.market.clone(),
-            store: self.store.clone(),
-            transactions,
-            own,
-            prices,
-            enabled: self.config.bidding.enabled,
-            command,
-            seen: self.seen.subscribe(),
-            ground: self.ground.clone(),
-            reachability: reachability(),
-            failures: failures(),
-            left: self.left.clone(),
-            metrics: self.counts.clone(),
-        };
-        self.shutdown.spawn_critical("the bidder", bidder.run(stop.clone()));
-        self.keep_about(own, chain, registration, certificate).await;
         Ok(())
     }
 
@@ -478,16 +418,6 @@ fn amounts(left: &Capacity) -> ResourceAmounts {
         memory_bytes: u64::from(left.memory_free) * avs::words::MEMORY_UNIT_BYTES,
         storage_bytes: u64::from(left.storage_free) * avs::words::STORAGE_UNIT_BYTES,
         gpus: Vec::new(),
-    }
-}
-
-fn patience(config: &Config) -> Patience {
-    Patience {
-        manifest_seconds: config.leases.manifest_timeout.as_secs(),
-        start_seconds: config.leases.start_timeout.as_secs(),
-        confirmation_depth: config.leases.confirmation_depth,
-        removal_depth: config.leases.removal_depth,
-        undone_depth: config.leases.undone_depth,
     }
 }
 
