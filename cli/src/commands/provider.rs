@@ -5,7 +5,8 @@ mod list;
 
 use std::path::Path;
 
-use alloy::primitives::{B256, U256};
+use alloy::primitives::{Address, B256, U256};
+use alloy::providers::RootProvider;
 use alloy::signers::local::PrivateKeySigner;
 use avs::words::ScoreCard;
 use bindings::{ICertificateRegistry, IProviderRegistry, IStakeManager};
@@ -104,74 +105,21 @@ async fn apply(
     fingerprint: Option<B256>,
     stake: Option<U256>,
 ) -> eyre::Result<()> {
-    let (owner, contracts) = (signer.address(), &session.chain.network.contracts);
+    let owner = signer.address();
     session.output.step("looking at what is registered");
     let registry = session.registry();
-    let certificates = ICertificateRegistry::new(contracts.certificate_registry, &session.chain.provider);
-    let stakes = IStakeManager::new(contracts.stake_manager, &session.chain.provider);
-    let (known, published) =
-        tokio::try_join!(read(registry.providerOf(owner)), read(certificates.fingerprints(owner)))?;
-
+    let (known, published) = tokio::try_join!(read(registry.providerOf(owner)), published(session, owner))?;
     let mut calls = Vec::new();
-    if let Some(current) = fingerprint.filter(|wanted| *wanted != published.current) {
-        let publish = ICertificateRegistry::publishCall {
-            current,
-            next: B256::ZERO,
-        };
-        calls.push(Call::new(
-            "to publish the gateway's certificate",
-            contracts.certificate_registry,
-            &publish,
-        ));
+    if let Some(current) = fingerprint.filter(|wanted| *wanted != published) {
+        calls.push(certificate_call(session, current));
     }
-    let Description {
-        name,
-        gateway,
-        region,
-        zone,
-        tokens,
-    } = wanted.clone();
-    if known == 0 {
-        let register = IProviderRegistry::registerCall {
-            name,
-            gateway,
-            region,
-            zone,
-            tokens,
-        };
-        calls.push(Call::new("to register", contracts.provider_registry, &register));
-    } else if describe(session, known).await? != wanted {
-        let update = IProviderRegistry::updateCall {
-            name,
-            gateway,
-            region,
-            zone,
-            tokens,
-        };
-        calls.push(Call::new(
-            "to update the registration",
-            contracts.provider_registry,
-            &update,
-        ));
-    }
-    let staked = if known == 0 {
-        U256::ZERO
-    } else {
-        read(stakes.stakeOf(known)).await?
-    };
-    let missing = stake.unwrap_or_default().saturating_sub(staked);
+    calls.extend(registration_call(session, known, &wanted).await?);
+    let missing = missing_stake(session, known, stake).await?;
     if !missing.is_zero() {
-        let approval = session
-            .approval(
-                owner,
-                contracts.spon,
-                contracts.stake_manager,
-                missing,
-                "SPON",
-                SPON_DECIMALS,
-            )
-            .await?;
-        calls.extend(approval);
+        let contracts = &session.chain.network.contracts;
+        let (token, spender) = (contracts.spon, contracts.stake_manager);
+        let approval = session.approval(owner, token, spender, missing, "SPON", SPON_DECIMALS);
+        calls.extend(approval.await?);
     }
     if !calls.is_empty() {
         session.output.step(format!("registering {}", wanted.name));
@@ -188,16 +136,92 @@ async fn apply(
         "{owner} is not registered although its transaction succeeded; is the network file right?"
     );
     if !missing.is_zero() {
-        session
-            .output
-            .step(format!("staking {} SPON", amounts::whole(missing, SPON_DECIMALS)));
-        let call = IStakeManager::stakeCall {
-            provider,
-            amount: missing,
-        };
-        let call = Call::new("to stake", contracts.stake_manager, &call);
-        session.chain.execute(signer, vec![call]).await?;
+        add_stake(session, signer, provider, missing).await?;
     }
+    show_registered(session, provider, owner, wanted, fingerprint.unwrap_or(published)).await
+}
+
+/// Fingerprint of the certificate that an address has published; zero is none.
+async fn published(session: &Session<'_>, owner: Address) -> eyre::Result<B256> {
+    let registry = session.chain.network.contracts.certificate_registry;
+    let certificates = ICertificateRegistry::new(registry, &session.chain.provider);
+    Ok(read(certificates.fingerprints(owner)).await?.current)
+}
+
+fn certificate_call(session: &Session<'_>, current: B256) -> Call {
+    let publish = ICertificateRegistry::publishCall {
+        current,
+        next: B256::ZERO,
+    };
+    let registry = session.chain.network.contracts.certificate_registry;
+    Call::new("to publish the gateway's certificate", registry, &publish)
+}
+
+/// What makes the registration the wanted one, if it is not.
+async fn registration_call(session: &Session<'_>, known: u32, wanted: &Description) -> eyre::Result<Option<Call>> {
+    let registry = session.chain.network.contracts.provider_registry;
+    if known != 0 && describe(session, known).await? == *wanted {
+        return Ok(None);
+    }
+    let Description {
+        name,
+        gateway,
+        region,
+        zone,
+        tokens,
+    } = wanted.clone();
+    Ok(Some(if known == 0 {
+        let register = IProviderRegistry::registerCall {
+            name,
+            gateway,
+            region,
+            zone,
+            tokens,
+        };
+        Call::new("to register", registry, &register)
+    } else {
+        let update = IProviderRegistry::updateCall {
+            name,
+            gateway,
+            region,
+            zone,
+            tokens,
+        };
+        Call::new("to update the registration", registry, &update)
+    }))
+}
+
+fn stakes<'a>(session: &'a Session<'_>) -> IStakeManager::IStakeManagerInstance<&'a RootProvider> {
+    IStakeManager::new(session.chain.network.contracts.stake_manager, &session.chain.provider)
+}
+
+/// Units of SPON that a provider lacks to the wanted stake.
+async fn missing_stake(session: &Session<'_>, known: u32, wanted: Option<U256>) -> eyre::Result<U256> {
+    let Some(wanted) = wanted else { return Ok(U256::ZERO) };
+    if known == 0 {
+        return Ok(wanted);
+    }
+    Ok(wanted.saturating_sub(read(stakes(session).stakeOf(known)).await?))
+}
+
+async fn add_stake(session: &Session<'_>, signer: &PrivateKeySigner, provider: u32, amount: U256) -> eyre::Result<()> {
+    session
+        .output
+        .step(format!("staking {} SPON", amounts::whole(amount, SPON_DECIMALS)));
+    let stake = IStakeManager::stakeCall { provider, amount };
+    let stake = Call::new("to stake", session.chain.network.contracts.stake_manager, &stake);
+    session.chain.execute(signer, vec![stake]).await?;
+    Ok(())
+}
+
+async fn show_registered(
+    session: &Session<'_>,
+    provider: u32,
+    owner: Address,
+    wanted: Description,
+    certificate: B256,
+) -> eyre::Result<()> {
+    let (registry, stakes) = (session.registry(), stakes(session));
     let (card, stake) = tokio::try_join!(read(registry.scoreCard(provider)), read(stakes.stakeOf(provider)))?;
     let card = ScoreCard::unpack(card)?;
     let stake = amounts::whole(stake, SPON_DECIMALS);
@@ -206,7 +230,7 @@ async fn apply(
         "owner": owner,
         "name": wanted.name,
         "gateway": wanted.gateway,
-        "certificate": fingerprint.unwrap_or(published.current),
+        "certificate": certificate,
         "stake": stake,
         "active": card.active,
         "tier": card.tier,
