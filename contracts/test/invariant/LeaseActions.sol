@@ -2,7 +2,7 @@
 pragma solidity ^0.8.30;
 
 import {ILeases} from "../../src/market/ILeases.sol";
-import {CloseRequest, OrderState, OrderTerms, SpendingRight, UpdateProposal} from "../../src/Types.sol";
+import {OrderState, OrderTerms, SpendingRight, UpdateProposal} from "../../src/Types.sol";
 import {OrderActions} from "./OrderActions.sol";
 
 /// @notice A lease's life: extended, updated, announced, closed by whoever may, rated.
@@ -22,7 +22,7 @@ abstract contract LeaseActions is OrderActions {
         bool over = block.timestamp >= _overAt(entry);
         bool allowed = over || _mayClose(entry.account, entry.token, caller);
         bool bySignature = _keys[caller] != 0 && _draw(seed, 41, 3) == 0;
-        bool closed = bySignature ? _closeSigned(entry, caller) : _tryClose(entry, caller, OrderState.ClosedByUser);
+        bool closed = bySignature ? _tryCloseFor(entry, caller) : _tryClose(entry, caller, OrderState.ClosedByUser);
         if (closed) {
             _require(allowed, 4, "a lease was closed by a stranger");
             if (caller != _ownerOf[entry.account]) _reach(Reached.ClosedBySpender);
@@ -90,29 +90,6 @@ abstract contract LeaseActions is OrderActions {
     function _tryClose(Entry storage entry, address caller, OrderState reason) private returns (bool) {
         vm.prank(caller);
         try leases.closeLease(entry.orderId, reason, _resourcesOf(entry)) {
-            return true;
-        } catch {
-            return false;
-        }
-    }
-
-    function _closeSigned(Entry storage entry, address signer) private returns (bool) {
-        CloseRequest memory request =
-            CloseRequest(signer, entry.orderId, book.nonces(signer), block.timestamp + 1 hours);
-        bytes memory signature = _sign(
-            signer,
-            keccak256(
-                abi.encode(
-                    keccak256("CloseRequest(address signer,uint64 orderId,uint256 nonce,uint256 deadline)"),
-                    request.signer,
-                    request.orderId,
-                    request.nonce,
-                    request.deadline
-                )
-            )
-        );
-        vm.prank(_stranger);
-        try leases.closeFor(request, _resourcesOf(entry), signature) {
             return true;
         } catch {
             return false;

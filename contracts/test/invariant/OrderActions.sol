@@ -2,17 +2,14 @@
 pragma solidity ^0.8.30;
 
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
-import {BidRequest, OrderRequest, OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
+import {BidRequest, CloseRequest, OrderRequest, OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
+import {SignedRequests} from "../market/SignedRequests.sol";
 import {AccountActions} from "./AccountActions.sol";
 
 /// @notice Orders from their creation to the match: users, spenders and relayers create, providers bid, the quorum answers, anyone
 /// expires.
 abstract contract OrderActions is AccountActions {
     uint256 private constant BIDS_ON_AN_ORDER = 512;
-    string private constant TERMS_TYPE =
-        "OrderTerms(uint256 resources,uint256 requirements,uint256 regions,bytes32 manifestHash,uint96 maximumRate,uint32 duration,uint32[] wantedSuppliers,uint32[] excludedSuppliers)";
-    string private constant REQUEST_TYPE =
-        "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,uint16 feeSchedule,OrderTerms terms,uint256 nonce,uint256 deadline)";
 
     // ------------------------------------------------------------------- create
 
@@ -94,7 +91,7 @@ abstract contract OrderActions is AccountActions {
             book.nonces(caller),
             block.timestamp + _draw(seed, 28, 1 days)
         );
-        bytes memory signature = _sign(caller, _hashOf(request));
+        bytes memory signature = SignedRequests.sign(vm, _keys[caller], request, address(book));
         if (_draw(seed, 36, 6) == 0) {
             // Thought better of it, and signed once more.
             _skipNonce(caller);
@@ -103,7 +100,7 @@ abstract contract OrderActions is AccountActions {
                 _break(9, "a signature brought an order after its nonce was skipped");
             } catch {}
             request.nonce = book.nonces(caller);
-            signature = _sign(caller, _hashOf(request));
+            signature = SignedRequests.sign(vm, _keys[caller], request, address(book));
         }
         vm.prank(_stranger);
         try leases.createOrderFor(request, signature) returns (uint64 id) {
@@ -161,53 +158,6 @@ abstract contract OrderActions is AccountActions {
         return _schedules[schedule].matchFee;
     }
 
-    // --------------------------------------------------------------- signatures
-
-    function _hashOf(OrderRequest memory request) private pure returns (bytes32) {
-        OrderTerms memory terms = request.terms;
-        bytes32 termsHash = keccak256(
-            abi.encode(
-                keccak256(bytes(TERMS_TYPE)),
-                terms.resources,
-                terms.requirements,
-                terms.regions,
-                terms.manifestHash,
-                terms.maximumRate,
-                terms.duration,
-                keccak256(""),
-                keccak256("")
-            )
-        );
-        return keccak256(
-            abi.encode(
-                keccak256(bytes.concat(bytes(REQUEST_TYPE), bytes(TERMS_TYPE))),
-                request.signer,
-                request.account,
-                request.token,
-                request.bidWindow,
-                request.feeSchedule,
-                termsHash,
-                request.nonce,
-                request.deadline
-            )
-        );
-    }
-
-    function _sign(address signer, bytes32 structHash) internal view returns (bytes memory) {
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                keccak256("Spheron Market"),
-                keccak256("1"),
-                block.chainid,
-                address(book)
-            )
-        );
-        (uint8 v, bytes32 r, bytes32 s) =
-            vm.sign(_keys[signer], keccak256(abi.encodePacked(bytes2(0x1901), domain, structHash)));
-        return abi.encodePacked(r, s, v);
-    }
-
     // ------------------------------------------------------------ cancel, expire
 
     /// @dev An open order, a new one if there is none.
@@ -230,13 +180,35 @@ abstract contract OrderActions is AccountActions {
         if (who == 5) caller = _stranger;
         bool free = block.number < entry.closeBlock || block.number > entry.closeBlock + _responseWindow;
         bool allowed = free && _mayClose(entry.account, entry.token, caller);
-        vm.prank(caller);
-        try book.cancelOrder(entry.orderId) {
+        bool bySignature = _keys[caller] != 0 && _draw(seed, 34, 3) == 0;
+        if (bySignature ? _tryCloseFor(entry, caller) : _tryCancel(entry, caller)) {
             _require(allowed, 9, "an order was cancelled by a stranger, or while its answer is due");
             _dropOrder(entry, OrderState.Cancelled);
-            _reach(Reached.Cancelled);
-        } catch {
+            _reach(bySignature ? Reached.CancelledBySignature : Reached.Cancelled);
+        } else {
             _require(!allowed, 11, "an order could not be cancelled");
+        }
+    }
+
+    function _tryCancel(Entry storage entry, address caller) private returns (bool) {
+        vm.prank(caller);
+        try book.cancelOrder(entry.orderId) {
+            return true;
+        } catch {
+            return false;
+        }
+    }
+
+    /// @dev What a signer asks for and a stranger brings in: the end of an order or a lease.
+    function _tryCloseFor(Entry storage entry, address signer) internal returns (bool) {
+        CloseRequest memory request =
+            CloseRequest(signer, entry.orderId, book.nonces(signer), block.timestamp + 1 hours);
+        bytes memory signature = SignedRequests.sign(vm, _keys[signer], request, address(book));
+        vm.prank(_stranger);
+        try leases.closeFor(request, _resourcesOf(entry), signature) {
+            return true;
+        } catch {
+            return false;
         }
     }
 

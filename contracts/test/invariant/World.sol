@@ -40,6 +40,7 @@ abstract contract World is Books {
         Bid,
         BidAlone,
         Cancelled,
+        CancelledBySignature,
         Expired,
         Requeued,
         Leased,

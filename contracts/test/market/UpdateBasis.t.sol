@@ -5,6 +5,7 @@ import {IEscrow} from "../../src/market/IEscrow.sol";
 import {ILeases} from "../../src/market/ILeases.sol";
 import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
 import {FeeSchedule, OrderRequest, OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
+import {SignedRequests} from "./SignedRequests.sol";
 import {UpdateTest} from "./UpdateTest.sol";
 
 /// @notice What a proposed update rests on: the epoch of the account, the setting of the right by which a spender proposed it,
@@ -13,8 +14,6 @@ contract UpdateBasisTest is UpdateTest {
     uint256 private constant PLAIN_PAIR = PLAIN_SCHEDULE / 2;
     uint112 private constant UNLIMITED = type(uint112).max;
     uint40 private constant FOREVER = type(uint40).max;
-    string private constant TERMS =
-        "OrderTerms(uint256 resources,uint256 requirements,uint256 regions,bytes32 manifestHash,uint96 maximumRate,uint32 duration,uint32[] wantedSuppliers,uint32[] excludedSuppliers)";
 
     address private _spender = makeAddress("spender");
     address private _buyer = makeAddress("buyer");
@@ -292,7 +291,7 @@ contract UpdateBasisTest is UpdateTest {
         assertEq(escrow.basisOf(account, PLAIN_TOKEN, _spender), 0, "from its expiry on");
     }
 
-    function test_basisOf_whatIsNotThere() public {
+    function test_basisOf_whatIsNotThere() public view {
         assertEq(escrow.basisOf(99, PLAIN_TOKEN, user), 0, "no account");
         assertEq(escrow.basisOf(99, PLAIN_TOKEN, address(0)), 0, "whose owner is nobody");
         assertEq(escrow.basisOf(0, PLAIN_TOKEN, user), 0, "no account zero");
@@ -319,6 +318,24 @@ contract UpdateBasisTest is UpdateTest {
         assertEq(escrow.basisOf(account, PLAIN_TOKEN, _spender), 0, "what it granted once is gone");
         _grant(UNLIMITED, FOREVER, true);
         assertEq(escrow.basisOf(account, PLAIN_TOKEN, _spender), (2 << 32) | (1 << 8) | PLAIN_PAIR, "granted anew");
+    }
+
+    /// @dev The count comes round after 2^24 settings by the owner, and reaches neither what the right allows nor the epoch.
+    function test_basisOf_afterAsManySettingsAsItHasBitsFor() public {
+        _grant(UNLIMITED, FOREVER, true);
+        vm.record();
+        escrow.spendingRight(account, _spender, PLAIN_TOKEN);
+        (bytes32[] memory reads,) = vm.accesses(address(escrow));
+        bytes32 slot = reads[reads.length - 1];
+        uint256 word = uint256(vm.load(address(escrow), slot));
+        assertEq(word >> 160, 1, "set once");
+        vm.store(address(escrow), slot, bytes32(word | (0xffffff << 160)));
+        assertEq(escrow.basisOf(account, PLAIN_TOKEN, _spender), (0xffffff << 8) | PLAIN_PAIR, "the highest");
+        _grant(UNLIMITED - 1, FOREVER - 1, true);
+        assertEq(escrow.basisOf(account, PLAIN_TOKEN, _spender), PLAIN_PAIR, "round");
+        SpendingRight memory right = escrow.spendingRight(account, _spender, PLAIN_TOKEN);
+        assertTrue(right.limit == UNLIMITED - 1 && right.expiry == FOREVER - 1 && right.mayClose, "as it was set");
+        assertEq(escrow.epochOf(account), 0, "the first epoch");
     }
 
     /// @dev Through any settings, transfers and fees: the same basis never stands for two of them.
@@ -378,51 +395,9 @@ contract UpdateBasisTest is UpdateTest {
 
     /// @dev An order of the spender's, which somebody else brings in.
     function _createSigned() private {
-        OrderTerms memory terms = _terms();
         OrderRequest memory request =
-            OrderRequest(_spender, account, PLAIN_TOKEN, 0, PLAIN_SCHEDULE, terms, 0, block.timestamp);
-        bytes32 termsHash = keccak256(
-            abi.encode(
-                keccak256(bytes(TERMS)),
-                terms.resources,
-                terms.requirements,
-                terms.regions,
-                terms.manifestHash,
-                terms.maximumRate,
-                terms.duration,
-                keccak256(""),
-                keccak256("")
-            )
-        );
-        bytes32 structHash = keccak256(
-            abi.encode(
-                keccak256(
-                    abi.encodePacked(
-                        "OrderRequest(address signer,uint32 account,uint8 token,uint16 bidWindow,uint16 feeSchedule,OrderTerms terms,uint256 nonce,uint256 deadline)",
-                        TERMS
-                    )
-                ),
-                request.signer,
-                request.account,
-                request.token,
-                request.bidWindow,
-                request.feeSchedule,
-                termsHash,
-                request.nonce,
-                request.deadline
-            )
-        );
-        bytes32 domain = keccak256(
-            abi.encode(
-                keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"),
-                keccak256("Spheron Market"),
-                keccak256("1"),
-                block.chainid,
-                address(book)
-            )
-        );
-        (uint8 v, bytes32 r, bytes32 s) =
-            vm.sign(uint256(keccak256("spender")), keccak256(abi.encodePacked(bytes2(0x1901), domain, structHash)));
-        leases.createOrderFor(request, abi.encodePacked(r, s, v));
+            OrderRequest(_spender, account, PLAIN_TOKEN, 0, PLAIN_SCHEDULE, _terms(), 0, block.timestamp);
+        uint256 key = uint256(keccak256("spender"));
+        leases.createOrderFor(request, SignedRequests.sign(vm, key, request, address(book)));
     }
 }
