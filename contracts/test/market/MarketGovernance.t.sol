@@ -84,7 +84,7 @@ contract MarketGovernanceTest is MarketTest {
         assertFalse(book.paused(), "no pause");
     }
 
-    /// @dev The longest address that there can be does not spill over into what shares its word.
+    /// @dev The highest address that there can be does not spill over into what shares its word.
     function test_acceptCollaborator_ofTheHighestAddress() public {
         address highest = address(type(uint160).max);
         for (uint256 index = 0; index < ROLES; ++index) {
@@ -158,6 +158,27 @@ contract MarketGovernanceTest is MarketTest {
         assertEq(uint256(vm.load(address(book), 0)) >> 208, 0, "bids again");
         assertEq(uint256(vm.load(address(book), bytes32(uint256(1)))) >> 160, 0, "matches again");
         _assertCurrent(_current());
+    }
+
+    /// @dev Whatever the addresses are that share a word with it.
+    function test_pause_touchesNoCollaborator() public {
+        for (uint160 named = 2; named <= 3; ++named) {
+            for (uint256 index = 0; index < ROLES; ++index) {
+                book.proposeCollaborator(IOrderBook.Collaborator(index), address(named));
+            }
+            _waitForProposals();
+            for (uint256 index = 0; index < ROLES; ++index) {
+                book.acceptCollaborator(IOrderBook.Collaborator(index));
+            }
+            address[ROLES] memory expected;
+            for (uint256 index = 0; index < ROLES; ++index) {
+                expected[index] = address(named);
+            }
+            book.pause();
+            _assertCurrent(expected);
+            book.unpause();
+            _assertCurrent(expected);
+        }
     }
 
     function test_setTopGpus_isKeptWhole() public {
