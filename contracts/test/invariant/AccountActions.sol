@@ -11,6 +11,7 @@ import {IToken, World} from "./World.sol";
 /// @notice What owners and anyone do with accounts: deposit, withdraw, hand over, grant.
 abstract contract AccountActions is World {
     uint256 private constant MOST_ACCOUNTS = 5;
+    uint256 private constant NOBODYS_KEY = 1;
     bytes32 private constant PERMIT =
         keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
 
@@ -71,7 +72,7 @@ abstract contract AccountActions is World {
         amount = bound(amount, 1, token == hostileId ? 2_000e6 : 2_000e18);
         // Only the fair token knows permits of its own.
         bool own = token != hostileId && _draw(seed, 18, 2) == 0;
-        uint256 key = _draw(seed, 17, 8) == 0 ? _keys[_stranger] + 1 : _keys[payer];
+        uint256 key = _draw(seed, 17, 8) == 0 ? NOBODYS_KEY : _keys[payer];
         bytes memory call = own
             ? _permitted(account, token, amount, payer, key)
             : _permittedByPermit2(account, token, amount, payer, key);
