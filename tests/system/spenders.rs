@@ -6,6 +6,7 @@ use alloy::primitives::Address;
 use alloy::providers::Provider as _;
 use devnet::demo::Spheron;
 use eyre::{OptionExt as _, ensure};
+use serde_json::Value;
 use system_tests::{Network, Sharing, eventually, example, on_devnet};
 
 use crate::accounts::{UNITS, address, balanced, entries, expect_in, first_account, refused};
@@ -35,6 +36,21 @@ async fn reads_no_more(user: &Spheron, lease: &str, reason: &str) -> eyre::Resul
         expect_in(&refused(user, &arguments).await?, reason)?;
     }
     Ok(())
+}
+
+/// The owner of an account gives a spender a right to so many uSPON.
+async fn granted(owner: &Spheron, account: &str, spender: &str, limit: &str, more: &[&str]) -> eyre::Result<Value> {
+    let right = [
+        "account",
+        "operator",
+        "add",
+        spender,
+        "--account",
+        account,
+        "--limit",
+        limit,
+    ];
+    owner.json(&[&right[..], more].concat()).await
 }
 
 /// A user whom the devnet's plan does not have: a key with some ether, and no tokens.
@@ -96,24 +112,10 @@ async fn a_spender_deploys_and_extends_within_its_limit() -> eyre::Result<()> {
             let deploy = ["deploy", hello.as_str(), "--account", account.as_str()];
             expect_in(&refused(&spender, &deploy).await?, "nor has a spending right")?;
 
-            let grant = async |limit: &str, expires: &str| {
-                let arguments = [
-                    "account",
-                    "operator",
-                    "add",
-                    &spends,
-                    "--limit",
-                    limit,
-                    "--expires",
-                    expires,
-                    "--account",
-                    &account,
-                ];
-                owner.json(&arguments).await
-            };
-            grant("0.001", "1h").await?;
+            let grant = async |limit: &str| granted(&owner, &account, &spends, limit, &["--expires", "1h"]).await;
+            grant("0.001").await?;
             expect_in(&refused(&spender, &deploy).await?, "are needed")?;
-            grant("50", "1h").await?;
+            grant("50").await?;
             let price = spender.json(&[&deploy[..], &["--dry-run"]].concat()).await?;
             let lock: u64 = price["cost"]["lock_units"].as_str().ok_or_eyre("a price")?.parse()?;
             let deployed = spender.json(&deploy).await?;
@@ -184,17 +186,7 @@ async fn a_spenders_access_ends_with_the_hand_over() -> eyre::Result<()> {
             let deployed = network.deployed(&owner, &example("hello.icl.yaml")).await?;
             let lease = deployed.order.to_string();
             reads_no_more(&spender, &lease, "has no right to spend").await?;
-            let right = [
-                "account",
-                "operator",
-                "add",
-                &spends,
-                "--limit",
-                "1",
-                "--account",
-                &account,
-            ];
-            owner.json(&right).await?;
+            granted(&owner, &account, &spends, "1", &[]).await?;
             // What the provider said about the spender before is soon forgotten.
             eventually("the provider to know of the right", async || {
                 let read = spender.command(&["lease", "manifest", &lease]).output().await?;
@@ -233,12 +225,7 @@ async fn an_update_falls_with_the_right_that_it_was_proposed_under() -> eyre::Re
         async |network| {
             let (owner, spender) = (network.user("user-1").await?, network.user("user-2").await?);
             let (account, spends) = (first_account(&owner).await?, address(&spender).await?);
-            let grant = async |limit: &str| {
-                let to = ["account", "operator", "add", &spends, "--account", &account];
-                owner
-                    .json(&[&to[..], &["--limit", limit, "--may-close"]].concat())
-                    .await
-            };
+            let grant = async |limit: &str| granted(&owner, &account, &spends, limit, &["--may-close"]).await;
             let deployed = network.deployed(&owner, &example("hello.icl.yaml")).await?;
             let lease = deployed.order.to_string();
             grant("50").await?;
@@ -256,8 +243,8 @@ async fn an_update_falls_with_the_right_that_it_was_proposed_under() -> eyre::Re
                 "nothing was proposed: {shown}"
             );
 
-            let granted = grant("0").await?;
-            ensure!(granted["replaced"]["may_close"] == true, "{granted}");
+            let anew = grant("0").await?;
+            ensure!(anew["replaced"]["may_close"] == true, "{anew}");
             let said = refused(&spender, &["lease", "update", &lease, "--resume"]).await?;
             expect_in(&said, "was set anew")?;
             let shown = owner.json(&["lease", "show", &lease]).await?;
