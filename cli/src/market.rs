@@ -310,6 +310,17 @@ pub(crate) mod tests {
 
     use super::*;
 
+    /// A commission of a fifth and no other fee, for tests elsewhere too.
+    pub(crate) fn commission_alone() -> FeeSchedule {
+        FeeSchedule {
+            commission: 2_000,
+            userFee: 0,
+            providerFee: 0,
+            gatewayShare: 0,
+            matchFee: U96::ZERO,
+        }
+    }
+
     /// A live lease, of which other tests make what they need.
     pub(crate) fn lease() -> Order {
         Order {
@@ -328,19 +339,12 @@ pub(crate) mod tests {
     }
 
     fn at(word: &Order, now: u64) -> Option<Account> {
-        let schedule = FeeSchedule {
-            commission: 2_000,
-            userFee: 0,
-            providerFee: 0,
-            gatewayShare: 0,
-            matchFee: U96::ZERO,
-        };
         let windows = Windows {
             grace: 60,
             low_funds: 30,
             payout_hold: 5,
         };
-        Account::of(word, &schedule, Origin::default(), windows, now)
+        Account::of(word, &commission_alone(), Origin::default(), windows, now)
     }
 
     #[test]

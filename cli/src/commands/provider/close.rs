@@ -99,9 +99,8 @@ fn pay(held_until: Option<u64>) -> String {
 mod tests {
     use ::chain::network::Token;
     use alloy::primitives::U256;
-    use alloy::primitives::aliases::U96;
     use alloy::sol_types::SolCall as _;
-    use bindings::{FeeSchedule, IOrderBook};
+    use bindings::IOrderBook;
 
     use super::*;
     use crate::amounts::Origin;
@@ -113,14 +112,7 @@ mod tests {
 
     /// A lease of 160 s that began at 1 000, at a unit a second.
     fn found(now: u64) -> OnChain {
-        let word = tests::lease();
-        let schedule = FeeSchedule {
-            commission: 2_000,
-            userFee: 0,
-            providerFee: 0,
-            gatewayShare: 0,
-            matchFee: U96::ZERO,
-        };
+        let (word, schedule) = (tests::lease(), tests::commission_alone());
         let windows = Windows {
             grace: 120,
             low_funds: 300,
