@@ -2,9 +2,13 @@
 //!
 //! A Docker network isolates little by itself: from inside, every address of the host, every port that listens there,
 //! link-local metadata services and other leases' published ports can be reached. So every provider owns two chains,
-//! one jumped to from `INPUT` and one from `DOCKER-USER`, each before anything else, and they hold the rules of all its
+//! one jumped to from `INPUT` and one from `FORWARD`, each before anything else, and they hold the rules of all its
 //! lease networks, told apart by bridge name. Chains are replaced whole, in one transaction of `iptables-restore`;
 //! nothing that belongs to anybody else is flushed or rewritten.
+//!
+//! They are in the table `mangle`, which packets pass before `filter` and where what is dropped is gone whatever other
+//! tables (or the other backend of iptables) say. `DOCKER-USER` in `filter`, the engine's place for such rules, leaks:
+//! whenever a network is made the engine takes its jump there away and puts it back, and until then everything passes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -15,6 +19,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
+/// The table that holds the rules.
+const TABLE: &str = "mangle";
 /// What all chains of this program begin with.
 const CHAIN_PREFIX: &str = "SPHERON-";
 /// How long one call of iptables may take, the wait for its lock included.
@@ -48,16 +54,11 @@ pub(super) enum FirewallError {
     /// The program is missing or this user may not use it.
     #[error("`{program}` cannot be run: {problem}; install iptables and run the agent as root")]
     Command { program: &'static str, problem: String },
-    /// The engine's chain is not where we look.
+    /// The engine's networks are in another network namespace.
     #[error(
-        "the engine's chain DOCKER-USER is not in the tables of `{program}`: either the engine runs with `--iptables=false`, or it uses another backend (see `iptables -V` and `update-alternatives --display iptables`)"
+        "bridge {bridge}, which the engine made, is no network interface of this machine: the engine runs on another machine or in a network namespace of its own (rootless), where these rules mean nothing; use an engine that runs here, as root"
     )]
-    NoEngineChain { program: &'static str },
-    /// The engine's own rules for a network are not in the tables we see.
-    #[error(
-        "the engine's own rules for bridge {bridge} are not in the tables of `{program}`: the engine writes to another backend (see `iptables -V` and `update-alternatives --display iptables`)"
-    )]
-    OtherBackend { program: &'static str, bridge: String },
+    Elsewhere { bridge: String },
     /// The rules were written and are not there.
     #[error("`{program}` accepted the rules of chain {chain}, but they are not in force")]
     NotInForce { program: &'static str, chain: String },
@@ -120,28 +121,9 @@ impl Firewall {
                 self.take_away(family, &table).await?;
                 continue;
             }
-            if family == Family::V4 && !table.has_chain("DOCKER-USER") {
-                return Err(FirewallError::NoEngineChain { program: family.list() });
-            }
             self.put(family, &table, bridges).await?;
         }
         Ok(())
-    }
-
-    /// Whether the engine's own rules for a bridge are in the tables that we write to.
-    pub(super) async fn shares_tables_with_engine(&self, bridge: &str) -> Result<(), FirewallError> {
-        let table = list(Family::V4).await?;
-        let engine_knows = table
-            .rules
-            .iter()
-            .any(|rule| !rule.starts_with(&format!("-A {CHAIN_PREFIX}")) && rule.split(' ').any(|word| word == bridge));
-        if engine_knows {
-            return Ok(());
-        }
-        Err(FirewallError::OtherBackend {
-            program: Family::V4.list(),
-            bridge: bridge.to_owned(),
-        })
     }
 
     async fn put(&self, family: Family, table: &Table, bridges: &BTreeSet<String>) -> Result<(), FirewallError> {
@@ -152,14 +134,14 @@ impl Firewall {
         }
 
         let mut script = format!(
-            "*filter\n:{} - [0:0]\n:{} - [0:0]\n",
+            "*{TABLE}\n:{} - [0:0]\n:{} - [0:0]\n",
             self.input_chain, self.forward_chain
         );
         for rule in input.iter().chain(&forward) {
             script.push_str(rule);
             script.push('\n');
         }
-        for (parent, chain) in self.jumps(table) {
+        for (parent, chain) in self.jumps() {
             if !table.jumps_first(parent, chain) {
                 for _ in 0..table.jumps(parent, chain) {
                     script.push_str(&format!("-D {parent} -j {chain}\n"));
@@ -179,8 +161,8 @@ impl Firewall {
     }
 
     async fn take_away(&self, family: Family, table: &Table) -> Result<(), FirewallError> {
-        let mut script = String::from("*filter\n");
-        for (parent, chain) in self.jumps(table) {
+        let mut script = format!("*{TABLE}\n");
+        for (parent, chain) in self.jumps() {
             for _ in 0..table.jumps(parent, chain) {
                 script.push_str(&format!("-D {parent} -j {chain}\n"));
             }
@@ -206,7 +188,7 @@ impl Firewall {
                 return Err(chain.clone());
             }
         }
-        for (parent, chain) in self.jumps(table) {
+        for (parent, chain) in self.jumps() {
             if !table.jumps_first(parent, chain) {
                 return Err(chain.to_owned());
             }
@@ -214,18 +196,9 @@ impl Firewall {
         Ok(())
     }
 
-    /// Which built-in chain jumps to which of ours. The engine promises to leave `DOCKER-USER` alone and first; where
-    /// it manages no IPv6 rules that chain does not exist, and nobody else orders `FORWARD`.
-    fn jumps(&self, table: &Table) -> [(&'static str, &str); 2] {
-        let forward_parent = if table.has_chain("DOCKER-USER") {
-            "DOCKER-USER"
-        } else {
-            "FORWARD"
-        };
-        [
-            ("INPUT", self.input_chain.as_str()),
-            (forward_parent, self.forward_chain.as_str()),
-        ]
+    /// Which built-in chain jumps to which of ours.
+    fn jumps(&self) -> [(&'static str, &str); 2] {
+        [("INPUT", &self.input_chain), ("FORWARD", &self.forward_chain)]
     }
 
     /// What is routed through the host: answers pass, the rest does not reach denied networks, published ports (their
@@ -274,7 +247,7 @@ fn input_rules(chain: &str, bridges: &BTreeSet<String>) -> Vec<String> {
         .collect()
 }
 
-/// The filter table, as `iptables -S` prints it.
+/// The table, as `iptables -S` prints it.
 #[derive(Debug, Default)]
 struct Table {
     chains: BTreeSet<String>,
@@ -325,7 +298,7 @@ impl Table {
 }
 
 async fn list(family: Family) -> Result<Table, FirewallError> {
-    let output = run(family.list(), &["-w", LOCK_WAIT, "-S"], "").await?;
+    let output = run(family.list(), &["-w", LOCK_WAIT, "-t", TABLE, "-S"], "").await?;
     Ok(Table::parse(&output))
 }
 
@@ -409,12 +382,12 @@ mod tests {
     #[test]
     fn tables_are_read() {
         let table = Table::parse(
-            "-P INPUT ACCEPT\n-N DOCKER-USER\n-N SPHERON-IN-a\n-A INPUT -j SPHERON-IN-b\n-A INPUT -j SPHERON-IN-a\n-A INPUT -i lo -j ACCEPT\n-A DOCKER-USER -j RETURN\n-A DOCKER-USER -j SPHERON-FW-a\n",
+            "-P INPUT ACCEPT\n-P FORWARD ACCEPT\n-N SPHERON-IN-a\n-A INPUT -j SPHERON-IN-b\n-A INPUT -j SPHERON-IN-a\n-A INPUT -i lo -j ACCEPT\n-A FORWARD -j RETURN\n-A FORWARD -j SPHERON-FW-a\n",
         );
-        assert!(table.has_chain("INPUT") && table.has_chain("DOCKER-USER"));
+        assert!(table.has_chain("INPUT") && table.has_chain("SPHERON-IN-a"));
         assert!(table.jumps_first("INPUT", "SPHERON-IN-a"));
-        assert!(!table.jumps_first("DOCKER-USER", "SPHERON-FW-a"));
-        assert_eq!(table.jumps("DOCKER-USER", "SPHERON-FW-a"), 1);
+        assert!(!table.jumps_first("FORWARD", "SPHERON-FW-a"));
+        assert_eq!(table.jumps("FORWARD", "SPHERON-FW-a"), 1);
         assert_eq!(table.jumps("INPUT", "SPHERON-IN-c"), 0);
     }
 }

@@ -256,9 +256,9 @@ pub(crate) fn state<'a>(status: &'a LeaseStatus, service: &str) -> &'a ReplicaSt
     &replica.state
 }
 
-/// Runs iptables or ip6tables.
+/// Runs iptables or ip6tables on the table that holds the isolation rules.
 pub(crate) fn firewall(program: &str, arguments: &[&str]) -> String {
-    command(program, &[&["-w", "10"], arguments].concat())
+    command(program, &[&["-w", "10", "-t", "mangle"], arguments].concat())
 }
 
 /// Runs a program of the host, which must succeed.
