@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use alloy::primitives::U256;
 use avs::matching::Rejection;
 use bindings::IProviderRegistry;
 use daemon::causes::with_causes;
@@ -98,26 +97,6 @@ impl Session<'_> {
     }
 }
 
-/// The regions of a bitmap, by their names.
-pub(crate) fn region_names(bitmap: U256, names: &BTreeMap<u8, String>) -> String {
-    let listed = |ids: &mut dyn Iterator<Item = u8>| {
-        let named = ids.map(|id| names.get(&id).cloned().unwrap_or_else(|| id.to_string()));
-        named.collect::<Vec<_>>().join(", ")
-    };
-    // The highest id is nobody's: a set that holds it leaves some out.
-    if bitmap.bit(255) {
-        let excluded = listed(&mut (1..=255u8).filter(|id| !bitmap.bit(usize::from(*id))));
-        return match excluded.is_empty() {
-            true => "any".to_owned(),
-            false => format!("any but {excluded}"),
-        };
-    }
-    match listed(&mut (1..=255u8).filter(|id| bitmap.bit(usize::from(*id)))) {
-        none if none.is_empty() => "none".to_owned(),
-        some => some,
-    }
-}
-
 /// Why the rule takes no bid of a supplier, with regions by their names.
 pub(crate) fn rejection_text(rejection: &Rejection, regions: &BTreeMap<u8, String>) -> String {
     match rejection {
@@ -135,10 +114,6 @@ mod tests {
     #[test]
     fn regions_are_told_by_their_names() {
         let names = BTreeMap::from([(1, "us-east".to_owned()), (2, "eu-west".to_owned())]);
-        assert_eq!(region_names(U256::MAX, &names), "any");
-        assert_eq!(region_names(U256::from(0b1010), &names), "us-east, 3");
-        assert_eq!(region_names(U256::MAX ^ U256::from(0b100), &names), "any but eu-west");
-        assert_eq!(region_names(U256::ZERO, &names), "none");
         let told = |region| rejection_text(&Rejection::Region { region }, &names);
         assert_eq!(told(1), "region us-east is not acceptable");
         assert_eq!(told(9), "region 9 is not acceptable");

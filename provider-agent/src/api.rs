@@ -34,6 +34,7 @@ use self::access::{Access, Gatekeeper, Granted, LeaseAccess, Proposed};
 use self::status::Workloads;
 use self::streams::Streams;
 use crate::manifests::{Manifests, ManifestsError, StoredManifest};
+use crate::wording;
 
 /// What the gateway is configured with.
 #[derive(Debug, Clone)]
@@ -329,8 +330,8 @@ async fn check_terms(shared: &Shared, salted: &SaltedManifest, ordered: &OrderRe
         .into_iter()
         .map(|difference| Difference {
             field: difference.field.to_owned(),
-            on_chain: difference.on_chain.to_string(),
-            from_manifest: difference.derived.to_string(),
+            on_chain: wording::field(&difference.on_chain, ordered.token, &catalog),
+            from_manifest: wording::field(&difference.derived, derived.token, &catalog),
         })
         .collect();
     if differences.is_empty() {

@@ -1,13 +1,14 @@
-//! Why an order or an update is not taken, as people read it: what the network has names for by its name, amounts as in a
+//! Why an order, an update or a manifest is not taken, as people read it: what the network has names for by its name, amounts as in a
 //! deployment file. No I/O.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use alloy_primitives::U256;
 use avs::matching::Rejection;
 use avs::words::{CPU_UNIT_MILLIS, MEMORY_UNIT_BYTES, STORAGE_UNIT_BYTES};
 use daemon::causes::with_causes;
-use manifest::{Catalog, decimal_text};
+use manifest::{Catalog, FieldValue, decimal_text, duration_text, region_names};
 
 use crate::bidding::Declined;
 use crate::pricing::PriceError;
@@ -40,6 +41,23 @@ pub fn mebibytes(bytes: u64) -> String {
     format!("{} MiB", bytes / MIB_BYTES)
 }
 
+/// What stands in a field of an order in `token`. What the catalog has no name for is told by its id.
+pub fn field(value: &FieldValue, token: u8, catalog: &Catalog) -> String {
+    match value {
+        FieldValue::Token(id) => token_name(*id, catalog),
+        FieldValue::MilliCpu(milli_cpu) => thousandths(*milli_cpu),
+        FieldValue::Bytes(bytes) => mebibytes(*bytes),
+        FieldValue::Seconds(seconds) => duration_text(u64::from(*seconds)),
+        FieldValue::Rate(rate) => hourly(*rate, token, catalog),
+        FieldValue::Region(id) => region_name(*id, catalog).unwrap_or_else(|| value.to_string()),
+        FieldValue::Regions(bitmap) => {
+            let names: BTreeMap<u8, String> = catalog.regions.iter().map(|(name, id)| (*id, name.clone())).collect();
+            region_names(*bitmap, &names)
+        }
+        other => other.to_string(),
+    }
+}
+
 /// Why an update is refused. What the catalog has no name for is told by its id.
 pub fn refusal(refusal: &Refusal, catalog: &Catalog) -> String {
     match refusal {
@@ -64,8 +82,8 @@ pub fn declined(declined: &Declined, catalog: &Catalog) -> String {
 fn rejected(rejection: &Rejection, catalog: &Catalog) -> String {
     match rejection {
         Rejection::Token { token } => format!("the provider does not accept {}", token_name(*token, catalog)),
-        Rejection::Region { region } => match catalog.regions.iter().find(|(_, id)| *id == region) {
-            Some((name, _)) => format!("region {name} is not acceptable"),
+        Rejection::Region { region } => match region_name(*region, catalog) {
+            Some(name) => format!("region {name} is not acceptable"),
             None => with_causes(rejection),
         },
         Rejection::Cpu { free, total, asked } => too_little("CPU", [free, total, asked].map(|units| cpu(*units))),
@@ -83,10 +101,24 @@ fn too_little(what: &str, [free, total, asked]: [impl Display; 3]) -> String {
     format!("too little {what} is free: {free} of {total}, and {asked} are asked for")
 }
 
+fn region_name(id: u8, catalog: &Catalog) -> Option<String> {
+    let named = catalog.regions.iter().find(|(_, region)| **region == id);
+    named.map(|(name, _)| name.clone())
+}
+
 fn token_name(id: u8, catalog: &Catalog) -> String {
     match catalog.tokens.iter().find(|(_, token)| token.id == id) {
         Some((symbol, _)) => symbol.clone(),
         None => format!("token {id}"),
+    }
+}
+
+/// A rate in whole tokens an hour: it counts the token's units in ten hours.
+fn hourly(rate: u128, token: u8, catalog: &Catalog) -> String {
+    let listed = catalog.tokens.iter().find(|(_, listed)| listed.id == token);
+    match listed.and_then(|(symbol, listed)| Some((symbol, listed.decimals.checked_add(1)?))) {
+        Some((symbol, scale)) => format!("{} {symbol}/h", decimal_text(U256::from(rate), scale)),
+        None => format!("{rate} units of token {token} in ten hours"),
     }
 }
 
@@ -165,5 +197,29 @@ mod tests {
             assert_eq!(declined(&reason, &catalog()), told);
             assert_eq!(refusal(&Refusal::Declined(reason), &catalog()), told);
         }
+    }
+
+    #[test]
+    fn what_differs_is_told_in_the_units_of_a_deployment_file() {
+        for (value, told) in [
+            (FieldValue::MilliCpu(8_100), "8.1 CPU"),
+            (FieldValue::Bytes(10 << 30), "10240 MiB"),
+            (FieldValue::Seconds(9_000), "2h 30min"),
+            // What differs by a second is told apart.
+            (FieldValue::Seconds(93_601), "1d 2h 1s"),
+            (FieldValue::Seconds(0), "0s"),
+            (FieldValue::Rate(5_000_001), "0.5000001 uSPON/h"),
+            (FieldValue::Token(2), "uSPON"),
+            (FieldValue::Region(1), "us-east"),
+            (FieldValue::Regions(U256::from(0b110)), "us-east, eu-west"),
+            // Added since the catalog was read.
+            (FieldValue::Token(9), "token 9"),
+            (FieldValue::Region(9), "9"),
+            (FieldValue::Count(3), "3"),
+        ] {
+            assert_eq!(field(&value, 2, &catalog()), told, "{value:?}");
+        }
+        let unlisted = field(&FieldValue::Rate(5), 9, &catalog());
+        assert_eq!(unlisted, "5 units of token 9 in ten hours");
     }
 }

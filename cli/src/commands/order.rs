@@ -17,12 +17,13 @@ use avs::words::{CPU_UNIT_MILLIS, MEMORY_UNIT_BYTES, Mode, OrderId, PackedBid, S
 use bindings::{IMatchingTaskManager, IOrderBook, Order as Word, OrderState};
 use eyre::{WrapErr as _, bail};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use manifest::region_names;
 use serde_json::{Value, json};
 
 use super::listing;
 use crate::amounts;
 use crate::arguments::Order;
-use crate::catalog::{region_names, rejection_text};
+use crate::catalog::rejection_text;
 use crate::chain::{Call, read};
 use crate::market::{Created, logs_since, state, state_phrase, topic};
 use crate::output::{facts, table};

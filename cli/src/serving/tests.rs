@@ -192,8 +192,8 @@ async fn a_manifest_that_is_not_what_was_ordered_is_not_sent_twice_and_both_valu
     let provider = Provider::with(vec![|| {
         let difference = Difference {
             field: "cpu".to_owned(),
-            on_chain: "1".to_owned(),
-            from_manifest: "8".to_owned(),
+            on_chain: "1 CPU".to_owned(),
+            from_manifest: "8 CPU".to_owned(),
         };
         ErrorBody::new(ErrorCode::TermsMismatch, "other terms")
             .with_differences(vec![difference])
@@ -207,7 +207,7 @@ async fn a_manifest_that_is_not_what_was_ordered_is_not_sent_twice_and_both_valu
     });
     let message = format!("{:#}", sent.await.expect_err("refused"));
     assert!(
-        message.contains("cpu: the manifest says 8, the order 1") && message.contains("other terms"),
+        message.contains("cpu: the manifest says 8 CPU, the order 1 CPU") && message.contains("other terms"),
         "{message}"
     );
     assert_eq!(provider.asked.load(Ordering::SeqCst), 1);

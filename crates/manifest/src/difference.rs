@@ -26,6 +26,8 @@ pub struct FieldDifference {
 pub enum FieldValue {
     /// A number that is none of those below.
     Count(u64),
+    /// A payment token by its id.
+    Token(u8),
     /// Thousandths of a CPU.
     MilliCpu(u64),
     /// Memory or storage.
@@ -60,9 +62,10 @@ impl fmt::Display for FieldValue {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Count(number) => write!(formatter, "{number}"),
+            Self::Token(id) => write!(formatter, "{id}"),
             Self::MilliCpu(number) => write!(formatter, "{number} milli-CPU"),
             Self::Bytes(number) => write!(formatter, "{number} bytes"),
-            Self::Seconds(number) => write!(formatter, "{number}"),
+            Self::Seconds(number) => write!(formatter, "{number} seconds"),
             Self::Rate(number) => write!(formatter, "{number}"),
             Self::Gpus(set) if set.len() == usize::from(GPU_ID_MAXIMUM) => formatter.write_str("any"),
             Self::Gpus(set) => list(formatter, set.iter(), "none"),
@@ -106,7 +109,7 @@ impl fmt::Display for FieldDifference {
 /// Every field in which the order a manifest stands for differs from the one on chain; empty when they are the same.
 pub fn differences(derived: &OrderRequest, on_chain: &OrderRequest) -> Vec<FieldDifference> {
     let mut found = Vec::new();
-    let token: [Field<OrderRequest>; 1] = [("token id", |order| FieldValue::Count(order.token.into()))];
+    let token: [Field<OrderRequest>; 1] = [("token", |order| FieldValue::Token(order.token))];
     compare(&mut found, &token, derived, on_chain);
     let (derived, on_chain) = (&derived.terms, &on_chain.terms);
     match (derived.unpack(), on_chain.unpack()) {
@@ -175,7 +178,7 @@ const REST: [Field<Terms>; 6] = [
     ("regions", |terms| FieldValue::Regions(terms.regions)),
     ("manifest hash", |terms| FieldValue::Hash(terms.manifest_hash)),
     ("maximum rate", |terms| FieldValue::Rate(terms.maximum_rate)),
-    ("duration in seconds", |terms| FieldValue::Seconds(terms.duration)),
+    ("duration", |terms| FieldValue::Seconds(terms.duration)),
     ("wanted suppliers", |terms| {
         FieldValue::Wanted(terms.wanted_suppliers.clone())
     }),

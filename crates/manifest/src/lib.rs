@@ -39,11 +39,12 @@ pub use model::{
     Requirements, Resources, Secret, Service, Volume, VolumeKind,
 };
 pub use order::{
-    Catalog, GpuModel, OrderError, OrderRequest, Token, Totals, TotalsError, derive, named_suppliers, totals,
+    Catalog, GpuModel, OrderError, OrderRequest, Token, Totals, TotalsError, derive, named_suppliers, region_names,
+    totals,
 };
 pub use price::{Quote, decimal_text, hourly_total};
 pub use report::{Position, Problem, Report, Warning};
 pub use services::{MAXIMUM_PORTS, MAXIMUM_SERVICES};
-pub use syntax::MAXIMUM_DURATION_SECONDS;
+pub use syntax::{MAXIMUM_DURATION_SECONDS, duration_text};
 pub use tree::{MAXIMUM_DEPTH, MAXIMUM_FILE_BYTES, MAXIMUM_NODES, MAXIMUM_TEXT_BYTES};
 pub use validate::{InvalidManifest, validate};

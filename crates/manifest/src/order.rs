@@ -325,6 +325,26 @@ fn regions(placement: &Placement, catalog: &Catalog) -> Result<U256, OrderError>
     Ok(!(excluded | unknown))
 }
 
+/// The regions of such a bitmap, by the names that go with their ids.
+pub fn region_names(bitmap: U256, names: &BTreeMap<u8, String>) -> String {
+    let listed = |ids: &mut dyn Iterator<Item = u8>| {
+        let named = ids.map(|id| names.get(&id).cloned().unwrap_or_else(|| id.to_string()));
+        named.collect::<Vec<_>>().join(", ")
+    };
+    // The highest id is nobody's: a set that holds it leaves some out.
+    if bitmap.bit(255) {
+        let excluded = listed(&mut (1..=255u8).filter(|id| !bitmap.bit(usize::from(*id))));
+        return match excluded.is_empty() {
+            true => "any".to_owned(),
+            false => format!("any but {excluded}"),
+        };
+    }
+    match listed(&mut (1..=255u8).filter(|id| bitmap.bit(usize::from(*id)))) {
+        none if none.is_empty() => "none".to_owned(),
+        some => some,
+    }
+}
+
 /// Wanted and excluded supplier ids, ascending.
 fn suppliers(mode: Mode, placement: &Placement, catalog: &Catalog) -> Result<(Vec<u32>, Vec<u32>), OrderError> {
     let ids = |addresses: &mut dyn Iterator<Item = &Address>| {

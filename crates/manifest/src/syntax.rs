@@ -51,6 +51,23 @@ pub(crate) fn duration(text: &str) -> Result<u64, Refusal> {
     }
 }
 
+/// Seconds in the units of a deployment file, to the second: `1d 2h 30min`.
+pub fn duration_text(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let (mut rest, mut parts) = (seconds, Vec::new());
+    for (size, unit) in UNITS {
+        if rest >= size {
+            parts.push(format!("{}{unit}", rest / size));
+            rest %= size;
+        }
+    }
+    if parts.is_empty() {
+        "0s".to_owned()
+    } else {
+        parts.join(" ")
+    }
+}
+
 /// Bytes of a size; fractions of a byte round up.
 pub(crate) fn bytes(text: &str) -> Result<u64, Refusal> {
     let refusal = || Refusal::expected(BYTES);

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, U256, hex, keccak256};
 use avs::words::{GpuSet, Mode, Requirements, Resources, TierSet};
 use manifest::{
     Catalog, Decimal, GpuModel, ManifestError, OrderError, OrderRequest, Quote, SaltedManifest, Token, canonical_json,
-    content_hash, derive, differences, named_suppliers, parse,
+    content_hash, derive, differences, named_suppliers, parse, region_names,
 };
 
 const PARAMS_VERSION: u16 = 7;
@@ -311,7 +311,7 @@ fn a_provider_names_every_field_that_differs() {
         format!("{field}: the manifest asks for {derived}, the order is for {on_chain}")
     };
     let expected = [
-        says("token id", "1", "2"),
+        says("token", "1", "2"),
         says("cpu", "8000 milli-CPU", "1000 milli-CPU"),
         says("storage", "10737418240 bytes", "1073741824 bytes"),
         says("GPUs", "1", "0"),
@@ -327,6 +327,22 @@ fn a_provider_names_every_field_that_differs() {
         says("wanted suppliers", "11", "any"),
     ];
     assert_eq!(fields, expected);
+}
+
+#[test]
+fn regions_are_told_by_their_names() {
+    let names = [(1, "us-east".to_owned()), (2, "eu-west".to_owned())].into();
+    assert_eq!(region_names(U256::MAX, &names), "any");
+    assert_eq!(region_names(U256::from(0b1010), &names), "us-east, 3");
+    assert_eq!(region_names(U256::MAX ^ U256::from(0b100), &names), "any but eu-west");
+    assert_eq!(region_names(U256::ZERO, &names), "none");
+    // As a file says it: who has no region might be in an excluded one.
+    let without = File {
+        attributes: "exclude_region: eu-west".to_owned(),
+        ..File::default()
+    };
+    let regions = without.order().expect("an order").terms.regions;
+    assert_eq!(region_names(regions, &names), "any but eu-west");
 }
 
 #[test]

@@ -75,8 +75,10 @@ async fn a_manifest_for_more_than_was_ordered_is_refused_by_field() {
     };
     assert_eq!(
         (cpu.field.as_str(), cpu.on_chain.as_str(), cpu.from_manifest.as_str()),
-        ("cpu", "200 milli-CPU", "8100 milli-CPU")
+        ("cpu", "0.2 CPU", "8.1 CPU")
     );
+    let told = "cpu (ordered 0.2 CPU, manifest 8.1 CPU)";
+    assert!(refusal.message.contains(told), "{}", refusal.message);
     assert!(running.stored_leases().await.is_empty());
 
     // With terms that pay for it, the same is taken.
@@ -185,13 +187,13 @@ async fn a_manifest_for_more_than_was_proposed_is_refused_by_field() {
     *running.chain.proposed.lock().expect("lock") = Some(Proposed::Update(Box::new(order)));
     let refusal = code_of(running.as_owner().put_manifest(on_wire(LEASE), updated.encode()).await);
     assert_eq!(refusal.error, ErrorCode::TermsMismatch);
-    let fields: Vec<_> = refusal
-        .details
-        .differences
-        .iter()
-        .map(|one| one.field.as_str())
-        .collect();
-    assert_eq!(fields, ["memory"]);
+    let [memory] = refusal.details.differences.as_slice() else {
+        panic!("{refusal:?}")
+    };
+    assert_eq!(memory.field, "memory");
+    for amount in [&memory.on_chain, &memory.from_manifest] {
+        assert!(amount.ends_with(" MiB"), "{amount}");
+    }
     assert!(running.stored_leases().await.is_empty());
 }
 

@@ -40,9 +40,9 @@ impl ErrorDetails {
 pub struct Difference {
     /// The field: `manifest hash`, `cpu`, `duration`, ...
     pub field: String,
-    /// What the order on chain says, as text.
+    /// What the order on chain says, for people: amounts in the units of a deployment file.
     pub on_chain: String,
-    /// What follows from the manifest, as text.
+    /// What follows from the manifest, in the same way.
     pub from_manifest: String,
 }
 

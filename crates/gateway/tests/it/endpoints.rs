@@ -75,8 +75,8 @@ async fn what_the_server_says_is_what_the_client_returns() {
 async fn a_refusal_arrives_with_its_reason_and_both_values() {
     let difference = Difference {
         field: "cpu".to_owned(),
-        on_chain: "1000 milli-CPU".to_owned(),
-        from_manifest: "8000 milli-CPU".to_owned(),
+        on_chain: "1 CPU".to_owned(),
+        from_manifest: "8 CPU".to_owned(),
     };
     let body = ErrorBody::new(ErrorCode::TermsMismatch, "the manifest asks for more than was paid for")
         .with_differences(vec![difference.clone()]);

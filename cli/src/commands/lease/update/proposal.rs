@@ -7,12 +7,11 @@ use ::chain::network::Token;
 use alloy::primitives::{B256, U256};
 use avs::words::OrderId;
 use eyre::{OptionExt as _, bail};
-use manifest::{FieldDifference, FieldValue, OrderRequest, SaltedManifest, differences};
+use manifest::{FieldDifference, FieldValue, OrderRequest, SaltedManifest, differences, duration_text, region_names};
 use serde_json::{Value, json};
 
 use crate::amounts::{self, lease_lock};
 use crate::arguments::UpdateLease;
-use crate::catalog::region_names;
 use crate::chain::read;
 use crate::commands::deploy::{Funds, Standing, derive, note_warnings, read_file};
 use crate::commands::lease::OnChain;
@@ -236,7 +235,7 @@ impl Proposal {
     /// A field that changes, in units that people read.
     fn change(&self, change: &FieldDifference) -> String {
         let field = match change.field {
-            "duration in seconds" => "duration from the start",
+            "duration" => "duration from the start",
             field => field,
         };
         let shown = |value| readable(value, &self.funds.token, &self.regions);
@@ -248,7 +247,8 @@ impl Proposal {
 fn readable(value: &FieldValue, token: &Token, regions: &BTreeMap<u8, String>) -> String {
     match value {
         FieldValue::Rate(rate) => format!("{} {}/h", amounts::hourly(U256::from(*rate), token), token.symbol),
-        FieldValue::Seconds(seconds) => amounts::time((*seconds).into()),
+        FieldValue::Seconds(seconds) => duration_text((*seconds).into()),
+        FieldValue::MilliCpu(thousandths) => format!("{} CPU", amounts::whole(U256::from(*thousandths), 3)),
         FieldValue::Bytes(bytes) => format!("{} MiB", bytes >> 20),
         FieldValue::Regions(bitmap) => region_names(*bitmap, regions),
         FieldValue::Region(id) if regions.contains_key(id) => regions[id].clone(),
@@ -295,9 +295,11 @@ mod tests {
         let regions = BTreeMap::from([(1, "us-east".to_owned())]);
         for (value, told) in [
             (FieldValue::Bytes(64 << 20), "64 MiB"),
-            (FieldValue::MilliCpu(200), "200 milli-CPU"),
+            (FieldValue::MilliCpu(200), "0.2 CPU"),
             (FieldValue::Rate(5_000_000), "0.5 uSPON/h"),
             (FieldValue::Seconds(7_200), "2h"),
+            // To the second: what differs by one is told apart.
+            (FieldValue::Seconds(93_601), "1d 2h 1s"),
             (FieldValue::Regions(U256::from(0b10)), "us-east"),
             (FieldValue::Region(1), "us-east"),
             // One that this home has not heard of.
