@@ -1,6 +1,7 @@
 //! The command line.
 
 mod account;
+mod ids;
 mod lease;
 mod order;
 mod provider;
@@ -175,7 +176,7 @@ pub(crate) struct Deploy {
     #[arg(long, conflicts_with = "resume")]
     pub(crate) dry_run: bool,
     /// Go on with this order, wherever it stands
-    #[arg(long, value_name = "ORDER")]
+    #[arg(long, value_name = "ORDER", value_parser = ids::order)]
     pub(crate) resume: Option<u64>,
     /// Close the lease when it is not ready this long after its start
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = amounts::duration)]
@@ -187,7 +188,7 @@ pub(crate) struct Deploy {
     #[arg(long, value_name = "BLOCKS", default_value_t = 1)]
     pub(crate) confirmations: u64,
     /// Pay from this account, the key's own or one that gave it a spending right [default: the key's first]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = ids::account)]
     pub(crate) account: Option<u32>,
 }
 
@@ -200,13 +201,14 @@ pub(crate) struct List {
     #[arg(long, value_name = "COUNT", default_value_t = 50)]
     pub(crate) limit: u32,
     /// One account only [default: all of the key's]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = ids::account)]
     pub(crate) account: Option<u32>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Logs {
     /// The lease
+    #[arg(value_parser = ids::lease)]
     pub(crate) lease: u64,
     /// One service only
     pub(crate) service: Option<String>,
@@ -388,9 +390,6 @@ mod tests {
     #[test]
     fn a_negative_number_is_told_what_it_is_instead_of_an_option() {
         for (line, problem) in [
-            ("spheron lease show -1", "invalid value '-1' for '<LEASE>'"),
-            ("spheron order show -1", "an order is a number"),
-            ("spheron account show --account -7", "-7 is not in 0..=4294967295"),
             ("spheron lease rate 4294967297 -9", "-9 is not in 1..=10"),
             (
                 "spheron lease extend 4294967297 --for -6h",
@@ -410,6 +409,52 @@ mod tests {
                 error.contains(problem) && !error.contains("unexpected"),
                 "{line}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_no_id_is_told_what_an_id_is() {
+        let (account, order) = ("an account is told by its id", "an order is told by its id");
+        let lease = "a lease is told by its id";
+        for (line, problem) in [
+            ("spheron deploy f.yaml --account ID", account),
+            ("spheron deploy --resume ID", order),
+            ("spheron ps --account ID", account),
+            ("spheron logs ID", lease),
+            ("spheron account show --account ID", account),
+            ("spheron account deposit 5 --account ID", account),
+            (
+                "spheron account transfer 0x1111111111111111111111111111111111111111 --account ID",
+                account,
+            ),
+            ("spheron account operator list --account ID", account),
+            (
+                "spheron account operator remove 0x1111111111111111111111111111111111111111 --account ID",
+                account,
+            ),
+            ("spheron account history --account ID", account),
+            ("spheron account history --lease ID", lease),
+            ("spheron order show ID", order),
+            ("spheron order match ID", order),
+            ("spheron order cancel ID", order),
+            ("spheron order sign f.yaml --account ID", account),
+            ("spheron lease show ID", lease),
+            ("spheron lease logs ID", lease),
+            ("spheron lease send ID", lease),
+            ("spheron lease manifest ID", lease),
+            ("spheron lease extend ID --for 6h", lease),
+            ("spheron lease top-up ID --for 6h", lease),
+            ("spheron lease update ID f.yaml", lease),
+            ("spheron lease close ID", lease),
+            ("spheron lease rate ID 9", lease),
+            ("spheron provider close ID --reason maintenance", lease),
+        ] {
+            for given in ["-1", "web", "1.5", "18446744073709551616"] {
+                let line = line.replace("ID", given);
+                let error = Arguments::read(line.split_whitespace()).expect_err(&line).to_string();
+                let value = format!("invalid value '{given}' for '");
+                assert!(error.contains(&value) && error.contains(problem), "{line}: {error}");
+            }
         }
     }
 }

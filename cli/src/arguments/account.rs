@@ -3,6 +3,7 @@
 use alloy::primitives::Address;
 use clap::{ArgGroup, Args, Subcommand};
 
+use super::ids;
 use crate::dates::Moment;
 
 #[derive(Debug, Subcommand)]
@@ -34,7 +35,7 @@ Examples:
   spheron account show --account 7 --json   anybody's")]
     Show {
         /// The account [default: the key's first]
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = ids::account)]
         account: Option<u32>,
     },
     /// Move tokens of the key into an account, its own or anybody's
@@ -72,7 +73,7 @@ Examples:
         /// The new owner
         to: Address,
         /// The account
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = ids::account)]
         account: u32,
         /// Send it: this cannot be taken back
         #[arg(long)]
@@ -151,7 +152,7 @@ pub(crate) struct Money {
     #[arg(long, value_name = "SYMBOL", default_value = "uSPON")]
     pub(crate) token: String,
     /// The account [default: the key's first]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = ids::account)]
     pub(crate) account: Option<u32>,
 }
 
@@ -194,7 +195,7 @@ Examples:
         #[arg(long, value_name = "SYMBOL")]
         token: Option<String>,
         /// The account [default: the key's first]
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = ids::account)]
         account: Option<u32>,
     },
     /// Spending rights that are left
@@ -204,7 +205,7 @@ Examples:
   spheron account operator list --account 7 --json")]
     List {
         /// The account [default: the key's first]
-        #[arg(long, value_name = "ID")]
+        #[arg(long, value_name = "ID", value_parser = ids::account)]
         account: Option<u32>,
     },
 }
@@ -212,10 +213,10 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct History {
     /// The account [default: the key's first]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = ids::account)]
     pub(crate) account: Option<u32>,
     /// One lease (or order) only
-    #[arg(long, visible_alias = "order", value_name = "LEASE")]
+    #[arg(long, visible_alias = "order", value_name = "LEASE", value_parser = ids::lease)]
     pub(crate) lease: Option<u64>,
     /// One payment token only
     #[arg(long, value_name = "SYMBOL")]

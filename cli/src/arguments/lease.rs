@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{List, Logs, Permission};
+use super::{List, Logs, Permission, ids};
 use crate::amounts;
 use crate::dates::Moment;
 
@@ -24,6 +24,7 @@ Examples:
   spheron lease show 4294967297 --json | jq -r '.services[].urls[]'")]
     Show {
         /// The lease
+        #[arg(value_parser = ids::lease)]
         lease: u64,
     },
     /// What its services write
@@ -35,6 +36,7 @@ Examples:
   spheron lease send 4294967297                        from the home that ordered; the provider deploys what it lost")]
     Send {
         /// The lease
+        #[arg(value_parser = ids::lease)]
         lease: u64,
     },
     /// Fetch the manifest back from the provider
@@ -44,6 +46,7 @@ Examples:
   spheron lease update 4294967297 app.yaml             where neither the provider nor any home has it any more")]
     Manifest {
         /// The lease
+        #[arg(value_parser = ids::lease)]
         lease: u64,
     },
     /// Move the end of a lease, with money that is unlocked in its account
@@ -87,6 +90,7 @@ Examples:
   spheron lease rate 4294967297 9")]
     Rate {
         /// The lease
+        #[arg(value_parser = ids::lease)]
         lease: u64,
         /// 1 to 10
         #[arg(value_parser = clap::value_parser!(u8).range(1..=10))]
@@ -97,6 +101,7 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct Extend {
     /// The lease
+    #[arg(value_parser = ids::lease)]
     pub(crate) lease: u64,
     /// How much longer
     #[arg(long = "for", value_name = "TIME", value_parser = amounts::lease_time)]
@@ -109,6 +114,7 @@ pub(crate) struct Extend {
 #[derive(Debug, Args)]
 pub(crate) struct TopUp {
     /// The lease
+    #[arg(value_parser = ids::lease)]
     pub(crate) lease: u64,
     /// How much longer
     #[arg(long = "for", value_name = "TIME", value_parser = amounts::lease_time, conflicts_with = "amount",
@@ -127,6 +133,7 @@ pub(crate) struct TopUp {
 #[derive(Debug, Args)]
 pub(crate) struct UpdateLease {
     /// The lease
+    #[arg(value_parser = ids::lease)]
     pub(crate) lease: u64,
     /// New deployment file (ICL)
     #[arg(required_unless_present_any = ["resume", "withdraw"], conflicts_with_all = ["resume", "withdraw"])]
@@ -157,7 +164,7 @@ pub(crate) struct UpdateLease {
 #[derive(Debug, Args)]
 pub(crate) struct Close {
     /// The lease (an order that is still open is cancelled by a signed close)
-    #[arg(required_unless_present = "submit", conflicts_with = "submit")]
+    #[arg(required_unless_present = "submit", conflicts_with = "submit", value_parser = ids::lease)]
     pub(crate) lease: Option<u64>,
     /// Print a signed request instead, which anyone may bring in
     #[arg(long, conflicts_with = "submit")]

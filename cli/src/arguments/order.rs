@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::List;
+use super::{List, ids};
 use crate::dates::Moment;
 
 #[derive(Debug, Subcommand)]
@@ -22,7 +22,7 @@ Examples:
   spheron order show 4294967297 --json                      every score of every bid")]
     Show {
         /// The order
-        #[arg(value_parser = order_number)]
+        #[arg(value_parser = ids::order)]
         order: u64,
     },
     /// Run the matching rule on chain for an order that no operator answered in time; anyone may, and earns its match fee
@@ -34,7 +34,7 @@ Examples:
   spheron order match 4294967297")]
     Match {
         /// The order
-        #[arg(value_parser = order_number)]
+        #[arg(value_parser = ids::order)]
         order: u64,
     },
     /// Take an open order back: before its close block, or when nobody answered it in time
@@ -43,7 +43,7 @@ Examples:
   spheron order cancel 4294967297")]
     Cancel {
         /// The order
-        #[arg(value_parser = order_number)]
+        #[arg(value_parser = ids::order)]
         order: u64,
     },
     /// Sign the order of a deployment file, for somebody else to bring in: the signer pays no gas
@@ -76,7 +76,7 @@ pub(crate) struct SignOrder {
     /// Deployment file (ICL)
     pub(crate) file: PathBuf,
     /// Pay from this account, the key's own or one that gave it a spending right [default: the key's first]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = ids::account)]
     pub(crate) account: Option<u32>,
     /// Until when it is worth something: a time from now or a date in UTC
     #[arg(long, value_name = "WHEN", default_value = "1h")]
@@ -84,9 +84,4 @@ pub(crate) struct SignOrder {
     /// Write it to this file, in a folder that is there, instead of printing it
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-}
-
-fn order_number(text: &str) -> Result<u64, &'static str> {
-    text.parse()
-        .map_err(|_| "an order is a number, see `spheron order list`")
 }

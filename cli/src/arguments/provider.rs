@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use bindings::OrderState;
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::ids;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Provider {
     /// Register as a provider: publish the gateway's certificate, register, stake
@@ -98,6 +100,7 @@ pub(crate) struct Update {
 #[derive(Debug, Args)]
 pub(crate) struct CloseLease {
     /// The lease
+    #[arg(value_parser = ids::served_lease)]
     pub(crate) lease: u64,
     /// Why
     #[arg(long)]
