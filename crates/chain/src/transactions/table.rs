@@ -99,6 +99,19 @@ pub(crate) struct Row {
     pub(crate) attempts: Vec<Attempt>,
 }
 
+impl Row {
+    /// What was just stored: its first attempt, in no block.
+    pub(crate) fn first(id: i64, state: RowState, intent: Intent, attempt: Attempt) -> Self {
+        Self {
+            id,
+            intent,
+            state,
+            block: None,
+            attempts: vec![attempt],
+        }
+    }
+}
+
 pub(crate) fn insert(
     transaction: &Transaction<'_>,
     sender: Address,

@@ -175,14 +175,8 @@ impl TransactionActor {
                 priced_at: head,
             },
         );
-        let row = Row {
-            id,
-            state: RowState::Cancelling,
-            block: None,
-            attempts: vec![attempt],
-            intent,
-        };
-        self.rows.insert(nonce, row);
+        self.rows
+            .insert(nonce, Row::first(id, RowState::Cancelling, intent, attempt));
         let answer = sending::broadcast(&self.provider, &raw).await;
         self.note(nonce, &answer);
     }

@@ -77,14 +77,8 @@ impl TransactionActor {
             sent_at: head,
             priced_at: head,
         });
-        let row = Row {
-            id,
-            state: RowState::Pending,
-            block: None,
-            attempts: vec![attempt],
-            intent,
-        };
-        self.rows.insert(row.intent.nonce, row);
+        self.rows
+            .insert(intent.nonce, Row::first(id, RowState::Pending, intent, attempt));
     }
 
     /// No node takes it. Its nonce is free again if nothing follows it, and is filled by an empty transaction otherwise.
