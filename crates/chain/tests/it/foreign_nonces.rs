@@ -12,7 +12,7 @@ use daemon::Store;
 
 use crate::lagging::Lagging;
 use crate::node::{ACCOUNT, Node, PATIENCE};
-use crate::transactions::{Sender, emit, finished, pooled, store};
+use crate::sender::{Fixture, Sender, emit, finished, pooled, store};
 
 /// What more than this many foreign nonces in a short time come to is the actor's end.
 const MOST_FOREIGN: u64 = 16;
@@ -67,11 +67,9 @@ fn rows(store: &Store, state: &'static str) -> i64 {
 
 #[tokio::test]
 async fn what_is_sent_meanwhile_while_nothing_of_ours_waits_is_no_trouble() {
-    let node = Node::start_with(&[]);
-    node.request("evm_setAutomine", serde_json::json!([true])).await;
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
+    let Fixture {
+        node, emitter, sender, ..
+    } = Fixture::start_mining().await;
     for topic in 1..=3 {
         let included = sender.transactions.submit(emit(emitter, topic)).await;
         included.unwrap_or_else(|error| panic!("{topic}: {error}"));
@@ -84,10 +82,9 @@ async fn what_is_sent_meanwhile_while_nothing_of_ours_waits_is_no_trouble() {
 
 #[tokio::test]
 async fn what_waits_in_the_pool_is_not_replaced() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
+    let Fixture {
+        node, emitter, sender, ..
+    } = Fixture::start().await;
     let first = sender.submit(emit(emitter, 1));
     pooled(&node, 1).await;
     let theirs = node.send(foreign()).await;
@@ -104,11 +101,12 @@ async fn what_waits_in_the_pool_is_not_replaced() {
 
 #[tokio::test]
 async fn a_call_whose_nonce_somebody_took_is_sent_under_another_one() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let store = store(&directory);
-    let sender = Sender::start(&node, &store).await;
+    let Fixture {
+        node,
+        emitter,
+        store,
+        sender,
+    } = Fixture::start().await;
     let first = sender.submit(emit(emitter, 1));
     pooled(&node, 1).await;
     let second = sender.submit(emit(emitter, 2));
@@ -134,11 +132,12 @@ async fn a_call_whose_nonce_somebody_took_is_sent_under_another_one() {
 
 #[tokio::test]
 async fn a_restart_before_and_after_neither_loses_nor_doubles_the_call() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let store = store(&directory);
-    let sender = Sender::start(&node, &store).await;
+    let Fixture {
+        node,
+        emitter,
+        store,
+        sender,
+    } = Fixture::start().await;
     let call = sender.submit(emit(emitter, 1));
     pooled(&node, 1).await;
     sender.kill();
@@ -147,7 +146,7 @@ async fn a_restart_before_and_after_neither_loses_nor_doubles_the_call() {
     node.mine(1).await;
     assert_eq!((used(&node).await, rows(&store, "pending")), (1, 1));
 
-    let sender = Sender::start(&node, &store).await;
+    let sender = Sender::start(&node, &store);
     mine_until(&node, "the call is stored under another nonce", async || {
         rows(&store, "superseded") == 1
     })
@@ -156,7 +155,7 @@ async fn a_restart_before_and_after_neither_loses_nor_doubles_the_call() {
     // Whether it was sent or only stored: the node knows nothing of it, unless a block took it already.
     node.request("anvil_dropAllTransactions", serde_json::json!([])).await;
 
-    let sender = Sender::start(&node, &store).await;
+    let sender = Sender::start(&node, &store);
     mine_until(&node, "the call has its effect", async || {
         effects(&node, emitter, 1).await > 0
     })
@@ -172,11 +171,12 @@ async fn a_restart_before_and_after_neither_loses_nor_doubles_the_call() {
 
 #[tokio::test]
 async fn a_call_whose_nonce_somebody_took_is_given_up_when_it_is_too_late() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let store = store(&directory);
-    let sender = Sender::start(&node, &store).await;
+    let Fixture {
+        node,
+        emitter,
+        store,
+        sender,
+    } = Fixture::start().await;
     let call = sender.submit(emit(emitter, 1).valid_until(3));
     pooled(&node, 1).await;
     node.send(foreign_at(0)).await;
@@ -197,8 +197,7 @@ async fn a_call_whose_nonce_somebody_took_is_given_up_when_it_is_too_late() {
 async fn a_nonce_that_the_node_says_is_taken_is_left_at_once() {
     let node = Node::start();
     let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let store = store(&directory);
+    let store = store(&node);
     let endpoint = Lagging::in_front_of(&node.provider).await;
     let sender = Sender::start_at(endpoint.url(), &store);
     let first = sender.submit(emit(emitter, 1));
@@ -223,10 +222,9 @@ async fn a_nonce_that_the_node_says_is_taken_is_left_at_once() {
 
 #[tokio::test]
 async fn a_nonce_that_nobody_uses_any_more_is_filled() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
+    let Fixture {
+        node, emitter, sender, ..
+    } = Fixture::start().await;
     let theirs = node.send(foreign()).await;
     pooled(&node, 1).await;
     let call = sender.submit(emit(emitter, 1));
@@ -242,10 +240,9 @@ async fn a_nonce_that_nobody_uses_any_more_is_filled() {
 
 #[tokio::test]
 async fn a_reorganisation_that_drops_theirs_does_not_strand_ours() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
+    let Fixture {
+        node, emitter, sender, ..
+    } = Fixture::start().await;
     node.send(foreign()).await;
     node.mine(1).await;
     let call = sender.submit(emit(emitter, 1));
@@ -261,11 +258,9 @@ async fn a_reorganisation_that_drops_theirs_does_not_strand_ours() {
 
 #[tokio::test]
 async fn a_second_process_that_stays_stops_the_actor() {
-    let node = Node::start_with(&[]);
-    node.request("evm_setAutomine", serde_json::json!([true])).await;
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
+    let Fixture {
+        node, emitter, sender, ..
+    } = Fixture::start_mining().await;
     for topic in 0..MOST_FOREIGN {
         let included = sender.transactions.submit(emit(emitter, topic)).await;
         included.unwrap_or_else(|error| panic!("{topic}: {error}"));

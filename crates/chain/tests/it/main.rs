@@ -7,4 +7,5 @@ mod lagging;
 mod node;
 mod proxy;
 mod quota;
+mod sender;
 mod transactions;

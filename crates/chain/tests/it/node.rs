@@ -29,8 +29,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Node {
     process: Child,
-    /// Where anvil puts the states of old blocks: half a gigabyte in the longest test, left behind by a node that is killed.
-    _states: tempfile::TempDir,
+    /// Gone with the node: where anvil puts the states of old blocks (half a gigabyte in the longest test, left behind by a node
+    /// that is killed), and where a test puts what it stores.
+    pub(crate) folder: tempfile::TempDir,
     pub(crate) port: u16,
     pub(crate) provider: RootProvider,
 }
@@ -43,10 +44,10 @@ impl Node {
 
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         daemon::tls::install_provider();
-        let states = tempfile::tempdir().expect("folder for anvil's states");
+        let folder = tempfile::tempdir().expect("temporary folder");
         let mut process = Command::new(anvil())
             .args(["--host", "127.0.0.1", "--port", "0", "--cache-path"])
-            .arg(states.path())
+            .arg(folder.path().join("states"))
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -72,7 +73,7 @@ impl Node {
         let provider = RootProvider::new_http(url(port));
         Self {
             process,
-            _states: states,
+            folder,
             port,
             provider,
         }

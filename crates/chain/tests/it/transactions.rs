@@ -1,111 +1,15 @@
+//! Calls on their way to a block.
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use alloy::primitives::{Address, B256, Bytes, U256};
+use alloy::primitives::{Bytes, U256};
 use alloy::providers::Provider;
-use chain::transactions::{ActorError, MIGRATION};
-use chain::{Call, Endpoints, Included, RpcSettings, SubmitError, TransactionSettings, Transactions};
+use chain::{Call, Endpoints, RpcSettings, SubmitError, TransactionSettings, Transactions};
 use daemon::{Secret, Store};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
-use url::Url;
 
 use crate::node::{ACCOUNT, KEY, Node, PATIENCE};
-
-pub(crate) struct Sender {
-    pub(crate) transactions: Transactions,
-    pub(crate) actor: JoinHandle<Result<(), ActorError>>,
-    stop: CancellationToken,
-}
-
-impl Sender {
-    pub(crate) async fn start(node: &Node, store: &Store) -> Self {
-        Self::start_at(node.url(), store)
-    }
-
-    pub(crate) fn start_at(endpoint: Url, store: &Store) -> Self {
-        let mut rpc = RpcSettings::new(vec![endpoint]);
-        rpc.chain_id = Some(31337);
-        let endpoints = Endpoints::new(&rpc).expect("endpoints");
-        let signer = chain::keys::from_raw(&Secret::new(KEY)).expect("key");
-        let settings = TransactionSettings {
-            poll_interval: Duration::from_millis(20),
-            wait: PATIENCE,
-            confirmations: 5,
-            ..TransactionSettings::default()
-        };
-        let (transactions, actor) = Transactions::new(&endpoints, signer, store.clone(), settings, None);
-        let stop = CancellationToken::new();
-        let actor = tokio::spawn(actor.run(stop.clone()));
-        Self {
-            transactions,
-            actor,
-            stop,
-        }
-    }
-
-    pub(crate) fn submit(&self, call: Call) -> JoinHandle<Result<Included, SubmitError>> {
-        let transactions = self.transactions.clone();
-        tokio::spawn(async move { transactions.submit(call).await })
-    }
-
-    /// As `kill -9` would, except that the store's connections are shared.
-    pub(crate) fn kill(self) {
-        self.actor.abort();
-    }
-
-    pub(crate) async fn stop(self) {
-        self.stop.cancel();
-        finished(self.actor).await.expect("a clean end");
-    }
-}
-
-pub(crate) async fn finished<T>(task: JoinHandle<T>) -> T {
-    tokio::time::timeout(PATIENCE, task)
-        .await
-        .expect("it ends within 30 s")
-        .expect("it does not panic")
-}
-
-pub(crate) fn store(directory: &tempfile::TempDir) -> Store {
-    Store::open(&directory.path().join("agent.sqlite"), &[MIGRATION]).expect("store")
-}
-
-pub(crate) fn emit(emitter: Address, topic: u64) -> Call {
-    Call::new(
-        format!("emit/{topic}"),
-        emitter,
-        Bytes::from(B256::from(U256::from(topic))),
-    )
-}
-
-/// Waits until the node's pool holds `count` transactions of ours.
-pub(crate) async fn pooled(node: &Node, count: u64) {
-    let until = tokio::time::Instant::now() + PATIENCE;
-    loop {
-        let pending = node
-            .provider
-            .get_transaction_count(ACCOUNT)
-            .pending()
-            .await
-            .expect("count");
-        let used = node
-            .provider
-            .get_transaction_count(ACCOUNT)
-            .latest()
-            .await
-            .expect("count");
-        if pending - used == count {
-            return;
-        }
-        assert!(
-            tokio::time::Instant::now() < until,
-            "{} of {count} transactions in the pool after 30 s",
-            pending - used
-        );
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+use crate::sender::{Fixture, Sender, emit, finished, pooled, store};
 
 fn attempts(store: &Store) -> i64 {
     store
@@ -117,10 +21,9 @@ fn attempts(store: &Store) -> i64 {
 
 #[tokio::test]
 async fn many_calls_are_sent_in_order_and_included_together() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
+    let Fixture {
+        node, emitter, sender, ..
+    } = Fixture::start().await;
     let calls: Vec<_> = (1..=20).map(|topic| sender.submit(emit(emitter, topic))).collect();
     pooled(&node, 20).await;
     node.mine(1).await;
@@ -134,11 +37,9 @@ async fn many_calls_are_sent_in_order_and_included_together() {
 
 #[tokio::test]
 async fn a_call_that_would_revert_is_not_sent() {
-    let node = Node::start_with(&[]);
-    node.request("evm_setAutomine", serde_json::json!([true])).await;
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
+    let Fixture {
+        node, emitter, sender, ..
+    } = Fixture::start_mining().await;
     let call = Call::new("nothing", emitter, Bytes::new());
     let error = sender.transactions.submit(call.clone()).await.expect_err("it reverts");
     assert!(matches!(error, SubmitError::WouldRevert { .. }), "{error}");
@@ -162,11 +63,12 @@ async fn a_call_that_would_revert_is_not_sent() {
 
 #[tokio::test]
 async fn a_stuck_transaction_is_raised_until_it_is_included() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let store = store(&directory);
-    let sender = Sender::start(&node, &store).await;
+    let Fixture {
+        node,
+        emitter,
+        store,
+        sender,
+    } = Fixture::start().await;
     let call = sender.submit(emit(emitter, 1));
     pooled(&node, 1).await;
     // Fees jump to a hundred times what was offered.
@@ -192,10 +94,9 @@ async fn a_stuck_transaction_is_raised_until_it_is_included() {
 
 #[tokio::test]
 async fn what_is_of_no_use_any_more_is_replaced_by_nothing() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
+    let Fixture {
+        node, emitter, sender, ..
+    } = Fixture::start().await;
     let call = sender.submit(emit(emitter, 1).valid_until(3));
     pooled(&node, 1).await;
     for _ in 0..2 {
@@ -221,11 +122,12 @@ async fn what_is_of_no_use_any_more_is_replaced_by_nothing() {
 
 #[tokio::test]
 async fn a_restart_sends_what_was_stored_even_if_the_node_forgot_it() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let store = store(&directory);
-    let sender = Sender::start(&node, &store).await;
+    let Fixture {
+        node,
+        emitter,
+        store,
+        sender,
+    } = Fixture::start().await;
     let lost = sender.submit(emit(emitter, 1));
     pooled(&node, 1).await;
     sender.kill();
@@ -233,7 +135,7 @@ async fn a_restart_sends_what_was_stored_even_if_the_node_forgot_it() {
     node.request("anvil_dropAllTransactions", serde_json::json!([])).await;
     pooled(&node, 0).await;
 
-    let sender = Sender::start(&node, &store).await;
+    let sender = Sender::start(&node, &store);
     let joined = sender.submit(emit(emitter, 1));
     pooled(&node, 1).await;
     node.mine(1).await;
@@ -245,10 +147,9 @@ async fn a_restart_sends_what_was_stored_even_if_the_node_forgot_it() {
 
 #[tokio::test]
 async fn a_reorganisation_that_drops_a_transaction_has_it_sent_again() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
+    let Fixture {
+        node, emitter, sender, ..
+    } = Fixture::start().await;
     let call = sender.submit(emit(emitter, 1));
     pooled(&node, 1).await;
     node.mine(1).await;
@@ -277,11 +178,12 @@ async fn a_reorganisation_that_drops_a_transaction_has_it_sent_again() {
 
 #[tokio::test]
 async fn what_cannot_be_recorded_is_not_sent() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let store = store(&directory);
-    let sender = Sender::start(&node, &store).await;
+    let Fixture {
+        node,
+        emitter,
+        store,
+        sender,
+    } = Fixture::start().await;
     store
         .write_now(|transaction| transaction.pragma_update(None, "max_page_count", 1))
         .expect("limit");
@@ -299,10 +201,9 @@ async fn what_cannot_be_recorded_is_not_sent() {
 
 #[tokio::test]
 async fn a_transaction_nobody_takes_gives_its_nonce_back() {
-    let node = Node::start();
-    let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
-    let sender = Sender::start(&node, &store(&directory)).await;
+    let Fixture {
+        node, emitter, sender, ..
+    } = Fixture::start().await;
     let unaffordable = emit(emitter, 1)
         .with_value(U256::MAX >> 1)
         .with_gas_limit(100_000)
@@ -324,7 +225,6 @@ async fn a_transaction_nobody_takes_gives_its_nonce_back() {
 async fn a_decoder_makes_sentences_of_reverts() {
     let node = Node::start();
     let emitter = node.deploy_emitter().await;
-    let directory = tempfile::tempdir().expect("temporary directory");
     let endpoints = Endpoints::new(&RpcSettings::new(vec![node.url()])).expect("endpoints");
     let signer = chain::keys::from_raw(&Secret::new(KEY)).expect("key");
     let decoder: chain::reverts::RevertDecoder = Arc::new(|data| Some(format!("{} bytes of reason", data.len())));
@@ -334,7 +234,7 @@ async fn a_decoder_makes_sentences_of_reverts() {
     let (transactions, _actor) = Transactions::new(
         &endpoints,
         signer,
-        store(&directory),
+        store(&node),
         TransactionSettings::default(),
         Some(decoder),
     );
