@@ -16,7 +16,7 @@ use crate::children::{Launch, Process, Spawner};
 use crate::plan::{self, Plan};
 
 /// How long an agent may take to be ready.
-const READY_DEADLINE: Duration = Duration::from_secs(30);
+const READY_DEADLINE: Duration = Duration::from_secs(60);
 /// Opens the keystores of a devnet, which protect nothing.
 const DEVELOPMENT_PASSWORD: &str = "devnet";
 

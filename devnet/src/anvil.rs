@@ -10,10 +10,15 @@ use eyre::{WrapErr as _, bail, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::children::{Launch, Process, Spawner, tail};
 
-const START_DEADLINE: Duration = Duration::from_secs(20);
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// Between the blocks of [`Anvil::mine_fast`].
+const FAST: Duration = Duration::from_millis(50);
+/// Between the blocks of [`Anvil::mine_slowly`].
+const SLOW: Duration = Duration::from_secs(5);
 /// How often a clock is set that a block keeps overtaking.
 const CLOCK_ATTEMPTS: usize = 10;
 
@@ -157,10 +162,23 @@ impl Anvil {
 
     /// Mines a block twenty times a second until the guard is dropped: EigenLayer's delays and the agents' waits for blocks pass
     /// quickly while the network comes up.
-    pub fn mine_fast(&self) -> FastBlocks {
+    pub fn mine_fast(&self) -> TimedBlocks {
+        self.mine_beside(FAST)
+    }
+
+    /// Until the guard is dropped a block comes with every transaction, and hardly any without: a window of a few blocks stays open
+    /// for whoever has to act in it, however busy the machine is. Goes on with a block per transaction.
+    pub async fn mine_slowly(&self) -> eyre::Result<TimedBlocks> {
+        self.mine_at_once().await?;
+        Ok(self.mine_beside(SLOW))
+    }
+
+    fn mine_beside(&self, period: Duration) -> TimedBlocks {
         let provider = self.provider.clone();
-        FastBlocks(tokio::spawn(async move {
-            let mut tick = tokio::time::interval(Duration::from_millis(50));
+        TimedBlocks(tokio::spawn(async move {
+            let mut tick = interval_at(tokio::time::Instant::now() + period, period);
+            // What a busy machine was late for is not made up for.
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tick.tick().await;
                 let mined: Result<Value, _> = provider.raw_request("anvil_mine".into(), json!([1])).await;
@@ -208,11 +226,11 @@ impl Anvil {
     }
 }
 
-/// Keeps blocks coming fast for as long as it lives.
+/// Keeps blocks coming at its pace for as long as it lives.
 #[derive(Debug)]
-pub struct FastBlocks(tokio::task::JoinHandle<()>);
+pub struct TimedBlocks(tokio::task::JoinHandle<()>);
 
-impl Drop for FastBlocks {
+impl Drop for TimedBlocks {
     fn drop(&mut self) {
         self.0.abort();
     }

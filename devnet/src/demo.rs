@@ -251,6 +251,11 @@ impl<'a> Demo<'a> {
         let gross = U256::from(word.rate) * U256::from(word.duration) / U256::from(36_000);
         let share = |basis_points: u16| gross * U256::from(basis_points) / U256::from(10_000);
         let expected = gross - share(schedule.commission + schedule.providerFee);
+        if !expected.is_zero() {
+            // The logs of a block may be there a moment after its state.
+            self.event::<IOrderBook::LeaseSettled>(contracts.order_book, from, of_order, "the settlement", None)
+                .await?;
+        }
         let mut paid = U256::ZERO;
         let settled = self
             .logs::<IOrderBook::LeaseSettled>(contracts.order_book, from, of_order)
@@ -277,7 +282,7 @@ impl<'a> Demo<'a> {
     async fn http(&self, url: &str) -> eyre::Result<u16> {
         let client = reqwest::Client::new();
         self.until(&format!("{url} to answer"), async || {
-            let Ok(answer) = client.get(url).timeout(Duration::from_secs(2)).send().await else {
+            let Ok(answer) = client.get(url).timeout(Duration::from_secs(10)).send().await else {
                 return Ok(None);
             };
             let status = answer.status().as_u16();

@@ -19,7 +19,7 @@ use crate::plan::{self, Plan};
 use crate::{bootstrap, images, rewards};
 
 /// How long all operators may take to opt in.
-const OPT_IN_DEADLINE: Duration = Duration::from_secs(60);
+const OPT_IN_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Where things are, and what differs from the plan.
 #[derive(Clone, Debug)]

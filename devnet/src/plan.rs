@@ -19,6 +19,9 @@ pub struct Plan {
     /// How many of the parameter file's quorums the network has; all when absent.
     #[serde(default)]
     pub quorums: Option<usize>,
+    /// Blocks in which an order takes bids that asks for no other number; the parameter file's when absent.
+    #[serde(default)]
+    pub bid_window: Option<u16>,
     pub chain: Chain,
     #[serde(default)]
     pub operators: Vec<Operator>,
@@ -122,10 +125,12 @@ impl Plan {
 
     /// What the plan's network is deployed with.
     pub fn parameters(&self) -> Parameters {
-        match self.quorums {
-            Some(count) => Parameters::devnet().with_quorums(count),
-            None => Parameters::devnet(),
+        let mut parameters = Parameters::devnet();
+        if let Some(count) = self.quorums {
+            parameters = parameters.with_quorums(count);
         }
+        parameters.market.bid_window = self.bid_window.unwrap_or(parameters.market.bid_window);
+        parameters
     }
 
     fn parse(text: &str) -> eyre::Result<Self> {

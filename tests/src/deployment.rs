@@ -61,7 +61,7 @@ pub async fn expect_success(what: &str, child: tokio::process::Child) -> eyre::R
 pub async fn get(url: &str) -> eyre::Result<String> {
     let client = reqwest::Client::new();
     eventually(&format!("{url} to answer"), async || {
-        let Ok(answer) = client.get(url).timeout(Duration::from_secs(2)).send().await else {
+        let Ok(answer) = client.get(url).timeout(Duration::from_secs(10)).send().await else {
             return Ok(None);
         };
         if !answer.status().is_success() {

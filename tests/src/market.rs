@@ -7,6 +7,7 @@ use alloy::providers::{DynProvider, Provider as _};
 use alloy::rpc::types::Filter;
 use alloy::sol_types::SolEvent;
 use bindings::{IEscrow, IOrderBook, Order, OrderState};
+use devnet::anvil::TimedBlocks;
 use eyre::{OptionExt as _, ensure};
 use serde_json::{Value, json};
 
@@ -20,7 +21,7 @@ const UNITS: u64 = 1_000_000;
 /// Blocks an order may take from its creation to its lease when blocks are mined one by one.
 const BLOCKS_TO_LEASE: usize = 20;
 /// How long such a block waits for transactions.
-const PATIENCE_PER_BLOCK: Duration = Duration::from_secs(2);
+const PATIENCE_PER_BLOCK: Duration = Duration::from_secs(3);
 
 impl Network {
     pub fn book(&self) -> IOrderBook::IOrderBookInstance<&DynProvider> {
@@ -123,6 +124,12 @@ impl Network {
 
     pub async fn mine(&self, blocks: u64) -> eyre::Result<()> {
         self.devnet.anvil.call("anvil_mine", json!([blocks])).await.map(drop)
+    }
+
+    /// Blocks come with transactions and hardly ever without, until the guard is dropped: for what has to be done within a few
+    /// blocks. [`Network::resume_blocks`] goes on as before.
+    pub async fn slow_blocks(&self) -> eyre::Result<TimedBlocks> {
+        self.devnet.anvil.mine_slowly().await
     }
 
     pub async fn resume_blocks(&self) -> eyre::Result<()> {

@@ -17,9 +17,12 @@ use crate::deployment::{Deployed, expect_success, repository};
 use crate::market::DEPOSIT;
 
 /// No test takes longer: what hangs fails with its logs kept.
-const TEST_DEADLINE: Duration = Duration::from_secs(180);
+const TEST_DEADLINE: Duration = Duration::from_secs(400);
 /// Host ports of a provider of a test.
 const PORTS_PER_PROVIDER: u16 = 20;
+/// Blocks of a second each in which an order takes bids: two of the devnet's three are little where three devnets share two cores,
+/// and an order without a bid in time has no lease.
+const BID_WINDOW: u16 = 5;
 /// Below the ports that the kernel hands out and beside those of `script/devnet`.
 const PORTS: std::ops::Range<u16> = 10_000..20_000;
 
@@ -58,6 +61,7 @@ pub async fn on_devnet(
     let folder = tempfile::Builder::new().prefix("spheron-test-").tempdir()?;
     let mut options = Options::new(folder.path().to_owned(), binaries()?, repository());
     options.plan.chain.port = 0;
+    options.plan.bid_window = Some(BID_WINDOW);
     for provider in &mut options.plan.providers {
         provider.ports = next_ports();
     }

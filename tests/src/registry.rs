@@ -1,7 +1,6 @@
 //! Debian's `docker-registry`, on loopback and behind a password.
 
 use std::fs;
-use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::query_parameters::{PushImageOptionsBuilder, RemoveImageOptionsBuilder};
@@ -10,7 +9,7 @@ use eyre::{OptionExt as _, WrapErr as _, ensure};
 use futures::StreamExt as _;
 
 use crate::engine::engine;
-use crate::waiting::within;
+use crate::waiting::eventually;
 
 /// Debian's path.
 const PROGRAM: &str = "/usr/bin/docker-registry";
@@ -60,7 +59,7 @@ impl Registry {
         };
         let spawner = Spawner::new();
         let mut process = Process::start(&spawner, launch)?;
-        let host = within(Duration::from_secs(20), "docker-registry to listen", async || {
+        let host = eventually("docker-registry to listen", async || {
             let log = tail(&process.launch.log, 200);
             let told = log.split_once("listening on ").map(|(_, rest)| rest);
             Ok(told.map(|rest| {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use eyre::ensure;
 
 /// How long a test waits for any one thing.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Asks until there is an answer; the message says what was awaited.
 pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> eyre::Result<Option<T>>) -> eyre::Result<T> {

@@ -361,7 +361,7 @@ async fn an_order_is_signed_by_one_key_and_brought_in_by_another() -> eyre::Resu
 async fn an_updated_lease_is_in_the_history_to_the_unit() -> eyre::Result<()> {
     let soon = |options: &mut devnet::Options| {
         for provider in ["provider-1", "provider-2"] {
-            let updates = "\n[updates]\nsteady_for = \"2s\"\ngive_up_after = \"15s\"\n";
+            let updates = "\n[updates]\nsteady_for = \"2s\"\ngive_up_after = \"120s\"\n";
             options.extra_config.insert(provider.into(), updates.into());
         }
     };

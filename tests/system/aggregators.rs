@@ -15,7 +15,7 @@ async fn an_aggregator_killed_before_it_responds_responds_after_its_restart() ->
     let patient = |options: &mut devnet::Options| {
         options.extra_config.insert(
             "aggregator-1".into(),
-            "\n[collect]\nstraggler_wait_ms = 4000\ndelay_gas_per_ms = 0\n".into(),
+            "\n[collect]\nstraggler_wait_ms = 10000\ndelay_gas_per_ms = 0\n".into(),
         );
     };
     on_devnet(Sharing::Shared, patient, async |network| {
@@ -26,6 +26,9 @@ async fn an_aggregator_killed_before_it_responds_responds_after_its_restart() ->
         let user = network.user("user-1").await?;
         let _deploy = network.deploy(&user, &example("hello.icl.yaml"), &[])?;
         let (order, close) = network.order().await?;
+        network.block_hash(close).await?;
+        // It waits longer than the response window would be open at the usual pace.
+        let slow_blocks = network.slow_blocks().await?;
         eventually("a quorum at aggregator-1", async || {
             Ok((network.task("aggregator-1", close).await?["quorum_reached"] == true).then_some(()))
         })
@@ -40,7 +43,13 @@ async fn an_aggregator_killed_before_it_responds_responds_after_its_restart() ->
         }
         network.devnet.launch("aggregator-1")?;
         network.in_state(order, OrderState::Leased).await?;
-        let answers = answers(network, close).await?;
+        drop(slow_blocks);
+        // The logs of a block may be there a moment after its state.
+        let answers = eventually("the answer's event", async || {
+            let answers = answers(network, close).await?;
+            Ok((!answers.is_empty()).then_some(answers))
+        })
+        .await?;
         let window = u64::from(network.book().parameters().call().await?.responseWindow);
         ensure!(
             matches!(answers[..], [(block, _)] if block <= close + window),

@@ -40,7 +40,7 @@ async fn without_the_chain_nothing_is_deleted() -> eyre::Result<()> {
             // Meanwhile the lease ends, which an agent that cannot see the chain does not know.
             user.json(&["lease", "close", &deployed.order.to_string()]).await?;
             network.in_state(deployed.order, OrderState::ClosedByUser).await?;
-            for blocks in [30, 60] {
+            for blocks in [15, 30, 45, 60] {
                 network.block_hash(head + blocks).await?;
                 ensure!(
                     network.running(1).await? == containers,

@@ -42,6 +42,8 @@ async fn a_wrong_answer_of_a_quorum_is_undone_and_its_signers_slashed() -> eyre:
         let room = free_capacity(network, market.suppliers[1]).await?;
         let (unlocked, _) = network.balances(market.account).await?;
         let wrong = network.ranking(&market, closed, &[1]).await?;
+        // It can be challenged for four blocks, and its signers slashed for ten more.
+        let slow_blocks = network.slow_blocks().await?;
         network.respond(&wrong, &DISHONEST).await?;
 
         network.in_state(closed.order, OrderState::ClosedUndone).await?;
@@ -53,6 +55,7 @@ async fn a_wrong_answer_of_a_quorum_is_undone_and_its_signers_slashed() -> eyre:
         );
         expect_undone(network, &market, closed, unlocked, room).await?;
         let verdict = expect_slashed(network, closed, &before).await?;
+        drop(slow_blocks);
 
         let disputes = IMatchingDisputes::new(
             network.devnet.network.contracts.disputes,
@@ -153,9 +156,14 @@ async fn expect_slashed(network: &Network, closed: Closed, before: &[(&'static s
         network.devnet.network.contracts.disputes,
         &network.devnet.anvil.provider,
     );
-    let proofs = network
-        .events_of::<IMatchingDisputes::AnswerProvenWrong>(network.devnet.network.contracts.disputes, None)
-        .await?;
+    // The logs of a block may be there a moment after its state.
+    let proofs = eventually("the proof's event", async || {
+        let proofs = network
+            .events_of::<IMatchingDisputes::AnswerProvenWrong>(network.devnet.network.contracts.disputes, None)
+            .await?;
+        Ok((!proofs.is_empty()).then_some(proofs))
+    })
+    .await?;
     let [(_, proof)] = &proofs[..] else {
         eyre::bail!("one answer is wrong, {} were proven to be", proofs.len());
     };
@@ -355,7 +363,12 @@ async fn an_operator_killed_between_signing_and_sending_says_the_same_again() ->
         for agent in ["aggregator-1", "aggregator-2", SILENT] {
             network.devnet.agent(agent)?.stop().await?;
         }
+        // Nobody else does, with no aggregator there.
+        network.refresh_stakes().await?;
         let closed = network.ordered(&market, 1, 0).await?;
+        network.block_hash(closed.close).await?;
+        // The response window is not to pass while processes start.
+        let slow_blocks = network.slow_blocks().await?;
         eventually("operator-1 to sign", async || {
             Ok((signed_digests(network, "operator-1", closed.close)?.len() == 1).then_some(()))
         })
@@ -365,6 +378,7 @@ async fn an_operator_killed_between_signing_and_sending_says_the_same_again() ->
         network.devnet.wait_ready("operator-1").await?;
         network.devnet.launch("aggregator-1")?;
         let leased = network.in_state(closed.order, OrderState::Leased).await?;
+        drop(slow_blocks);
         ensure!(
             leased.supplier == market.suppliers[0],
             "the quorum's answer is the rule's"

@@ -44,12 +44,13 @@ async fn a_single_matchmaker_takes_over_from_the_quorums() -> eyre::Result<()> {
             let market = network.market().await?;
             let (contract, from) = name_matchmaker(network).await?;
             network.mine(from - LAST_BLOCKS - network.block().await?).await?;
-            network.resume_blocks().await?;
             // So many blocks at once made the stakes old.
+            let slow_blocks = network.slow_blocks().await?;
             young_stakes(network, from - LAST_BLOCKS).await?;
+            drop(slow_blocks);
             // Both are open at the same time; the change comes between their close blocks.
             network.devnet.anvil.mine_at_once().await?;
-            let before = network.ordered_at_once(&market, 1, 5).await?;
+            let before = network.ordered_at_once(&market, 1, 7).await?;
             let after = network
                 .ordered_at_once(&market, 2, u16::try_from(from - network.block().await?)?)
                 .await?;
@@ -118,7 +119,7 @@ async fn expect_answer(
         closed.order,
         leased.supplier
     );
-    // What is read as of the pending block is not in a block yet.
+    // The logs of a block may be there a moment after its state.
     let answers = system_tests::eventually("the answer's event", async || {
         let answers = network
             .events_of::<IMatchingTaskManager::TaskResponded>(
@@ -147,6 +148,8 @@ async fn expect_bond_slashed(
     let (counting, slash) = (bond.bond().call().await?.counting, bond.slashAmount().call().await?);
     let closed = network.ordered(market, 3, 0).await?;
     let wrong = network.ranking(market, closed, &[1]).await?;
+    // It can be challenged for four blocks.
+    let _slow_blocks = network.slow_blocks().await?;
     network.respond_with(&wrong, matchmaker_proof(network, &wrong)?).await?;
     network.in_state(closed.order, OrderState::ClosedUndone).await?;
     system_tests::eventually("the bond to be slashed", async || {

@@ -1,8 +1,10 @@
 //! Operators that fail or lie.
 
+use avs::submission::SignatureSubmission;
 use bindings::{IMatchingTaskManager, IOrderBook, OrderState};
 use devnet::agents::bls_key;
 use eyre::ensure;
+use serde_json::Value;
 use system_tests::{Answer, Network, Sharing, eventually, example, on_devnet, post, sign};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +93,7 @@ async fn expect_expiry(network: &Network, signatures: u64) -> eyre::Result<()> {
         .await?;
     ensure!(answers.is_empty(), "a response was taken below the threshold");
     network.expect_money_back(order).await?;
-    let output = tokio::time::timeout(std::time::Duration::from_secs(30), deploy.wait_with_output()).await??;
+    let output = tokio::time::timeout(std::time::Duration::from_secs(120), deploy.wait_with_output()).await??;
     ensure!(
         matches!(output.status.code(), Some(1 | 3)) && !output.stderr.is_empty(),
         "`spheron deploy` of an order that expired ended with {} and said {:?}",
@@ -99,6 +101,16 @@ async fn expect_expiry(network: &Network, signatures: u64) -> eyre::Result<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
+}
+
+/// An aggregator's answer to a submission, asked again as operators do while it has not seen the close block.
+async fn posted(aggregator: &str, submission: &SignatureSubmission) -> eyre::Result<(u16, Value)> {
+    let body = serde_json::to_vec(submission)?;
+    eventually("an aggregator to have seen the close block", async || {
+        let answer = post(aggregator, body.clone()).await?;
+        Ok((answer.1["error"] != "unknown_block").then_some(answer))
+    })
+    .await
 }
 
 /// A wrong answer, validly signed, is outvoted, and its signer named. Sending first gives it no advantage.
@@ -129,20 +141,22 @@ async fn an_operator_that_signs_a_wrong_answer_is_outvoted_and_named() -> eyre::
             )?;
             let mut forged = wrong.clone();
             forged.signature = stranger.signature;
+            // The response window is not to pass while a process starts.
+            let slow_blocks = network.slow_blocks().await?;
             for aggregator in network.devnet.aggregator_urls() {
-                let refused = post(&aggregator, serde_json::to_vec(&stranger)?).await?;
+                let refused = posted(&aggregator, &stranger).await?;
                 ensure!(
                     refused.0 == 403 && refused.1["error"] == "unknown_operator",
                     "a stranger was answered {refused:?}"
                 );
-                let refused = post(&aggregator, serde_json::to_vec(&forged)?).await?;
+                let refused = posted(&aggregator, &forged).await?;
                 ensure!(
                     refused.0 == 400 && refused.1["error"] == "invalid_signature",
                     "a forgery was answered {refused:?}"
                 );
-                let taken = post(&aggregator, serde_json::to_vec(&wrong)?).await?;
+                let taken = posted(&aggregator, &wrong).await?;
                 ensure!(taken.0 == 200, "a member's signature was answered {taken:?}");
-                let again = post(&aggregator, serde_json::to_vec(&wrong)?).await?;
+                let again = posted(&aggregator, &wrong).await?;
                 ensure!(
                     again.1["status"] == "duplicate",
                     "the same signature again was answered {again:?}"
@@ -151,6 +165,8 @@ async fn an_operator_that_signs_a_wrong_answer_is_outvoted_and_named() -> eyre::
             network.devnet.launch("operator-3")?;
 
             let leased = network.in_state(order, OrderState::Leased).await?;
+            drop(slow_blocks);
+            network.resume_blocks().await?;
             ensure!(leased.supplier != 0, "the lease names its supplier");
             let liar = devnet::plan::address("operator-4").to_string();
             eventually(
