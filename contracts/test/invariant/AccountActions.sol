@@ -5,6 +5,7 @@ import {IERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/IERC2
 
 import {IEscrow} from "../../src/market/IEscrow.sol";
 import {SpendingRight} from "../../src/Types.sol";
+import {Erc2612} from "../market/Erc2612.sol";
 import {Permit2} from "../market/Permit2.sol";
 import {IToken, World} from "./World.sol";
 
@@ -12,8 +13,6 @@ import {IToken, World} from "./World.sol";
 abstract contract AccountActions is World {
     uint256 private constant MOST_ACCOUNTS = 5;
     uint256 private constant NOBODYS_KEY = 1;
-    bytes32 private constant PERMIT =
-        keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
 
     /// @dev Permit2's nonces have no order; each is taken once.
     uint256 private _permits;
@@ -104,12 +103,10 @@ abstract contract AccountActions is World {
         view
         returns (bytes memory)
     {
-        IERC20Permit permits = IERC20Permit(_tokenAddress[token]);
-        uint256 deadline = block.timestamp;
-        bytes32 message = keccak256(abi.encode(PERMIT, payer, address(escrow), amount, permits.nonces(payer), deadline));
-        (uint8 v, bytes32 r, bytes32 s) =
-            vm.sign(key, keccak256(abi.encodePacked(bytes2(0x1901), permits.DOMAIN_SEPARATOR(), message)));
-        return abi.encodeCall(IEscrow.depositWithPermit, (account, token, amount, deadline, v, r, s));
+        uint256 nonce = IERC20Permit(_tokenAddress[token]).nonces(payer);
+        Erc2612.Permit memory permit = Erc2612.Permit(payer, address(escrow), amount, nonce, block.timestamp);
+        (uint8 v, bytes32 r, bytes32 s) = Erc2612.sign(vm, key, _tokenAddress[token], permit);
+        return abi.encodeCall(IEscrow.depositWithPermit, (account, token, amount, permit.deadline, v, r, s));
     }
 
     function _permittedByPermit2(uint32 account, uint8 token, uint256 amount, address payer, uint256 key)

@@ -4,6 +4,7 @@ pragma solidity ^0.8.30;
 import {IERC20Errors} from "@openzeppelin/contracts/interfaces/draft-IERC6093.sol";
 
 import {IEscrow} from "../../src/market/IEscrow.sol";
+import {Erc2612} from "./Erc2612.sol";
 import {MarketTest} from "./MarketTest.sol";
 import {Permit2} from "./Permit2.sol";
 import {PermitToken} from "./Tokens.sol";
@@ -12,8 +13,6 @@ import {PermitToken} from "./Tokens.sol";
 contract DepositsTest is MarketTest {
     uint256 private constant HELD = 1_000_000e18;
     uint256 private constant KEY = uint256(keccak256("payer"));
-    bytes32 private constant PERMIT =
-        keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
 
     PermitToken private _permitToken;
     uint8 private _permitId;
@@ -287,8 +286,8 @@ contract DepositsTest is MarketTest {
         view
         returns (uint8 v, bytes32 r, bytes32 s)
     {
-        bytes32 message = keccak256(abi.encode(PERMIT, _payer, spender, amount, _permitToken.nonces(_payer), deadline));
-        return vm.sign(key, keccak256(abi.encodePacked("\x19\x01", _permitToken.DOMAIN_SEPARATOR(), message)));
+        uint256 nonce = _permitToken.nonces(_payer);
+        return Erc2612.sign(vm, key, address(_permitToken), Erc2612.Permit(_payer, spender, amount, nonce, deadline));
     }
 
     /// @dev A permit that fails leaves no allowance, and the transfer says so.

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.30;
 
 import {BidRequest, OrderRequest, OrderState, OrderTerms} from "../../src/Types.sol";
+import {Erc2612} from "./Erc2612.sol";
 import {MarketTest} from "./MarketTest.sol";
 import {SignedRequests} from "./SignedRequests.sol";
 import {PermitToken} from "./Tokens.sol";
@@ -133,8 +134,8 @@ contract MarketGasTest is MarketTest {
         address depositor = vm.addr(key);
         permitted.mint(depositor, 3e18);
         for (uint256 index = 0; index < 2; ++index) {
-            bytes32 digest = permitted.digestOf(depositor, address(escrow), 1e18, index, type(uint256).max);
-            (uint8 v, bytes32 r, bytes32 s) = vm.sign(key, digest);
+            Erc2612.Permit memory permit = Erc2612.Permit(depositor, address(escrow), 1e18, index, type(uint256).max);
+            (uint8 v, bytes32 r, bytes32 s) = Erc2612.sign(vm, key, address(permitted), permit);
             vm.prank(depositor);
             escrow.depositWithPermit(account, id, 1e18, type(uint256).max, v, r, s);
         }

@@ -2,6 +2,7 @@
 pragma solidity ^0.8.30;
 
 import {BidRequest, CloseRequest, OrderRequest, OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
+import {Erc2612} from "./Erc2612.sol";
 import {MarketTest} from "./MarketTest.sol";
 import {Permit2} from "./Permit2.sol";
 import {SignedRequests} from "./SignedRequests.sol";
@@ -131,8 +132,8 @@ contract GasGrowthTest is MarketTest {
     function _measureDeposits() private {
         escrow.deposit(account, PLAIN_TOKEN, 1e18);
         _note("deposit");
-        bytes32 digest = _permitted.digestOf(user, address(escrow), 1e18, 0, type(uint256).max);
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(USERS_KEY, digest);
+        Erc2612.Permit memory approval = Erc2612.Permit(user, address(escrow), 1e18, 0, type(uint256).max);
+        (uint8 v, bytes32 r, bytes32 s) = Erc2612.sign(vm, USERS_KEY, address(_permitted), approval);
         vm.prank(user);
         escrow.depositWithPermit(account, _permittedId, 1e18, type(uint256).max, v, r, s);
         _note("depositWithPermit");

@@ -159,18 +159,6 @@ contract PermitToken is ERC20Permit {
     function mint(address to, uint256 amount) external {
         _mint(to, amount);
     }
-
-    /// @notice What an owner signs, from the text of ERC-2612.
-    function digestOf(address owner, address spender, uint256 amount, uint256 nonce, uint256 deadline)
-        external
-        view
-        returns (bytes32)
-    {
-        bytes32 typeHash =
-            keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)");
-        bytes32 structHash = keccak256(abi.encode(typeHash, owner, spender, amount, nonce, deadline));
-        return _hashTypedDataV4(structHash);
-    }
 }
 
 /// @notice Answers nothing at all, as old stablecoins do.

@@ -5,6 +5,7 @@ import {ERC20Permit} from "@openzeppelin/contracts/token/ERC20/extensions/ERC20P
 
 import {Spon} from "../../src/token/Spon.sol";
 import {Test} from "../Test.sol";
+import {Erc2612} from "../market/Erc2612.sol";
 
 /// @notice What is ours in the token: its supply, its clock, and that permits and votes work together.
 contract SponTest is Test {
@@ -45,18 +46,8 @@ contract SponTest is Test {
     function test_permit() public {
         address spender = makeAddress("spender");
         uint256 deadline = block.timestamp + 60;
-        bytes32 structHash = keccak256(
-            abi.encode(
-                keccak256("Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"),
-                _holder,
-                spender,
-                5e18,
-                0,
-                deadline
-            )
-        );
-        bytes32 digest = keccak256(abi.encodePacked("\x19\x01", _spon.DOMAIN_SEPARATOR(), structHash));
-        (uint8 v, bytes32 r, bytes32 s) = vm.sign(HOLDER_KEY, digest);
+        Erc2612.Permit memory permit = Erc2612.Permit(_holder, spender, 5e18, 0, deadline);
+        (uint8 v, bytes32 r, bytes32 s) = Erc2612.sign(vm, HOLDER_KEY, address(_spon), permit);
         _spon.permit(_holder, spender, 5e18, deadline, v, r, s);
         assertEq(_spon.allowance(_holder, spender), 5e18, "allowance");
         assertEq(_spon.nonces(_holder), 1, "nonce");
