@@ -10,4 +10,4 @@ mod step;
 
 pub use cast::Who;
 pub use source::Source;
-pub use step::{Answer, Rank, Reason, Signed, Status, Step};
+pub use step::{Answer, Part, Rank, Reason, Signed, Status, Step};

@@ -311,7 +311,70 @@ pub enum Step {
     },
 }
 
+/// What a step is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    Time,
+    /// Money that comes into an account, and what allows it.
+    Deposits,
+    Accounts,
+    Orders,
+    /// Leases that live on, and their ratings.
+    Leases,
+    Endings,
+    Updates,
+    Suppliers,
+    /// With the prices, which come from outside.
+    Governance,
+}
+
 impl Step {
+    /// What it is about.
+    pub fn part(&self) -> Part {
+        match self {
+            Self::Wait { .. } => Part::Time,
+            Self::Deposit { .. }
+            | Self::Permit { .. }
+            | Self::DepositWithPermit { .. }
+            | Self::DepositWithPermit2 { .. } => Part::Deposits,
+            Self::Open { .. }
+            | Self::UpdateBracket { .. }
+            | Self::SetRight { .. }
+            | Self::Withdraw { .. }
+            | Self::WithdrawCredit { .. }
+            | Self::Approve { .. }
+            | Self::Transfer { .. }
+            | Self::Donate { .. } => Part::Accounts,
+            Self::CreateOrder { .. }
+            | Self::CreateOrderFor { .. }
+            | Self::CancelOrder { .. }
+            | Self::ExpireOrders { .. }
+            | Self::PlaceBid { .. }
+            | Self::OpenLeases { .. }
+            | Self::SkipNonce { .. } => Part::Orders,
+            Self::Settle { .. }
+            | Self::SettleAndWithdraw { .. }
+            | Self::ExtendLease { .. }
+            | Self::RateLease { .. }
+            | Self::AnnounceLowFunds { .. } => Part::Leases,
+            Self::CloseLease { .. } | Self::CloseFor { .. } | Self::SlashLease { .. } | Self::UndoLease { .. } => {
+                Part::Endings
+            }
+            Self::ProposeUpdate { .. } | Self::RejectUpdate { .. } | Self::AcceptUpdate { .. } => Part::Updates,
+            Self::RaiseCapacity { .. } | Self::Suspend { .. } | Self::SetFeeClass { .. } => Part::Suppliers,
+            Self::AddSchedule { .. }
+            | Self::SetTokenSchedule { .. }
+            | Self::SetTokenStatus { .. }
+            | Self::PauseToken { .. }
+            | Self::SetTokenCap { .. }
+            | Self::SetFoundation { .. }
+            | Self::SetPrice { .. }
+            | Self::KeepPrice { .. }
+            | Self::SetTopGpus { .. }
+            | Self::PauseMarket { .. } => Part::Governance,
+        }
+    }
+
     /// The kinds, as they are counted.
     pub const KINDS: [&'static str; 45] = [
         "wait",

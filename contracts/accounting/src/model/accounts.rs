@@ -1,7 +1,7 @@
 //! Accounts: money in and out, who may spend it, and the account itself.
 
 use super::{Account, Amount, Basis, Funds, Market, Refusal, Result, Right, brackets, require};
-use crate::Who;
+use crate::{Step, Who};
 
 /// An account holds at most 112 bits of a token.
 fn most_held() -> Amount {
@@ -9,7 +9,86 @@ fn most_held() -> Amount {
 }
 
 impl Market {
-    pub(super) fn open(&mut self, owner: Who) -> Result {
+    pub(super) fn deposit_step(&mut self, step: Step) -> Result {
+        match step {
+            Step::Deposit {
+                caller,
+                account,
+                token,
+                amount,
+            } => self.deposit(caller, account, token, amount),
+            Step::Permit {
+                owner,
+                token,
+                amount,
+                nonce,
+                deadline,
+            } => self.permit(owner, token, amount, nonce, deadline),
+            Step::DepositWithPermit {
+                caller,
+                account,
+                token,
+                amount,
+                nonce,
+                deadline,
+            } => self.deposit_with_permit(caller, account, token, amount, nonce, deadline),
+            Step::DepositWithPermit2 {
+                caller,
+                account,
+                token,
+                amount,
+                nonce,
+                deadline,
+                forged,
+            } => {
+                self.use_permit2(caller, nonce, deadline, forged)?;
+                self.take_deposit(caller, account, token, amount.into())
+            }
+            other => unreachable!("{other:?} is no step of deposits"),
+        }
+    }
+
+    pub(super) fn account_step(&mut self, step: Step) -> Result {
+        match step {
+            Step::Open { caller: _, owner } => self.open(owner),
+            Step::UpdateBracket { account, token } => self.update_bracket(account, token),
+            Step::SetRight {
+                caller,
+                account,
+                spender,
+                token,
+                limit,
+                expiry,
+                may_close,
+            } => {
+                let right = Right {
+                    limit: limit.into(),
+                    expiry,
+                    may_close,
+                };
+                self.set_right(caller, account, spender, token, right)
+            }
+            Step::Withdraw {
+                caller,
+                account,
+                token,
+                amount,
+                to,
+            } => self.withdraw(caller, account, token, amount.into(), to),
+            Step::WithdrawCredit { caller, token, to } => self.withdraw_credit(caller, token, to),
+            Step::Approve { caller, account, to } => self.approve(caller, account, to),
+            Step::Transfer {
+                caller,
+                from,
+                to,
+                account,
+            } => self.transfer(caller, from, to, account),
+            Step::Donate { caller, token, amount } => self.donate(caller, token, amount.into()),
+            other => unreachable!("{other:?} is no step of accounts"),
+        }
+    }
+
+    fn open(&mut self, owner: Who) -> Result {
         require(owner != Who::Nobody, "ERC721InvalidReceiver")?;
         let id = self.accounts.len() as u32 + 1;
         let account = Account {
@@ -29,7 +108,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn deposit(&mut self, caller: Who, account: u32, token: u8, amount: u128) -> Result {
+    fn deposit(&mut self, caller: Who, account: u32, token: u8, amount: u128) -> Result {
         let amount = Amount::from(amount);
         if !self.trusting.contains(&caller) {
             let allowance = self.allowances.entry((caller, token)).or_default();
@@ -40,7 +119,7 @@ impl Market {
     }
 
     /// Of who has let the money be taken.
-    pub(super) fn take_deposit(&mut self, caller: Who, account: u32, token: u8, amount: Amount) -> Result {
+    fn take_deposit(&mut self, caller: Who, account: u32, token: u8, amount: Amount) -> Result {
         require(amount != Amount::ZERO, "ZeroAmount")?;
         require(self.accounts.contains_key(&account), "UnknownAccount")?;
         require(usize::from(token) < self.tokens.len(), "UnknownToken")?;
@@ -64,7 +143,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn permit(&mut self, owner: Who, token: u8, amount: u128, nonce: u64, deadline: u64) -> Result {
+    fn permit(&mut self, owner: Who, token: u8, amount: u128, nonce: u64, deadline: u64) -> Result {
         let takes_permits = self.tokens.get(usize::from(token)).is_some_and(|token| token.permits);
         require(takes_permits, "no permits")?;
         require(self.now <= deadline, "ERC2612ExpiredSignature")?;
@@ -76,7 +155,7 @@ impl Market {
     }
 
     /// A permit that fails does not matter as long as the allowance is there.
-    pub(super) fn deposit_with_permit(
+    fn deposit_with_permit(
         &mut self,
         caller: Who,
         account: u32,
@@ -93,7 +172,13 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn update_bracket(&mut self, account: u32, token: u8) -> Result {
+    fn use_permit2(&mut self, owner: Who, nonce: u64, deadline: u64, forged: bool) -> Result {
+        require(self.now <= deadline && !forged, "permit2 refuses")?;
+        require(self.used_permits.insert((owner, nonce)), "permit2 refuses")?;
+        require(owner != Who::Stranger, "nothing approved to permit2")
+    }
+
+    fn update_bracket(&mut self, account: u32, token: u8) -> Result {
         require(usize::from(token) < self.tokens.len(), "UnknownToken")?;
         let price = self.tokens[usize::from(token)].feed.price(self.now);
         require(price.is_some(), "NoUsablePrice")?;
@@ -105,7 +190,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn set_right(&mut self, caller: Who, account: u32, spender: Who, token: u8, right: Right) -> Result {
+    fn set_right(&mut self, caller: Who, account: u32, spender: Who, token: u8, right: Right) -> Result {
         let known = self.accounts.get_mut(&account).ok_or(Refusal("NotAccountOwner"))?;
         require(known.owner == caller, "NotAccountOwner")?;
         require(spender != caller, "SpenderIsOwner")?;
@@ -115,7 +200,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn withdraw(&mut self, caller: Who, account: u32, token: u8, amount: Amount, to: Who) -> Result {
+    fn withdraw(&mut self, caller: Who, account: u32, token: u8, amount: Amount, to: Who) -> Result {
         let known = self.accounts.get(&account).ok_or(Refusal("NotAccountOwner"))?;
         require(known.owner == caller, "NotAccountOwner")?;
         require(amount != Amount::ZERO, "ZeroAmount")?;
@@ -133,14 +218,14 @@ impl Market {
         self.move_tokens(Who::Escrow, to, token, &amount)
     }
 
-    pub(super) fn withdraw_credit(&mut self, caller: Who, token: u8, to: Who) -> Result {
+    fn withdraw_credit(&mut self, caller: Who, token: u8, to: Who) -> Result {
         require(!to.receives_nothing(), "InvalidRecipient")?;
         let credit = self.credits.remove(&(caller, token)).unwrap_or_default();
         require(credit != Amount::ZERO, "NothingToWithdraw")?;
         self.move_tokens(Who::Escrow, to, token, &credit)
     }
 
-    pub(super) fn approve(&mut self, caller: Who, account: u32, to: Who) -> Result {
+    fn approve(&mut self, caller: Who, account: u32, to: Who) -> Result {
         let known = self
             .accounts
             .get_mut(&account)
@@ -151,7 +236,7 @@ impl Market {
     }
 
     /// Ends every right, and everything that was proposed.
-    pub(super) fn transfer(&mut self, caller: Who, from: Who, to: Who, account: u32) -> Result {
+    fn transfer(&mut self, caller: Who, from: Who, to: Who, account: u32) -> Result {
         require(to != Who::Nobody, "ERC721InvalidReceiver")?;
         let known = self
             .accounts
@@ -177,7 +262,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn donate(&mut self, caller: Who, token: u8, amount: Amount) -> Result {
+    fn donate(&mut self, caller: Who, token: u8, amount: Amount) -> Result {
         self.move_tokens(caller, Who::Escrow, token, &amount)?;
         *self.donated.entry(token).or_default() += amount;
         Ok(())

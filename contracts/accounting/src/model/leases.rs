@@ -1,11 +1,42 @@
 //! Leases: paying, closing, extending, undoing, rating.
 
 use super::{Amount, MAXIMUM_DURATION, Market, Order, Refusal, Result, Split, State, Terms, require};
-use crate::{Reason, Signed, Who};
+use crate::{Reason, Signed, Step, Who};
 
 const HIGHEST_RATING: u8 = 10;
 
 impl Market {
+    pub(super) fn lease_step(&mut self, step: Step) -> Result {
+        match step {
+            Step::Settle { orders } => self.settle(&orders),
+            Step::SettleAndWithdraw { caller, orders, to } => self.settle_and_withdraw(caller, &orders, to),
+            Step::ExtendLease { caller, order, added } => self.extend_lease(caller, order, added),
+            Step::RateLease { caller, order, rating } => self.rate_lease(caller, order, rating),
+            Step::AnnounceLowFunds { orders } => self.announce_low_funds(&orders),
+            other => unreachable!("{other:?} is no step of leases"),
+        }
+    }
+
+    pub(super) fn ending_step(&mut self, step: Step) -> Result {
+        match step {
+            Step::CloseLease {
+                caller,
+                order,
+                reason,
+                terms,
+            } => self.close_lease(caller, order, reason, &terms),
+            Step::CloseFor { signed, order, terms } => self.close_for(&signed, order, &terms),
+            Step::SlashLease {
+                caller,
+                order,
+                billed,
+                terms,
+            } => self.slash_lease(caller, order, billed, &terms),
+            Step::UndoLease { caller, order, terms } => self.undo_lease(caller, order, &terms),
+            other => unreachable!("{other:?} is no step of endings"),
+        }
+    }
+
     // ------------------------------------------------------------------ views
 
     /// Unix time of a lease's end.
@@ -64,7 +95,7 @@ impl Market {
 
     // ----------------------------------------------------------------- paying
 
-    pub(super) fn settle(&mut self, ids: &[u64]) -> Result {
+    fn settle(&mut self, ids: &[u64]) -> Result {
         for id in ids {
             let owner = self.supplier_owner_of(*id)?;
             let paid = self.pay_what_is_due(*id);
@@ -74,7 +105,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn settle_and_withdraw(&mut self, caller: Who, ids: &[u64], to: Who) -> Result {
+    fn settle_and_withdraw(&mut self, caller: Who, ids: &[u64], to: Who) -> Result {
         let first = ids.first().ok_or(Refusal("EmptyBatch"))?;
         let token_of = |id: u64| (id >> 24) as u8;
         let token = token_of(*first);
@@ -158,7 +189,7 @@ impl Market {
 
     // ---------------------------------------------------------------- closing
 
-    pub(super) fn close_lease(&mut self, caller: Who, id: u64, reason: Reason, terms: &Terms) -> Result {
+    fn close_lease(&mut self, caller: Who, id: u64, reason: Reason, terms: &Terms) -> Result {
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?;
         require(order.state == State::Leased, "WrongState")?;
         let state = match reason {
@@ -207,7 +238,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn close_for(&mut self, signed: &Signed, id: u64, terms: &Terms) -> Result {
+    fn close_for(&mut self, signed: &Signed, id: u64, terms: &Terms) -> Result {
         self.take_signature(signed)?;
         let open = self.orders.get(&id).is_some_and(|order| order.state == State::Open);
         if open {
@@ -223,7 +254,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn slash_lease(&mut self, caller: Who, id: u64, billed: u32, terms: &Terms) -> Result {
+    fn slash_lease(&mut self, caller: Who, id: u64, billed: u32, terms: &Terms) -> Result {
         require(caller == Who::Slasher, "NotSlasher")?;
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?;
         require(order.state == State::Leased, "WrongState")?;
@@ -264,7 +295,7 @@ impl Market {
     }
 
     /// Inside the hold everything that is still locked for it goes back, whether it lives or not.
-    pub(super) fn undo_lease(&mut self, caller: Who, id: u64, terms: &Terms) -> Result {
+    fn undo_lease(&mut self, caller: Who, id: u64, terms: &Terms) -> Result {
         require(caller == Who::Disputes, "NotDisputes")?;
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?.clone();
         let lives = order.state == State::Leased;
@@ -295,7 +326,7 @@ impl Market {
 
     // ------------------------------------------------------- extending, rating
 
-    pub(super) fn extend_lease(&mut self, caller: Who, id: u64, added: u32) -> Result {
+    fn extend_lease(&mut self, caller: Who, id: u64, added: u32) -> Result {
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?.clone();
         require(order.state == State::Leased, "WrongState")?;
         require(added != 0, "ExtensionIsZero")?;
@@ -316,7 +347,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn announce_low_funds(&mut self, ids: &[u64]) -> Result {
+    fn announce_low_funds(&mut self, ids: &[u64]) -> Result {
         for id in ids {
             let Some(order) = self.orders.get(id) else { continue };
             let low = order.state == State::Leased
@@ -331,7 +362,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn rate_lease(&mut self, caller: Who, id: u64, rating: u8) -> Result {
+    fn rate_lease(&mut self, caller: Who, id: u64, rating: u8) -> Result {
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?;
         // A workload is rated once, by its last lease.
         require(

@@ -18,7 +18,7 @@ pub use self::{
     suppliers::{GpuPool, Pool, Supplier},
     terms::{MAXIMUM_DURATION, MAXIMUM_RATE, Terms},
 };
-use crate::{Status, Step, Who};
+use crate::{Part, Status, Step, Who};
 
 /// Why a step changes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,160 +305,31 @@ impl Market {
     pub fn apply(&mut self, step: &Step) -> Result {
         let mut next = self.clone();
         next.outcomes.clear();
-        next.run(step)?;
+        next.run(step.clone())?;
         *self = next;
         Ok(())
     }
 
-    fn run(&mut self, step: &Step) -> Result {
-        match step.clone() {
-            Step::Wait { seconds, blocks } => {
-                self.now += seconds;
-                self.block += blocks;
-                Ok(())
-            }
-            Step::Open { caller: _, owner } => self.open(owner),
-            Step::Deposit {
-                caller,
-                account,
-                token,
-                amount,
-            } => self.deposit(caller, account, token, amount),
-            Step::Permit {
-                owner,
-                token,
-                amount,
-                nonce,
-                deadline,
-            } => self.permit(owner, token, amount, nonce, deadline),
-            Step::DepositWithPermit {
-                caller,
-                account,
-                token,
-                amount,
-                nonce,
-                deadline,
-            } => self.deposit_with_permit(caller, account, token, amount, nonce, deadline),
-            Step::DepositWithPermit2 {
-                caller,
-                account,
-                token,
-                amount,
-                nonce,
-                deadline,
-                forged,
-            } => {
-                require(self.now <= deadline && !forged, "permit2 refuses")?;
-                require(self.used_permits.insert((caller, nonce)), "permit2 refuses")?;
-                require(caller != Who::Stranger, "nothing approved to permit2")?;
-                self.take_deposit(caller, account, token, amount.into())
-            }
-            Step::UpdateBracket { account, token } => self.update_bracket(account, token),
-            Step::SetRight {
-                caller,
-                account,
-                spender,
-                token,
-                limit,
-                expiry,
-                may_close,
-            } => {
-                let right = Right {
-                    limit: limit.into(),
-                    expiry,
-                    may_close,
-                };
-                self.set_right(caller, account, spender, token, right)
-            }
-            Step::Withdraw {
-                caller,
-                account,
-                token,
-                amount,
-                to,
-            } => self.withdraw(caller, account, token, amount.into(), to),
-            Step::WithdrawCredit { caller, token, to } => self.withdraw_credit(caller, token, to),
-            Step::Approve { caller, account, to } => self.approve(caller, account, to),
-            Step::Transfer {
-                caller,
-                from,
-                to,
-                account,
-            } => self.transfer(caller, from, to, account),
-            Step::Donate { caller, token, amount } => self.donate(caller, token, amount.into()),
-            Step::CreateOrder {
-                caller,
-                account,
-                token,
-                window,
-                terms,
-            } => self.create_order(caller, account, token, window, terms),
-            Step::CreateOrderFor {
-                signed,
-                account,
-                token,
-                window,
-                schedule,
-                terms,
-            } => {
-                self.take_signature(&signed)?;
-                let current = self.tokens.get(usize::from(token)).map(|token| token.schedule);
-                require(current == Some(schedule), "OtherFeeSchedule")?;
-                self.create_order(signed.signer, account, token, window, terms)
-            }
-            Step::CancelOrder { caller, order } => self.cancel_order(caller, order),
-            Step::ExpireOrders { orders } => self.expire_orders(&orders),
-            Step::PlaceBid {
-                caller,
-                order,
-                fizz,
-                rate,
-            } => self.place_bid(caller, order, fizz, rate),
-            Step::OpenLeases {
-                caller,
-                close_block,
-                answers,
-                responder,
-            } => self.open_leases(caller, close_block, &answers, responder),
-            Step::Settle { orders } => self.settle(&orders),
-            Step::SettleAndWithdraw { caller, orders, to } => self.settle_and_withdraw(caller, &orders, to),
-            Step::CloseLease {
-                caller,
-                order,
-                reason,
-                terms,
-            } => self.close_lease(caller, order, reason, &terms),
-            Step::CloseFor { signed, order, terms } => self.close_for(&signed, order, &terms),
-            Step::SkipNonce { caller } => {
-                *self.nonces.entry(caller).or_default() += 1;
-                Ok(())
-            }
-            Step::ExtendLease { caller, order, added } => self.extend_lease(caller, order, added),
-            Step::ProposeUpdate {
-                caller,
-                order,
-                terms,
-                expiry,
-            } => self.propose_update(caller, order, terms, expiry),
-            Step::RejectUpdate { caller, order, terms } => self.reject_update(caller, order, &terms),
-            Step::AcceptUpdate {
-                caller,
-                order,
-                resources_of,
-                terms,
-                rate,
-            } => self.accept_update(caller, order, &resources_of, &terms, rate),
-            Step::SlashLease {
-                caller,
-                order,
-                billed,
-                terms,
-            } => self.slash_lease(caller, order, billed, &terms),
-            Step::UndoLease { caller, order, terms } => self.undo_lease(caller, order, &terms),
-            Step::RateLease { caller, order, rating } => self.rate_lease(caller, order, rating),
-            Step::AnnounceLowFunds { orders } => self.announce_low_funds(&orders),
-            governance => self.govern(governance),
+    fn run(&mut self, step: Step) -> Result {
+        match step.part() {
+            Part::Time => self.time_step(step),
+            Part::Deposits => self.deposit_step(step),
+            Part::Accounts => self.account_step(step),
+            Part::Orders => self.order_step(step),
+            Part::Leases => self.lease_step(step),
+            Part::Endings => self.ending_step(step),
+            Part::Updates => self.update_step(step),
+            Part::Suppliers | Part::Governance => self.govern(step),
         }
+    }
+
+    fn time_step(&mut self, step: Step) -> Result {
+        let Step::Wait { seconds, blocks } = step else {
+            unreachable!("{step:?} is no step of time");
+        };
+        self.now += seconds;
+        self.block += blocks;
+        Ok(())
     }
 
     fn note(&mut self, outcome: &'static str) {

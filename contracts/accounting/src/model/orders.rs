@@ -1,13 +1,52 @@
 //! Orders until they are a lease, or never will be.
 
 use super::{Amount, Ledger, Market, Order, Refusal, Result, State, Terms, brackets, require};
-use crate::{Answer, Rank, Status, Who};
+use crate::{Answer, Rank, Signed, Status, Step, Who};
 
 const MOST_RANKS: usize = 8;
 const HIGHEST_NONCE: u32 = (1 << 24) - 1;
 
 impl Market {
-    pub(super) fn create_order(&mut self, caller: Who, account: u32, token: u8, window: u16, terms: Terms) -> Result {
+    pub(super) fn order_step(&mut self, step: Step) -> Result {
+        match step {
+            Step::CreateOrder {
+                caller,
+                account,
+                token,
+                window,
+                terms,
+            } => self.create_order(caller, account, token, window, terms),
+            Step::CreateOrderFor {
+                signed,
+                account,
+                token,
+                window,
+                schedule,
+                terms,
+            } => self.create_order_for(&signed, account, token, window, schedule, terms),
+            Step::CancelOrder { caller, order } => self.cancel_order(caller, order),
+            Step::ExpireOrders { orders } => self.expire_orders(&orders),
+            Step::PlaceBid {
+                caller,
+                order,
+                fizz,
+                rate,
+            } => self.place_bid(caller, order, fizz, rate),
+            Step::OpenLeases {
+                caller,
+                close_block,
+                answers,
+                responder,
+            } => self.open_leases(caller, close_block, &answers, responder),
+            Step::SkipNonce { caller } => {
+                *self.nonces.entry(caller).or_default() += 1;
+                Ok(())
+            }
+            other => unreachable!("{other:?} is no step of orders"),
+        }
+    }
+
+    fn create_order(&mut self, caller: Who, account: u32, token: u8, window: u16, terms: Terms) -> Result {
         require(!self.paused, "MarketPaused")?;
         require(window <= self.windows.longest_bid, "BidWindowTooLong")?;
         require(terms.are_valid(self.windows.params_version), "invalid terms")?;
@@ -49,6 +88,22 @@ impl Market {
     }
 
     /// Locks and counts: an order id is account, token and the account's own nonce in that token.
+    /// At the token's fees as they were when it was signed.
+    fn create_order_for(
+        &mut self,
+        signed: &Signed,
+        account: u32,
+        token: u8,
+        window: u16,
+        schedule: u16,
+        terms: Terms,
+    ) -> Result {
+        self.take_signature(signed)?;
+        let current = self.tokens.get(usize::from(token)).map(|token| token.schedule);
+        require(current == Some(schedule), "OtherFeeSchedule")?;
+        self.create_order(signed.signer, account, token, window, terms)
+    }
+
     pub(super) fn lock_under_new_id(&mut self, account: u32, token: u8, lock: &Amount) -> Result<u64> {
         let funds = self.funds_mut(account, token);
         funds.lock(lock)?;
@@ -81,7 +136,7 @@ impl Market {
     }
 
     /// Whatever is over already is passed over.
-    pub(super) fn expire_orders(&mut self, ids: &[u64]) -> Result {
+    fn expire_orders(&mut self, ids: &[u64]) -> Result {
         for id in ids {
             let order = self.orders.get(id).ok_or(Refusal("WrongState"))?;
             if order.state != State::Open {
@@ -102,7 +157,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn place_bid(&mut self, caller: Who, id: u64, fizz: u32, rate: u128) -> Result {
+    fn place_bid(&mut self, caller: Who, id: u64, fizz: u32, rate: u128) -> Result {
         require(!self.paused, "MarketPaused")?;
         let provider = self.supplier_of(caller).ok_or(Refusal("NotSupplier"))?;
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?;
@@ -132,7 +187,7 @@ impl Market {
     }
 
     /// A failing order never keeps its neighbours from being settled.
-    pub(super) fn open_leases(&mut self, caller: Who, close_block: u64, answers: &[Answer], responder: Who) -> Result {
+    fn open_leases(&mut self, caller: Who, close_block: u64, answers: &[Answer], responder: Who) -> Result {
         require(caller == Who::TaskManager, "NotTaskManager")?;
         require(!self.paused, "MarketPaused")?;
         let in_time = self.block > close_block && self.block <= self.last_answer(close_block);

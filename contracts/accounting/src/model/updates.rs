@@ -5,10 +5,30 @@ use std::collections::BTreeSet;
 use super::{
     FELL_WITH_FEES, FELL_WITH_RIGHT, Ledger, Market, Order, Proposal, Refusal, Result, State, Terms, brackets, require,
 };
-use crate::Who;
+use crate::{Step, Who};
 
 impl Market {
-    pub(super) fn propose_update(&mut self, caller: Who, id: u64, terms: Terms, expiry: u64) -> Result {
+    pub(super) fn update_step(&mut self, step: Step) -> Result {
+        match step {
+            Step::ProposeUpdate {
+                caller,
+                order,
+                terms,
+                expiry,
+            } => self.propose_update(caller, order, terms, expiry),
+            Step::RejectUpdate { caller, order, terms } => self.reject_update(caller, order, &terms),
+            Step::AcceptUpdate {
+                caller,
+                order,
+                resources_of,
+                terms,
+                rate,
+            } => self.accept_update(caller, order, &resources_of, &terms, rate),
+            other => unreachable!("{other:?} is no step of updates"),
+        }
+    }
+
+    fn propose_update(&mut self, caller: Who, id: u64, terms: Terms, expiry: u64) -> Result {
         require(!self.paused, "MarketPaused")?;
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?;
         require(order.state == State::Leased, "WrongState")?;
@@ -79,7 +99,7 @@ impl Market {
         }
     }
 
-    pub(super) fn reject_update(&mut self, caller: Who, id: u64, terms: &Terms) -> Result {
+    fn reject_update(&mut self, caller: Who, id: u64, terms: &Terms) -> Result {
         let order = self.orders.get(&id).ok_or(Refusal("WrongState"))?;
         let proposal = self.standing(order)?;
         require(proposal.terms == *terms, "OtherUpdateProposed")?;
@@ -92,14 +112,7 @@ impl Market {
         Ok(())
     }
 
-    pub(super) fn accept_update(
-        &mut self,
-        caller: Who,
-        id: u64,
-        resources_of: &Terms,
-        terms: &Terms,
-        rate: u128,
-    ) -> Result {
+    fn accept_update(&mut self, caller: Who, id: u64, resources_of: &Terms, terms: &Terms, rate: u128) -> Result {
         require(!self.paused, "MarketPaused")?;
         let old = self.orders.get(&id).ok_or(Refusal("WrongState"))?.clone();
         require(old.state == State::Leased, "WrongState")?;
