@@ -241,7 +241,7 @@ mod tests {
         );
     }
 
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// Serves on a free port until the token is cancelled.
     async fn served(limits: ConnectionLimits) -> (SocketAddr, CancellationToken) {
@@ -277,7 +277,8 @@ mod tests {
         let mut silent = Vec::new();
         for part in [&b""[..], b"GET /healthz HTTP/1.1\r\nx-", b"", b"P"] {
             let mut stream = TcpStream::connect(address).await.expect("connects");
-            stream.write_all(part).await.expect("writes");
+            // A slow test may find itself cut already.
+            let _ = stream.write_all(part).await;
             silent.push(stream);
         }
         for stream in &mut silent {
@@ -301,7 +302,8 @@ mod tests {
     #[tokio::test]
     async fn a_connection_ends_with_its_lifetime() {
         let (address, stop) = served(ConnectionLimits {
-            lifetime: Duration::from_millis(200),
+            // Long enough that the question has arrived by then on a busy machine, too.
+            lifetime: Duration::from_secs(2),
             ..ConnectionLimits::default()
         })
         .await;

@@ -251,7 +251,7 @@ where
 mod tests {
     use super::*;
 
-    const DEADLINE: Duration = Duration::from_secs(5);
+    const DEADLINE: Duration = Duration::from_secs(60);
 
     #[tokio::test]
     async fn tasks_finish_what_they_must() {

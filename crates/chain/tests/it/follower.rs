@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, B256, U256};
 use alloy::providers::Provider;
@@ -34,7 +32,7 @@ impl Mirror {
         )
         .expect("store");
         let mut settings = RpcSettings::new(vec![url]);
-        settings.timeout = Duration::from_secs(2);
+        settings.timeout = PATIENCE / 2;
         let endpoints = Endpoints::new(&settings).expect("endpoints");
         let follow = Follow {
             addresses: vec![emitter],

@@ -47,7 +47,7 @@ async fn effects(node: &Node, emitter: Address, topic: u64) -> usize {
 async fn mine_until(node: &Node, awaited: &str, mut done: impl AsyncFnMut() -> bool) {
     let until = tokio::time::Instant::now() + PATIENCE;
     while !done().await {
-        assert!(tokio::time::Instant::now() < until, "{awaited}: not after 30 s");
+        assert!(tokio::time::Instant::now() < until, "{awaited}: not after {PATIENCE:?}");
         node.mine(1).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

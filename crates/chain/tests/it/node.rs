@@ -23,9 +23,8 @@ pub(crate) const KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae
 /// anvil's second account, which the tests' own traffic comes from.
 pub(crate) const OTHER: Address = address!("70997970C51812dc3A010C7d01b50e0d17dc79C8");
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
 /// Longest wait for anything in these tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Node {
     process: Child,
@@ -67,9 +66,7 @@ impl Node {
                 }
             }
         });
-        let port: u16 = receiver
-            .recv_timeout(READY_WITHIN)
-            .expect("anvil says where it listens within 30 s");
+        let port: u16 = receiver.recv_timeout(PATIENCE).expect("anvil says where it listens");
         let provider = RootProvider::new_http(url(port));
         Self {
             process,

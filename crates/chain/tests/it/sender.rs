@@ -98,7 +98,7 @@ impl Sender {
 pub(crate) async fn finished<T>(task: JoinHandle<T>) -> T {
     tokio::time::timeout(PATIENCE, task)
         .await
-        .expect("it ends within 30 s")
+        .expect("it ends in time")
         .expect("it does not panic")
 }
 
@@ -136,7 +136,7 @@ pub(crate) async fn pooled(node: &Node, count: u64) {
         }
         assert!(
             tokio::time::Instant::now() < until,
-            "{} of {count} transactions in the pool after 30 s",
+            "{} of {count} transactions in the pool after {PATIENCE:?}",
             pending - used
         );
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,7 +1,6 @@
 //! Who is let in, and who is believed.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use gateway::{ClientError, GatewayClient, Identity, PinnedFingerprints, tls};
 use rustls::crypto::ring;
@@ -9,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -203,16 +202,19 @@ async fn a_huge_certificate_is_refused() {
 
 #[tokio::test]
 async fn nobody_there_is_a_sentence() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("bound");
-    drop(listener);
+    // Bound, so that nobody else gets it, and not listening.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("a free port");
+    let address = socket.local_addr().expect("bound");
     let client = GatewayClient::new(
         &format!("https://{address}").parse().expect("a URL"),
         PinnedFingerprints::only(identity().fingerprint()),
         &identity(),
     )
     .expect("a client");
-    let error = timeout(Duration::from_secs(30), client.provider())
+    let error = timeout(PATIENCE, client.provider())
         .await
         .expect("an answer")
         .expect_err("nobody");

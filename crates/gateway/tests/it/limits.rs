@@ -16,16 +16,8 @@ use tokio::time::timeout;
 
 use crate::support::{Counting, LEASE, PATIENCE, Running, exchange, identity, read_to_end, server};
 
-fn impatient() -> Limits {
-    let soon = Duration::from_millis(200);
-    Limits {
-        handshake_timeout: soon,
-        header_timeout: soon,
-        body_timeout: soon,
-        write_stall: soon,
-        ..Limits::default()
-    }
-}
+/// Of the limit that a test is about, and of no other: a busy machine may take as long for anything.
+const SOON: Duration = Duration::from_millis(200);
 
 async fn running(counting: &Counting, configure: impl FnOnce(Server) -> Server) -> Running {
     let identity = identity();
@@ -86,7 +78,11 @@ async fn an_oversize_that_is_not_announced_is_refused_too() {
 #[tokio::test]
 async fn a_body_that_never_ends_is_cut() {
     let counting = Counting::default();
-    let running = running(&counting, |server| server.with_limits(impatient())).await;
+    let limits = Limits {
+        body_timeout: SOON,
+        ..Limits::default()
+    };
+    let running = running(&counting, |server| server.with_limits(limits)).await;
     let answer = exchange(
         &mut running.raw(&identity()).await,
         &put("Content-Length: 500\r\n", "{"),
@@ -102,15 +98,17 @@ async fn a_body_that_never_ends_is_cut() {
 #[tokio::test]
 async fn a_header_that_never_ends_is_cut() {
     let metrics = ServerMetrics::default();
+    let limits = Limits {
+        header_timeout: SOON,
+        ..Limits::default()
+    };
     let running = running(&Counting::default(), |server| {
-        server.with_limits(impatient()).with_metrics(metrics.clone())
+        server.with_limits(limits).with_metrics(metrics.clone())
     })
     .await;
     let mut stream = running.raw(&identity()).await;
-    stream
-        .write_all(b"GET /peer HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-        .await
-        .expect("send");
+    // A slow test may find itself cut already.
+    let _ = stream.write_all(b"GET /peer HTTP/1.1\r\nHost: x\r\nX-Slow: ").await;
     let answer = read_to_end(&mut stream).await;
     assert!(!answer.contains("200"), "{answer}");
     assert_eq!((metrics.requests.get(), metrics.connections_cut.get()), (0, 1));
@@ -118,9 +116,14 @@ async fn a_header_that_never_ends_is_cut() {
 
 #[tokio::test]
 async fn a_handshake_that_never_ends_is_cut() {
-    let running = running(&Counting::default(), |server| server.with_limits(impatient())).await;
+    let limits = Limits {
+        handshake_timeout: SOON,
+        ..Limits::default()
+    };
+    let running = running(&Counting::default(), |server| server.with_limits(limits)).await;
     let mut stream = tokio::net::TcpStream::connect(running.address).await.expect("connect");
-    stream.write_all(&[0x16, 3, 1]).await.expect("send");
+    // A slow test may find itself cut already.
+    let _ = stream.write_all(&[0x16, 3, 1]).await;
     assert_eq!(read_to_end(&mut stream).await, "");
 }
 
@@ -150,7 +153,10 @@ async fn a_client_that_takes_nothing_of_an_endless_answer_is_cut() {
         }),
     );
     let server = server(&identity_of_server, router)
-        .with_limits(impatient())
+        .with_limits(Limits {
+            write_stall: SOON,
+            ..Limits::default()
+        })
         .with_metrics(metrics.clone());
     let running = Running::start(&identity_of_server, server).await;
     let mut stream = running.raw(&identity()).await;
