@@ -99,13 +99,19 @@ async fn what_is_of_no_use_any_more_is_replaced_by_nothing() {
     } = Fixture::start().await;
     let call = sender.submit(emit(emitter, 1).valid_until(3));
     pooled(&node, 1).await;
+    // A hundred times what was offered, and again and again: empty blocks make a base fee fall, so that a slow actor would find its
+    // call in one of them.
+    let dear_blocks = async |count| {
+        let fee = serde_json::json!(["0x174876e800"]);
+        node.request("anvil_setNextBlockBaseFeePerGas", fee).await;
+        node.mine(count).await;
+    };
+    // Up to its last block at once: a quick actor would raise its offer in between.
+    dear_blocks(2).await;
     let until = tokio::time::Instant::now() + PATIENCE;
     while !call.is_finished() {
         assert!(tokio::time::Instant::now() < until, "not cancelled after {PATIENCE:?}");
-        // Empty blocks make a base fee fall: a slow actor would find its call in one of them.
-        node.request("anvil_setNextBlockBaseFeePerGas", serde_json::json!(["0x174876e800"]))
-            .await;
-        node.mine(1).await;
+        dear_blocks(1).await;
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let error = finished(call).await.expect_err("given up");
