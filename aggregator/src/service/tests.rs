@@ -24,7 +24,7 @@ use crate::follow::Followed;
 use crate::sources::{SourceLimits, Sources};
 
 /// Longest wait for anything in these tests.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 const CLOSE_BLOCK: u64 = 10;
 const WINDOW: u64 = 20;
 const ORDER_BOOK: Address = Address::repeat_byte(0x0b);
@@ -216,7 +216,7 @@ impl Rig {
     async fn response(&mut self) -> Response {
         tokio::time::timeout(PATIENCE, self.responses.recv())
             .await
-            .expect("a response within 30 s")
+            .expect("a response in time")
             .expect("the collector runs")
     }
 }
@@ -493,7 +493,7 @@ async fn bad_input_is_refused_with_its_reason_and_leaves_nothing() {
 async fn a_sender_that_disconnects_changes_nothing() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let options = Options {
-        straggler_wait: Duration::from_secs(10),
+        straggler_wait: PATIENCE,
         ..Options::default()
     };
     let mut rig = Rig::start(directory.path(), options).await;
@@ -510,7 +510,7 @@ async fn a_sender_that_disconnects_changes_nothing() {
     connection.write_all(&body).await.expect("body");
     let deadline = Instant::now() + PATIENCE;
     while !received(&rig).await {
-        assert!(Instant::now() < deadline, "the submission was not received within 30 s");
+        assert!(Instant::now() < deadline, "the submission was not received in time");
         tokio::task::yield_now().await;
     }
     drop(connection);
@@ -572,7 +572,7 @@ fn endless_body() -> reqwest::Body {
 async fn what_was_collected_before_a_restart_is_responded_after_it() {
     let directory = tempfile::tempdir().expect("temporary directory");
     let patient = Options {
-        straggler_wait: Duration::from_secs(10),
+        straggler_wait: PATIENCE,
         ..Options::default()
     };
     let rig = Rig::start(directory.path(), patient).await;
@@ -648,7 +648,7 @@ async fn share_places(rig: &Rig) {
             answer = &mut waiting => panic!("answered before its block: {answer:?}"),
             received = received(rig) => if received { break },
         }
-        assert!(Instant::now() < deadline, "the submission was not received within 30 s");
+        assert!(Instant::now() < deadline, "the submission was not received in time");
     }
     // A second in the same operator's name, and a second body, are one too many; another address has places of its own.
     let (status, answer) = rig.send(&first).await;
@@ -675,10 +675,7 @@ async fn share_places(rig: &Rig) {
             answer = &mut slow => panic!("answered before its body: {answer:?}"),
             waiting = waiting_inside(rig) => if waiting == 2 { break },
         }
-        assert!(
-            Instant::now() < deadline,
-            "the other sender was not received within 30 s"
-        );
+        assert!(Instant::now() < deadline, "the other sender was not received in time");
     }
     rig.mine(CLOSE_BLOCK..=CLOSE_BLOCK).await;
     assert_eq!(waiting.await.0, 200);

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::*;
 
 /// Longer than any of these tests needs.
-const DEADLINE: Duration = Duration::from_secs(20);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// An aggregator that answers as told, then accepts; it says what it was sent.
 struct Scripted {
@@ -136,12 +136,14 @@ async fn a_refusal_for_good_ends_the_delivery() {
 
 #[tokio::test]
 async fn a_delivery_that_is_of_no_use_any_more_ends_although_nobody_answers() {
-    // A port that was free a moment ago: nobody listens there.
-    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let url: Url = format!("http://{}", free.local_addr().expect("bound"))
+    // Bound, so that nobody else gets it, and not listening.
+    let silent = tokio::net::TcpSocket::new_v4().expect("a socket");
+    silent
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("a free port");
+    let url: Url = format!("http://{}", silent.local_addr().expect("bound"))
         .parse()
         .expect("a URL");
-    drop(free);
     let shutdown = Shutdown::new();
     let aggregators = Aggregators::new(std::slice::from_ref(&url), OperatorMetrics::default()).expect("a client");
     let sending = aggregators

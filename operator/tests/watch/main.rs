@@ -115,8 +115,10 @@ impl Market {
         Ok(operator::config::load(&file)?)
     }
 
-    /// An order of this number (from 1) with one bid; returns its id and close block.
+    /// An order of this number (from 1) with one bid; returns its id and close block. Blocks come with transactions while it does,
+    /// so that the bid is in time, and every second afterwards.
     async fn order(&self, number: u64) -> eyre::Result<(u64, u32)> {
+        self.anvil.mine_at_once().await?;
         let traffic = Traffic::of(&self.anvil, &self.network)?;
         let book = self.network.contracts.order_book;
         let call = traffic.order(self.account, 4, number);
@@ -129,6 +131,7 @@ impl Market {
         };
         traffic.send(plan::address(SUPPLIER), book, &bid).await?;
         let close_block = self.book().order(order_id).call().await?.closeBlock;
+        self.anvil.mine_every(1).await?;
         Ok((order_id, close_block))
     }
 
@@ -259,7 +262,12 @@ async fn run(market: &Market, shutdown: &Shutdown) -> eyre::Result<()> {
     operator::run::start(named, shutdown.clone()).await?;
     let bond = market.bond().await?;
     let (order_id, close_block) = market.order(3).await?;
+    market.hash_of(close_block).await?;
+    // Else the watcher may take a late matchmaker for one that does not answer.
+    let slow_blocks = market.anvil.mine_slowly().await?;
     market.leased(order_id).await?;
+    drop(slow_blocks);
+    market.anvil.mine_every(1).await?;
     let tasks = IMatchingTaskManager::new(market.network.contracts.task_manager, &market.anvil.provider);
     ensure!(!tasks.matchedByRule(order_id).call().await?, "the matchmaker answered");
     ensure!(tasks.answeredAt(close_block, 0).call().await? != 0);
@@ -293,6 +301,8 @@ async fn waits_for_coverage(market: &Market) -> eyre::Result<()> {
         store.signed_orders(hash, 0).await?.is_none(),
         "an answer that the contract refuses was signed"
     );
+    // The response window is open for as long as this takes.
+    let _slow_blocks = anvil.mine_slowly().await?;
     bootstrap::govern(anvil, network, market.matchmaker, &cover(units)).await?;
     market.leased(order_id).await?;
     ensure!(
@@ -306,8 +316,12 @@ async fn waits_for_coverage(market: &Market) -> eyre::Result<()> {
 async fn proves_the_lie(market: &Market) -> eyre::Result<()> {
     let bond = market.bond().await?;
     let (order_id, close_block) = market.order(1).await?;
+    market.hash_of(close_block).await?;
+    // It can be challenged for a few blocks only.
+    let slow_blocks = market.anvil.mine_slowly().await?;
     let verdict = market.matchmaker_lies(order_id, close_block).await?;
     market.punished(verdict, &[plan::address(MATCHMAKER)]).await?;
+    drop(slow_blocks);
     ensure!(market.bond().await? < bond, "the bond was cut");
     Ok(())
 }
@@ -316,8 +330,11 @@ async fn matches_what_nobody_answered(market: &Market) -> eyre::Result<()> {
     let (order_id, close_block) = market.order(2).await?;
     market.hash_of(close_block).await?;
     let response_window = market.book().parameters().call().await?.responseWindow;
+    // The window in which the rule may be run is not long.
+    let slow_blocks = market.anvil.mine_slowly().await?;
     market.anvil.call("anvil_mine", json!([response_window])).await?;
     market.leased(order_id).await?;
+    drop(slow_blocks);
     let tasks = IMatchingTaskManager::new(market.network.contracts.task_manager, &market.anvil.provider);
     ensure!(tasks.matchedByRule(order_id).call().await?, "the rule on chain decided");
     let supplier = market.book().supplierOf(plan::address(SUPPLIER)).call().await?;

@@ -29,10 +29,14 @@ async fn lie_and_pay(market: &Market, shutdown: &Shutdown) -> eyre::Result<()> {
     let operators = join(market).await?;
     let watcher = market.config(WATCHER, "[keys]\necdsa = \"ecdsa.key\"\n")?;
     operator::run::start_watching(watcher, shutdown.clone()).await?;
+    // Nobody else does, and starting took its time.
+    bootstrap::refresh_stakes(&market.anvil, &market.network, &market.options.plan).await?;
     let (order_id, close_block) = market.order(1).await?;
     let (task, matches, digest) = market.lie(order_id, close_block).await?;
     let (proof, honest) = sign(market, close_block, digest).await?;
     let call = IMatchingTaskManager::respondCall { task, matches, proof };
+    // It can be challenged for a few blocks only, and its signers slashed for some more.
+    let _slow_blocks = market.anvil.mine_slowly().await?;
     // The call is not the transaction's own: it has to be found in a trace.
     let (anvil, network) = (&market.anvil, &market.network);
     bootstrap::govern(anvil, network, network.contracts.task_manager, &call).await?;
@@ -97,7 +101,6 @@ async fn join(market: &Market) -> eyre::Result<Vec<Agent>> {
     });
     futures::future::try_join_all(joining).await?;
     drop(fast_blocks);
-    bootstrap::refresh_stakes(anvil, network, plan).await?;
     anvil.mine_every(1).await?;
     Ok(agents)
 }
