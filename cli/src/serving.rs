@@ -30,7 +30,7 @@ const BLOCK_PERIOD: Duration = Duration::from_millis(100);
 /// How often a provider is asked how a lease is doing; each asks for a connection of its own.
 const STATUS_PERIOD: Duration = Duration::from_millis(250);
 /// How often, while a provider is asked, the chain is asked whether the lease is still open.
-const LEASE_PERIOD: Duration = Duration::from_secs(2);
+const LEASE_PERIOD: Duration = Duration::from_secs(if cfg!(test) { 3_600 } else { 2 });
 /// How long a workload must have failed before the lease is given up: the provider tries again, and an engine that has just
 /// restarted takes its time.
 const FAILURE_PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });

@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     /// How long a test waits at most.
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const PATIENCE: Duration = Duration::from_secs(60);
     const NEWEST: BlockReference = BlockReference {
         number: 7,
         hash: B256::repeat_byte(7),

@@ -185,7 +185,7 @@ mod tests {
         };
         let command = PricingCommand {
             command: vec!["sh".to_owned(), "-c".to_owned(), script.to_owned()],
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(60),
         };
         let bids = command.price(&BTreeMap::from([(1, list)]), &[order], vec![bid]).await;
         bids.into_iter().map(|bid| bid.rate).collect()

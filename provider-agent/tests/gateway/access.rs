@@ -78,17 +78,21 @@ async fn access_goes_with_the_account_and_ends_with_the_key() {
 
 #[tokio::test]
 async fn what_the_chain_said_is_believed_for_a_short_while_only() {
-    let settings = Settings {
-        access_lifetime: Duration::from_secs(1),
+    let believing_for = |access_lifetime| Settings {
+        access_lifetime,
         request_interval: Duration::ZERO,
         ..settings()
     };
-    let running = running_with(settings).await;
+    let running = running_with(believing_for(Duration::from_secs(3600))).await;
     running.as_owner().lease(on_wire(LEASE)).await.expect("the owner");
     running.chain.change(|lease| lease.owner_keys = None);
     running.as_owner().lease(on_wire(LEASE)).await.expect("still believed");
+
+    let running = running_with(believing_for(Duration::from_secs(1))).await;
+    running.as_owner().lease(on_wire(LEASE)).await.expect("the owner");
+    running.chain.change(|lease| lease.owner_keys = None);
     let refused = async { while running.as_owner().lease(on_wire(LEASE)).await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(30), refused)
+    tokio::time::timeout(Duration::from_secs(60), refused)
         .await
         .expect("a revoked key is refused within the lifetime");
     assert_eq!(

@@ -198,7 +198,7 @@ async fn a_right_ends_with_the_hand_over_of_its_account() {
     running.chain.rights.lock().expect("lock").clear();
     let message = refused(&spender).await;
     assert!(message.contains(&Address::repeat_byte(0xdd).to_string()), "{message}");
-    let end = tokio::time::timeout(Duration::from_secs(30), logs.next())
+    let end = tokio::time::timeout(Duration::from_secs(60), logs.next())
         .await
         .expect("an open stream ends too")
         .expect("its last item");
