@@ -421,13 +421,13 @@ mod tests {
         let mut lines = store.read(LEASE, "web", 0, None, true).unwrap();
         for number in 0..3 {
             ring.append(entries(number..number + 1)).unwrap();
-            let item = tokio::time::timeout(Duration::from_secs(10), lines.next())
+            let item = tokio::time::timeout(Duration::from_secs(60), lines.next())
                 .await
                 .expect("the appended line");
             assert_eq!(item.unwrap().unwrap().next_cursor(), u64::from(number) + 1);
         }
         store.close(LEASE).unwrap();
-        let end = tokio::time::timeout(Duration::from_secs(10), lines.next())
+        let end = tokio::time::timeout(Duration::from_secs(60), lines.next())
             .await
             .expect("the end");
         assert!(end.is_none());
