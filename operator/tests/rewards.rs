@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use alloy::eips::BlockNumberOrTag;
 use alloy::primitives::{Address, U256};
+use alloy::providers::Provider as _;
 use alloy::sol_types::SolCall as _;
 use bindings::ICommissionSplit;
 use bindings::standard::IERC20;
@@ -24,6 +26,8 @@ use serde_json::{Value, json};
 
 /// What hangs fails, and says so.
 const TEST_DEADLINE: Duration = Duration::from_secs(240);
+/// Seconds.
+const DAY: u64 = 86_400;
 
 /// Two operators in every quorum of a chain with our contracts.
 struct Earning {
@@ -50,6 +54,7 @@ impl Earning {
         let spawner = Spawner::new();
         let anvil = Anvil::start(&spawner, program, recording.chain_id, 0, log).await?;
         anvil.replay(&recording).await?;
+        at_the_beginning_of_a_day(&anvil).await?;
         let network = bootstrap::deploy(&anvil, &recording, &options)
             .await
             .wrap_err("deploying (contracts/out must be of these sources: `forge build` in contracts)")?;
@@ -173,6 +178,14 @@ impl Earning {
             .output()
             .wrap_err("cannot run operator")
     }
+}
+
+/// Moves the chain's clock past the next midnight (UTC): EigenLayer takes whole days, and one that ended while a test ran would be
+/// taken when it is to be refused.
+async fn at_the_beginning_of_a_day(anvil: &Anvil) -> eyre::Result<()> {
+    let newest = anvil.provider.get_block_by_number(BlockNumberOrTag::Latest).await?;
+    let now = newest.ok_or_eyre("a chain has a newest block")?.header.timestamp;
+    anvil.reach(now - now % DAY + DAY + 1).await
 }
 
 fn config_of(agent: &Agent) -> eyre::Result<Config> {
