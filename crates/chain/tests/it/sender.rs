@@ -61,6 +61,7 @@ impl Sender {
     pub(crate) fn start_at(endpoint: Url, store: &Store) -> Self {
         let mut rpc = RpcSettings::new(vec![endpoint]);
         rpc.chain_id = Some(31337);
+        rpc.timeout = PATIENCE;
         let endpoints = Endpoints::new(&rpc).expect("endpoints");
         let signer = chain::keys::from_raw(&Secret::new(KEY)).expect("key");
         let settings = TransactionSettings {
