@@ -1,5 +1,7 @@
 //! What the chain's log says of an update that was proposed.
 
+use std::time::{Duration, Instant};
+
 use alloy::rpc::types::Log;
 use alloy::sol_types::SolEvent;
 use bindings::{ILeases, OrderState};
@@ -17,6 +19,12 @@ use crate::session::Session;
 /// A proposal that nobody took, withdrew or refused, and that does not stand: see `IEscrow.basisOf`.
 const FALLEN: &str = "fell: since it was proposed the account changed hands, the right of who proposed it was set anew or has expired, \
                       or the token got other fees; propose it again";
+
+/// How long the log of what the chain's state shows may be in coming: a node shows the state of a block a moment before its logs, and
+/// where an endpoint is many nodes, another one may answer.
+const LOG_LAG: Duration = Duration::from_secs(3);
+/// How often such a log is asked for.
+const LOG_PERIOD: Duration = Duration::from_millis(100);
 
 /// The manifest that the newest proposal is about.
 pub(super) async fn proposed_manifest(session: &Session<'_>, lease: u64) -> eyre::Result<SaltedManifest> {
@@ -36,8 +44,20 @@ async fn last<E: SolEvent>(session: &Session<'_>, lease: u64) -> eyre::Result<Op
     chain.last_log(&filter, word.closeBlock.into()..=head).await
 }
 
+/// What is found, now or as soon as its log can be expected.
+async fn soon<T>(look: impl AsyncFn() -> eyre::Result<Option<T>>) -> eyre::Result<Option<T>> {
+    let deadline = Instant::now() + LOG_LAG;
+    loop {
+        let found = look().await?;
+        if found.is_some() || Instant::now() >= deadline {
+            return Ok(found);
+        }
+        tokio::time::sleep(LOG_PERIOD).await;
+    }
+}
+
 pub(super) async fn replacement(session: &Session<'_>, lease: u64) -> eyre::Result<u64> {
-    let updated = last::<ILeases::LeaseUpdated>(session, lease).await?;
+    let updated = soon(async || last::<ILeases::LeaseUpdated>(session, lease).await).await?;
     let updated = updated.ok_or_else(|| eyre::eyre!("the log of the update of lease {lease} cannot be found"))?;
     Ok(decoded::<ILeases::LeaseUpdated>(&updated)?.updatedId)
 }
@@ -48,16 +68,16 @@ pub(super) async fn ended(session: &Session<'_>, lease: u64) -> eyre::Result<Ans
     if session.order(lease).await?.state == OrderState::ClosedUpdated {
         return Ok(Answer::Taken(replacement(session, lease).await?));
     }
-    let (proposed, rejected) = tokio::try_join!(
-        last::<ILeases::UpdateProposed>(session, lease),
-        last::<ILeases::UpdateRejected>(session, lease),
-    )?;
-    let Some(proposed) = proposed else {
+    let Some(proposed) = last::<ILeases::UpdateProposed>(session, lease).await? else {
         bail!(Failure::bad_input(format!(
             "no update of lease {lease} is proposed; name the new deployment file"
         )));
     };
-    match rejected.filter(|rejected| place(rejected) > place(&proposed)) {
+    let rejected = soon(async || {
+        let rejected = last::<ILeases::UpdateRejected>(session, lease).await?;
+        Ok(rejected.filter(|rejected| place(rejected) > place(&proposed)))
+    });
+    match rejected.await? {
         Some(rejected) => Ok(Answer::Ended(refusal(session, lease, &decoded(&rejected)?).await?)),
         None => Ok(Answer::Ended(FALLEN.to_owned())),
     }
