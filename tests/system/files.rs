@@ -8,7 +8,7 @@ use eyre::ensure;
 use system_tests::{binaries, deployment, example};
 
 /// No file may keep the parser busy.
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn check(name: &str, text: &str) -> eyre::Result<(String, Output)> {
     let folder = tempfile::tempdir()?;

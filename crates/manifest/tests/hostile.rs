@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use manifest::{MAXIMUM_FILE_BYTES, Report, parse};
 
 /// Far above what any of these files needs, far below what an unbounded reader would take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn refuse(what: &str, text: &[u8]) -> Report {
     let start = Instant::now();

@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use workload::{Applied, Assignment, Docker, Engine, LeaseId, LeaseStatus, ReplicaState, Scope, Settings};
 
 /// How long anything may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// Commands that the image has.
 const APPLETS: [&str; 16] = [
     "sh", "httpd", "nc", "cat", "echo", "ls", "mkdir", "sleep", "dd", "id", "grep", "true", "date", "test", "df",
