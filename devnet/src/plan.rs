@@ -196,6 +196,14 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_may_have_another_bid_window_than_the_parameter_file() {
+        let window = |text: &str| Plan::parse(text).expect("valid").parameters().market.bid_window;
+        let rest = "[chain]\nblock_time = 1\nport = 0\n";
+        assert_eq!(window(rest), Parameters::devnet().market.bid_window);
+        assert_eq!(window(&format!("bid_window = 7\n{rest}")), 7);
+    }
+
+    #[test]
     fn the_plan_with_one_quorum_is_valid() {
         let plan = Plan::parse(include_str!("../../anvil-config/one-quorum.toml")).expect("valid");
         assert_eq!(plan.parameters().quorums.quorum.len(), 1);
