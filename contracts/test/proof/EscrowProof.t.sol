@@ -12,15 +12,45 @@ contract OpenEscrow is Escrow {
     constructor(address orderBook_, address foundation_) Escrow(address(1), orderBook_, foundation_, address(2)) {}
 
     function setAccount(uint32 account, uint8 token, uint256 word) external {
-        _accounts[_accountKey(account, token)] = word;
+        setAccount(_accountKey(account, token), word);
+    }
+
+    function setAccount(uint256 accountAndToken, uint256 word) public {
+        _accounts[accountAndToken] = word;
     }
 
     function setToken(uint8 token, uint256 word) external {
         _tokens[token] = word;
     }
 
+    function setEpoch(uint32 account, uint256 epoch) external {
+        _epochs[account] = epoch;
+    }
+
+    function setRight(uint256 holder, uint256 right) external {
+        _spendingRights[holder] = right;
+    }
+
+    function give(address owner, uint32 account) external {
+        _mint(owner, account);
+    }
+
+    /// @dev In the code that locks it: compiled a second time it could multiply the other way round, which the solver takes for
+    /// another number.
+    function orderLock(uint256 rate, uint256 duration, uint256 packed) external pure returns (uint256) {
+        return Fees.orderLock(rate, duration, packed);
+    }
+
+    function rightOf(uint256 holder) external view returns (uint256) {
+        return _spendingRights[holder];
+    }
+
     function accountWord(uint32 account, uint8 token) external view returns (uint256) {
-        return _accounts[_accountKey(account, token)];
+        return accountWord(_accountKey(account, token));
+    }
+
+    function accountWord(uint256 accountAndToken) public view returns (uint256) {
+        return _accounts[accountAndToken];
     }
 }
 

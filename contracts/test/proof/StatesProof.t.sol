@@ -30,6 +30,10 @@ contract OpenOrderBook is OrderBook {
         _suppliers[supplier].capacity = word;
     }
 
+    function setNonce(address signer, uint256 nonce) external {
+        _nonces[signer] = nonce;
+    }
+
     function setBidder(address owner, uint32 supplier) external {
         _bidders[owner].word = supplier;
     }
@@ -70,8 +74,8 @@ contract AgreeableWorld {
 
 /// @notice The calls of both halves of the order book about an order that there is, each from every order word that there can be,
 /// at every time and block of 32 bits and by every caller. All 256 bits of the word are symbolic.
-/// @dev What creates an order is not here, nor what begins the word of an updated lease: that no id is given out twice is left to
-/// E9's campaign.
+/// @dev What creates an order is in `CreationProof`. What begins the word of an updated lease is not here: that its id is not given
+/// out twice is left to E9's campaign.
 abstract contract StatesCalls is Test {
     using OrderWord for uint256;
 
