@@ -21,6 +21,8 @@ use tokio::sync::Mutex;
 
 /// The table that holds the rules.
 const TABLE: &str = "mangle";
+/// The table that holds the engine's.
+const ENGINE_TABLE: &str = "filter";
 /// What all chains of this program begin with.
 const CHAIN_PREFIX: &str = "SPHERON-";
 /// How long one call of iptables may take, the wait for its lock included.
@@ -54,11 +56,11 @@ pub(super) enum FirewallError {
     /// The program is missing or this user may not use it.
     #[error("`{program}` cannot be run: {problem}; install iptables and run the agent as root")]
     Command { program: &'static str, problem: String },
-    /// The engine's networks are in another network namespace.
+    /// The engine's own rules for a network are not in the tables we see.
     #[error(
-        "bridge {bridge}, which the engine made, is no network interface of this machine: the engine runs on another machine or in a network namespace of its own (rootless), where these rules mean nothing; use an engine that runs here, as root"
+        "the engine's own rules for bridge {bridge} are not in the tables of `{program}`: the engine runs with `--iptables=false`, writes to another backend (see `iptables -V` and `update-alternatives --display iptables`), or runs elsewhere (rootless, another machine)"
     )]
-    Elsewhere { bridge: String },
+    NoEngineRules { program: &'static str, bridge: String },
     /// The rules were written and are not there.
     #[error("`{program}` accepted the rules of chain {chain}, but they are not in force")]
     NotInForce { program: &'static str, chain: String },
@@ -116,7 +118,7 @@ impl Firewall {
     pub(super) async fn enforce(&self, bridges: &BTreeSet<String>) -> Result<(), FirewallError> {
         let _turn = self.turn.lock().await;
         for family in [Family::V4, Family::V6] {
-            let table = list(family).await?;
+            let table = list(family, TABLE).await?;
             if bridges.is_empty() {
                 self.take_away(family, &table).await?;
                 continue;
@@ -124,6 +126,23 @@ impl Firewall {
             self.put(family, &table, bridges).await?;
         }
         Ok(())
+    }
+
+    /// Whether the engine's own rules for a bridge are in this machine's tables. Ours say where a lease may not go; what comes in, and
+    /// that leases reach the world at all, is up to the engine's.
+    pub(super) async fn expect_engine_rules(&self, bridge: &str) -> Result<(), FirewallError> {
+        let table = list(Family::V4, ENGINE_TABLE).await?;
+        if table
+            .rules
+            .iter()
+            .any(|rule| rule.split(' ').any(|word| word == bridge))
+        {
+            return Ok(());
+        }
+        Err(FirewallError::NoEngineRules {
+            program: Family::V4.list(),
+            bridge: bridge.to_owned(),
+        })
     }
 
     async fn put(&self, family: Family, table: &Table, bridges: &BTreeSet<String>) -> Result<(), FirewallError> {
@@ -152,7 +171,7 @@ impl Firewall {
         script.push_str("COMMIT\n");
         restore(family, &script).await?;
 
-        let table = list(family).await?;
+        let table = list(family, TABLE).await?;
         self.in_force(&table, &input, &forward)
             .map_err(|chain| FirewallError::NotInForce {
                 program: family.list(),
@@ -247,7 +266,7 @@ fn input_rules(chain: &str, bridges: &BTreeSet<String>) -> Vec<String> {
         .collect()
 }
 
-/// The table, as `iptables -S` prints it.
+/// A table, as `iptables -S` prints it.
 #[derive(Debug, Default)]
 struct Table {
     chains: BTreeSet<String>,
@@ -297,8 +316,8 @@ impl Table {
     }
 }
 
-async fn list(family: Family) -> Result<Table, FirewallError> {
-    let output = run(family.list(), &["-w", LOCK_WAIT, "-t", TABLE, "-S"], "").await?;
+async fn list(family: Family, table: &str) -> Result<Table, FirewallError> {
+    let output = run(family.list(), &["-w", LOCK_WAIT, "-t", table, "-S"], "").await?;
     Ok(Table::parse(&output))
 }
 

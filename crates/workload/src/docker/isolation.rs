@@ -1,7 +1,6 @@
 //! Keeps the isolation rules in step with the networks that exist.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
 
 use bollard::models::NetworkCreateRequest;
 use daemon::causes::with_causes;
@@ -13,7 +12,7 @@ use super::{BRIDGE_NAME_OPTION, Docker, labels};
 use crate::engine::{Error, Isolation};
 use crate::model::LeaseId;
 
-/// The lease id of the network that is made only to see where the engine makes its bridges; orders begin at 1.
+/// The lease id of the network that is made only to see whether it can be isolated; orders begin at 1.
 const PROBE: LeaseId = LeaseId(0);
 
 impl Docker {
@@ -31,7 +30,7 @@ impl Docker {
         let bridge = self.settings.scope.names(lease).bridge();
         let outcome = async {
             self.enforce_isolation().await?;
-            expect_here(&bridge).map_err(not_in_force)
+            self.firewall.expect_engine_rules(&bridge).await.map_err(not_in_force)
         };
         match outcome.await {
             Ok(()) => Ok(()),
@@ -72,14 +71,20 @@ impl Docker {
         }
     }
 
-    /// Makes a network and looks whether its bridge comes up where our rules are.
+    /// Makes a network, puts rules for it in force, and looks whether the engine has its own for it.
     async fn probe(&self) -> Result<(), Error> {
         let names = self.settings.scope.names(PROBE);
         self.remove_probe().await?;
         self.create_network(PROBE, &names.network(), &names.bridge()).await?;
-        let outcome = expect_here(&names.bridge()).map_err(not_in_force);
+        let outcome = async {
+            self.enforce_isolation().await?;
+            self.firewall
+                .expect_engine_rules(&names.bridge())
+                .await
+                .map_err(not_in_force)
+        }
+        .await;
         self.remove_probe().await?;
-        // A list from in between may have had the bridge.
         self.enforce_isolation().await?;
         outcome?;
         self.set_probed(true);
@@ -129,16 +134,6 @@ impl Docker {
             .iter()
             .any(|option| option.contains("name=seccomp") && !option.contains("profile=unconfined")))
     }
-}
-
-/// Whether a bridge is in this network namespace: an engine elsewhere cannot be held by rules here.
-fn expect_here(bridge: &str) -> Result<(), FirewallError> {
-    if Path::new("/sys/class/net").join(bridge).exists() {
-        return Ok(());
-    }
-    Err(FirewallError::Elsewhere {
-        bridge: bridge.to_owned(),
-    })
 }
 
 fn not_in_force(error: FirewallError) -> Error {

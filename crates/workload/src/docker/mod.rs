@@ -73,7 +73,7 @@ pub struct Docker {
     followers: Followers,
     logs: LogStore,
     wake: Arc<Notify>,
-    /// Whether the engine's rules were seen where ours are written, since it last started.
+    /// Whether a network was seen to be isolated since the engine last started.
     probed: Arc<AtomicBool>,
     watcher: tokio::task::AbortHandle,
 }
