@@ -24,11 +24,11 @@ const FALLEN: &str = "fell: since it was proposed the account changed hands, the
 /// where an endpoint is many nodes, another one may answer.
 const LOG_LAG: Duration = Duration::from_secs(3);
 /// How often such a log is asked for.
-const LOG_PERIOD: Duration = Duration::from_millis(100);
+const LOG_PERIOD: Duration = Duration::from_millis(250);
 
 /// The manifest that the newest proposal is about.
 pub(super) async fn proposed_manifest(session: &Session<'_>, lease: u64) -> eyre::Result<SaltedManifest> {
-    let proposed = last::<ILeases::UpdateProposed>(session, lease).await?;
+    let proposed = soon(async || last::<ILeases::UpdateProposed>(session, lease, None).await).await?;
     let proposed: Option<ILeases::UpdateProposed> = proposed.as_ref().map(decoded).transpose()?;
     let hash = proposed.map(|event| event.terms.manifestHash).unwrap_or_default();
     session.orders().await?.manifest(hash).wrap_err_with(|| {
@@ -36,28 +36,29 @@ pub(super) async fn proposed_manifest(session: &Session<'_>, lease: u64) -> eyre
     })
 }
 
-/// The newest event of a kind about a lease.
-async fn last<E: SolEvent>(session: &Session<'_>, lease: u64) -> eyre::Result<Option<Log>> {
+/// The newest event of a kind about a lease, since a block or else since its bidding ended.
+async fn last<E: SolEvent>(session: &Session<'_>, lease: u64, since: Option<u64>) -> eyre::Result<Option<Log>> {
     let chain = &session.chain;
     let ((head, _), word) = tokio::try_join!(chain.head(), session.order(lease))?;
     let filter = filter::<E>(chain.network.contracts.order_book, topic(lease), None);
-    chain.last_log(&filter, word.closeBlock.into()..=head).await
+    chain
+        .last_log(&filter, since.unwrap_or(word.closeBlock.into())..=head)
+        .await
 }
 
 /// What is found, now or as soon as its log can be expected.
 async fn soon<T>(look: impl AsyncFn() -> eyre::Result<Option<T>>) -> eyre::Result<Option<T>> {
+    let mut found = look().await?;
     let deadline = Instant::now() + LOG_LAG;
-    loop {
-        let found = look().await?;
-        if found.is_some() || Instant::now() >= deadline {
-            return Ok(found);
-        }
+    while found.is_none() && Instant::now() < deadline {
         tokio::time::sleep(LOG_PERIOD).await;
+        found = look().await?;
     }
+    Ok(found)
 }
 
 pub(super) async fn replacement(session: &Session<'_>, lease: u64) -> eyre::Result<u64> {
-    let updated = soon(async || last::<ILeases::LeaseUpdated>(session, lease).await).await?;
+    let updated = soon(async || last::<ILeases::LeaseUpdated>(session, lease, None).await).await?;
     let updated = updated.ok_or_else(|| eyre::eyre!("the log of the update of lease {lease} cannot be found"))?;
     Ok(decoded::<ILeases::LeaseUpdated>(&updated)?.updatedId)
 }
@@ -68,13 +69,13 @@ pub(super) async fn ended(session: &Session<'_>, lease: u64) -> eyre::Result<Ans
     if session.order(lease).await?.state == OrderState::ClosedUpdated {
         return Ok(Answer::Taken(replacement(session, lease).await?));
     }
-    let Some(proposed) = last::<ILeases::UpdateProposed>(session, lease).await? else {
+    let Some(proposed) = last::<ILeases::UpdateProposed>(session, lease, None).await? else {
         bail!(Failure::bad_input(format!(
             "no update of lease {lease} is proposed; name the new deployment file"
         )));
     };
     let rejected = soon(async || {
-        let rejected = last::<ILeases::UpdateRejected>(session, lease).await?;
+        let rejected = last::<ILeases::UpdateRejected>(session, lease, proposed.block_number).await?;
         Ok(rejected.filter(|rejected| place(rejected) > place(&proposed)))
     });
     match rejected.await? {
