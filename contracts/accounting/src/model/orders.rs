@@ -87,7 +87,6 @@ impl Market {
         Ok(())
     }
 
-    /// Locks and counts: an order id is account, token and the account's own nonce in that token.
     /// At the token's fees as they were when it was signed.
     fn create_order_for(
         &mut self,
@@ -104,6 +103,7 @@ impl Market {
         self.create_order(signed.signer, account, token, window, terms)
     }
 
+    /// Locks and counts: an order id is account, token and the account's own nonce in that token.
     pub(super) fn lock_under_new_id(&mut self, account: u32, token: u8, lock: &Amount) -> Result<u64> {
         let funds = self.funds_mut(account, token);
         funds.lock(lock)?;
