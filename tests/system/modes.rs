@@ -48,8 +48,7 @@ async fn a_single_matchmaker_takes_over_from_the_quorums() -> eyre::Result<()> {
             let slow_blocks = network.slow_blocks().await?;
             young_stakes(network, from - LAST_BLOCKS).await?;
             drop(slow_blocks);
-            // Both are open at the same time; the change comes between their close blocks.
-            network.devnet.anvil.mine_at_once().await?;
+            // Both are open at the same time, while a block comes with every transaction; the change comes between their close blocks.
             let before = network.ordered_at_once(&market, 1, 7).await?;
             let after = network
                 .ordered_at_once(&market, 2, u16::try_from(from - network.block().await?)?)
