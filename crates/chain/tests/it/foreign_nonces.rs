@@ -1,7 +1,5 @@
 //! Transactions that somebody else sends with the actor's key.
 
-use std::time::Duration;
-
 use alloy::network::TransactionBuilder;
 use alloy::primitives::{Address, B256, U256};
 use alloy::providers::Provider;
@@ -11,8 +9,8 @@ use chain::transactions::ActorError;
 use daemon::Store;
 
 use crate::lagging::Lagging;
-use crate::node::{ACCOUNT, Node, PATIENCE};
-use crate::sender::{Fixture, Sender, emit, finished, pooled, store};
+use crate::node::{ACCOUNT, Node};
+use crate::sender::{Fixture, Sender, emit, finished, mine_until, pooled, store};
 
 /// What more than this many foreign nonces in a short time come to is the actor's end.
 const MOST_FOREIGN: u64 = 16;
@@ -41,16 +39,6 @@ async fn effects(node: &Node, emitter: Address, topic: u64) -> usize {
         .event_signature(B256::from(U256::from(topic)))
         .from_block(0);
     node.provider.get_logs(&filter).await.expect("logs").len()
-}
-
-/// Mines until `done` says so.
-async fn mine_until(node: &Node, awaited: &str, mut done: impl AsyncFnMut() -> bool) {
-    let until = tokio::time::Instant::now() + PATIENCE;
-    while !done().await {
-        assert!(tokio::time::Instant::now() < until, "{awaited}: not after {PATIENCE:?}");
-        node.mine(1).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 fn rows(store: &Store, state: &'static str) -> i64 {

@@ -143,3 +143,13 @@ pub(crate) async fn pooled(node: &Node, count: u64) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// Mines until `done` says so.
+pub(crate) async fn mine_until(node: &Node, awaited: &str, mut done: impl AsyncFnMut() -> bool) {
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !done().await {
+        assert!(tokio::time::Instant::now() < until, "{awaited}: not after {PATIENCE:?}");
+        node.mine(1).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

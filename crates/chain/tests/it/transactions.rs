@@ -1,15 +1,20 @@
 //! Calls on their way to a block.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use alloy::primitives::{Bytes, U256};
 use alloy::providers::Provider;
 use chain::{Call, Endpoints, RpcSettings, SubmitError, TransactionSettings, Transactions};
 use daemon::{Secret, Store};
 
-use crate::node::{ACCOUNT, KEY, Node, PATIENCE};
-use crate::sender::{Fixture, Sender, emit, finished, pooled, store};
+use crate::node::{ACCOUNT, KEY, Node};
+use crate::sender::{Fixture, Sender, emit, finished, mine_until, pooled, store};
+
+/// The next block's fees are a hundred times what is offered.
+async fn make_dear(node: &Node) {
+    node.request("anvil_setNextBlockBaseFeePerGas", serde_json::json!(["0x174876e800"]))
+        .await;
+}
 
 fn attempts(store: &Store) -> i64 {
     store
@@ -71,16 +76,9 @@ async fn a_stuck_transaction_is_raised_until_it_is_included() {
     } = Fixture::start().await;
     let call = sender.submit(emit(emitter, 1));
     pooled(&node, 1).await;
-    // Fees jump to a hundred times what was offered.
-    node.request("anvil_setNextBlockBaseFeePerGas", serde_json::json!(["0x174876e800"]))
-        .await;
+    make_dear(&node).await;
     node.mine(1).await;
-    let until = tokio::time::Instant::now() + PATIENCE;
-    while !call.is_finished() {
-        assert!(tokio::time::Instant::now() < until, "not included after {PATIENCE:?}");
-        node.mine(1).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    mine_until(&node, "the call is included", async || call.is_finished()).await;
     let included = finished(call).await.expect("included");
     assert!(included.block.number > 3);
     assert!(attempts(&store) > 1);
@@ -99,21 +97,15 @@ async fn what_is_of_no_use_any_more_is_replaced_by_nothing() {
     } = Fixture::start().await;
     let call = sender.submit(emit(emitter, 1).valid_until(3));
     pooled(&node, 1).await;
-    // A hundred times what was offered, and again and again: empty blocks make a base fee fall, so that a slow actor would find its
-    // call in one of them.
-    let dear_blocks = async |count| {
-        let fee = serde_json::json!(["0x174876e800"]);
-        node.request("anvil_setNextBlockBaseFeePerGas", fee).await;
-        node.mine(count).await;
-    };
+    make_dear(&node).await;
     // Up to its last block at once: a quick actor would raise its offer in between.
-    dear_blocks(2).await;
-    let until = tokio::time::Instant::now() + PATIENCE;
-    while !call.is_finished() {
-        assert!(tokio::time::Instant::now() < until, "not cancelled after {PATIENCE:?}");
-        dear_blocks(1).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    node.mine(2).await;
+    mine_until(&node, "the call is cancelled", async || {
+        // Again and again: empty blocks make a base fee fall, so that a slow actor would find its call in one of them.
+        make_dear(&node).await;
+        call.is_finished()
+    })
+    .await;
     let error = finished(call).await.expect_err("given up");
     assert!(matches!(error, SubmitError::Cancelled { .. }), "{error}");
     let logs = node
