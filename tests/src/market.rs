@@ -52,6 +52,19 @@ impl Network {
             .collect()
     }
 
+    /// The same as soon as there are any: the logs of a block may be there a moment after the state that they explain.
+    pub async fn awaited_events_of<E: SolEvent>(
+        &self,
+        address: Address,
+        topic: Option<u64>,
+    ) -> eyre::Result<Vec<(u64, E)>> {
+        eventually(&format!("an event {}", E::SIGNATURE), async || {
+            let events = self.events_of(address, topic).await?;
+            Ok((!events.is_empty()).then_some(events))
+        })
+        .await
+    }
+
     /// Waits for the first order: its id and close block.
     pub async fn order(&self) -> eyre::Result<(u64, u64)> {
         eventually("an order", async || {

@@ -4,7 +4,7 @@ use bindings::{IMatchingTaskManager, OrderState};
 use devnet::agents::bls_key;
 use eyre::ensure;
 use serde_json::{Value, json};
-use system_tests::{Answer, Network, Sharing, eventually, example, on_devnet, post, sign};
+use system_tests::{Answer, Sharing, eventually, example, on_devnet, post, sign};
 
 /// Longest body an aggregator takes.
 const BODY_LIMIT: usize = avs::submission::BODY_LIMIT;
@@ -34,22 +34,20 @@ async fn an_aggregator_killed_before_it_responds_responds_after_its_restart() ->
         })
         .await?;
         network.devnet.agent("aggregator-1")?.kill()?;
-        ensure!(
-            answers(network, close).await?.is_empty(),
-            "the aggregator responded before it was killed"
-        );
+        let manager = network.devnet.network.contracts.task_manager;
+        let answers = network
+            .events_of::<IMatchingTaskManager::TaskResponded>(manager, Some(close))
+            .await?;
+        ensure!(answers.is_empty(), "the aggregator responded before it was killed");
         for operator in ["operator-1", "operator-2", "operator-3"] {
             network.devnet.agent(operator)?.stop().await?;
         }
         network.devnet.launch("aggregator-1")?;
         network.in_state(order, OrderState::Leased).await?;
         drop(slow_blocks);
-        // The logs of a block may be there a moment after its state.
-        let answers = eventually("the answer's event", async || {
-            let answers = answers(network, close).await?;
-            Ok((!answers.is_empty()).then_some(answers))
-        })
-        .await?;
+        let answers = network
+            .awaited_events_of::<IMatchingTaskManager::TaskResponded>(manager, Some(close))
+            .await?;
         let window = u64::from(network.book().parameters().call().await?.responseWindow);
         ensure!(
             matches!(answers[..], [(block, _)] if block <= close + window),
@@ -63,12 +61,6 @@ async fn an_aggregator_killed_before_it_responds_responds_after_its_restart() ->
         Ok(())
     })
     .await
-}
-
-async fn answers(network: &Network, close: u64) -> eyre::Result<Vec<(u64, IMatchingTaskManager::TaskResponded)>> {
-    network
-        .events_of(network.devnet.network.contracts.task_manager, Some(close))
-        .await
 }
 
 /// Whatever is wrong with a submission, the answer is a 4xx that says what.

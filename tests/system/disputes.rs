@@ -156,14 +156,9 @@ async fn expect_slashed(network: &Network, closed: Closed, before: &[(&'static s
         network.devnet.network.contracts.disputes,
         &network.devnet.anvil.provider,
     );
-    // The logs of a block may be there a moment after its state.
-    let proofs = eventually("the proof's event", async || {
-        let proofs = network
-            .events_of::<IMatchingDisputes::AnswerProvenWrong>(network.devnet.network.contracts.disputes, None)
-            .await?;
-        Ok((!proofs.is_empty()).then_some(proofs))
-    })
-    .await?;
+    let proofs = network
+        .awaited_events_of::<IMatchingDisputes::AnswerProvenWrong>(network.devnet.network.contracts.disputes, None)
+        .await?;
     let [(_, proof)] = &proofs[..] else {
         eyre::bail!("one answer is wrong, {} were proven to be", proofs.len());
     };

@@ -118,17 +118,12 @@ async fn expect_answer(
         closed.order,
         leased.supplier
     );
-    // The logs of a block may be there a moment after its state.
-    let answers = system_tests::eventually("the answer's event", async || {
-        let answers = network
-            .events_of::<IMatchingTaskManager::TaskResponded>(
-                network.devnet.network.contracts.task_manager,
-                Some(closed.close),
-            )
-            .await?;
-        Ok((!answers.is_empty()).then_some(answers))
-    })
-    .await?;
+    let answers = network
+        .awaited_events_of::<IMatchingTaskManager::TaskResponded>(
+            network.devnet.network.contracts.task_manager,
+            Some(closed.close),
+        )
+        .await?;
     ensure!(
         matches!(&answers[..], [(_, answer)] if responders.contains(&answer.responder)),
         "close block {} was answered with {answers:?}, by one of {responders:?} was expected",
