@@ -7,6 +7,7 @@ import {MatchingTaskManager} from "../../src/avs/MatchingTaskManager.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {MatchingParameters, Order, OrderState, OrderTerms} from "../../src/Types.sol";
 import {TaskManagerTest} from "./TaskManagerTest.sol";
+import {TermsHash} from "../market/TermsHash.sol";
 
 /// @notice Nobody answered: the rule itself, run on chain by anyone, decides. Its windows here reach further back than
 /// `blockhash`.
@@ -288,7 +289,7 @@ contract MatchOrderTest is TaskManagerTest {
             if (field == 5) terms.duration += 1;
             if (field == 6) terms.wantedSuppliers = _supplierList(_dearId);
             if (field == 7) terms.excludedSuppliers = _supplierList(_cheapId);
-            bytes32 given = keccak256(abi.encodePacked(terms.resources, _restHash(terms)));
+            bytes32 given = TermsHash.whole(terms);
             uint256[] memory bids = _bidsOf(orderId);
             vm.expectRevert(abi.encodeWithSelector(IMatchingTaskManager.WrongTerms.selector, orderId, given, stored));
             tasks.matchOrder(orderId, terms, bids, _bidOrderOf(bids));

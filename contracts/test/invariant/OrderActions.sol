@@ -5,6 +5,7 @@ import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {BidRequest, CloseRequest, OrderRequest, OrderState, OrderTerms, SpendingRight} from "../../src/Types.sol";
 import {SignedRequests} from "../market/SignedRequests.sol";
 import {AccountActions} from "./AccountActions.sol";
+import {TermsHash} from "../market/TermsHash.sol";
 
 /// @notice Orders from their creation to the match: users, spenders and relayers create, providers bid, the quorum answers, anyone
 /// expires.
@@ -150,7 +151,7 @@ abstract contract OrderActions is AccountActions {
         entry = _entries.push();
         _entryOf[orderId] = _entries.length;
         (entry.orderId, entry.account, entry.token) = (orderId, account, token);
-        (entry.resources, entry.restHash) = (terms.resources, _restHash(terms));
+        (entry.resources, entry.restHash) = (terms.resources, TermsHash.rest(terms));
         (entry.maximumRate, entry.duration) = (terms.maximumRate, terms.duration);
     }
 

@@ -311,20 +311,6 @@ abstract contract World is Books {
         (terms.wantedSuppliers, terms.excludedSuppliers) = (new uint32[](0), new uint32[](0));
     }
 
-    function _restHash(OrderTerms memory terms) internal pure returns (bytes32) {
-        return keccak256(
-            abi.encodePacked(
-                terms.requirements,
-                terms.regions,
-                terms.manifestHash,
-                uint256(terms.maximumRate),
-                uint256(terms.duration),
-                uint256(0),
-                uint256(0)
-            )
-        );
-    }
-
     function _resourcesOf(Entry storage entry) internal view returns (LeaseResources memory) {
         return LeaseResources(entry.resources, entry.restHash);
     }

@@ -18,6 +18,7 @@ import {Spon} from "../../src/token/Spon.sol";
 import {FeeSchedule, LeaseResources, Order, OrderState, OrderTerms} from "../../src/Types.sol";
 import {Test} from "../Test.sol";
 import {PlainToken} from "./Tokens.sol";
+import {TermsHash} from "./TermsHash.sol";
 
 /// @notice The whole market as it is deployed, behind real proxies and a real access manager. Only the task manager is a plain
 /// address here: what opens leases is tested in `test/avs`.
@@ -193,32 +194,8 @@ abstract contract MarketTest is Test {
         return storage_ | (memory_ << 22) | (cpu << 42) | (gpus << 62) | (gpuIds << 96);
     }
 
-    function _restHash(OrderTerms memory terms) internal pure returns (bytes32) {
-        bytes memory wanted;
-        for (uint256 index = 0; index < terms.wantedSuppliers.length; ++index) {
-            wanted = abi.encodePacked(wanted, uint256(terms.wantedSuppliers[index]));
-        }
-        bytes memory excluded;
-        for (uint256 index = 0; index < terms.excludedSuppliers.length; ++index) {
-            excluded = abi.encodePacked(excluded, uint256(terms.excludedSuppliers[index]));
-        }
-        return keccak256(
-            abi.encodePacked(
-                terms.requirements,
-                terms.regions,
-                terms.manifestHash,
-                uint256(terms.maximumRate),
-                uint256(terms.duration),
-                terms.wantedSuppliers.length,
-                wanted,
-                terms.excludedSuppliers.length,
-                excluded
-            )
-        );
-    }
-
     function _leaseResources(OrderTerms memory terms) internal pure returns (LeaseResources memory) {
-        return LeaseResources(terms.resources, _restHash(terms));
+        return LeaseResources(terms.resources, TermsHash.rest(terms));
     }
 
     function _createOrder() internal returns (uint64 orderId) {
@@ -298,7 +275,7 @@ abstract contract MarketTest is Test {
         words = new uint256[](3 + ranks.length);
         words[0] = (uint256(orderId) << 8) | ranks.length;
         words[1] = terms.resources;
-        words[2] = uint256(_restHash(terms));
+        words[2] = uint256(TermsHash.rest(terms));
         for (uint256 index = 0; index < ranks.length; ++index) {
             words[3 + index] = ranks[index];
         }

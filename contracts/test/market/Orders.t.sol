@@ -7,6 +7,7 @@ import {IPaymentTokens} from "../../src/registry/IPaymentTokens.sol";
 import {BidRequest, Order, OrderState, OrderTerms} from "../../src/Types.sol";
 import {Vm} from "../Vm.sol";
 import {MarketTest} from "./MarketTest.sol";
+import {TermsHash} from "./TermsHash.sol";
 
 /// @notice Orders and bids: created, bid on, cancelled, expired, and everything that is refused on the way.
 contract OrdersTest is MarketTest {
@@ -40,7 +41,7 @@ contract OrdersTest is MarketTest {
         assertEq(order.duration, terms.duration, "duration");
         assertEq(order.closeBlock, block.number + BID_WINDOW, "close block");
         assertEq(order.feeSchedule, PLAIN_SCHEDULE, "fee schedule");
-        assertEq(book.termsHash(orderId), keccak256(abi.encodePacked(terms.resources, _restHash(terms))), "terms hash");
+        assertEq(book.termsHash(orderId), TermsHash.whole(terms), "terms hash");
         (bytes32 digest, uint16 count) = book.bidsDigest(orderId);
         assertEq(count, 0, "bids");
         assertEq(digest, _seed(orderId, order.closeBlock), "seed");
@@ -77,7 +78,7 @@ contract OrdersTest is MarketTest {
         terms.excludedSuppliers = new uint32[](1);
         terms.excludedSuppliers[0] = 3;
         uint64 orderId = _createOrder(terms);
-        assertEq(book.termsHash(orderId), keccak256(abi.encodePacked(terms.resources, _restHash(terms))), "terms hash");
+        assertEq(book.termsHash(orderId), TermsHash.whole(terms), "terms hash");
     }
 
     function test_createOrder_refusesBadTerms() public {

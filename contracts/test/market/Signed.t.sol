@@ -15,6 +15,7 @@ import {
 } from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
 import {SignedRequests} from "./SignedRequests.sol";
+import {TermsHash} from "./TermsHash.sol";
 
 /// @notice A wallet that is a contract: it signs what its key has signed, and can change its mind.
 contract ContractWallet {
@@ -69,11 +70,7 @@ contract SignedTest is MarketTest {
         uint64 orderId = leases.createOrderFor(request, signature);
         assertEq(orderId, expected, "order id");
         assertState(orderId, OrderState.Open);
-        assertEq(
-            book.termsHash(orderId),
-            keccak256(abi.encodePacked(request.terms.resources, _restHash(request.terms))),
-            "terms"
-        );
+        assertEq(book.termsHash(orderId), TermsHash.whole(request.terms), "terms");
         uint256 lock = escrow.lockFor(100e18, 3_600, PLAIN_SCHEDULE);
         assertBalances(_signers, PLAIN_TOKEN, 1_000e18 - lock, lock);
         assertEq(book.nonces(_signer), 1, "nonce");

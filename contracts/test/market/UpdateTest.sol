@@ -3,6 +3,7 @@ pragma solidity ^0.8.30;
 
 import {OrderTerms} from "../../src/Types.sol";
 import {MarketTest} from "./MarketTest.sol";
+import {TermsHash} from "./TermsHash.sol";
 
 /// @notice A live lease, and terms that its user wants instead: twice the CPU for twice the time and another manifest.
 abstract contract UpdateTest is MarketTest {
@@ -48,7 +49,7 @@ abstract contract UpdateTest is MarketTest {
     }
 
     function _updateHash(OrderTerms memory terms) internal pure returns (bytes32) {
-        bytes32 termsHash = keccak256(abi.encodePacked(terms.resources, _restHash(terms)));
+        bytes32 termsHash = TermsHash.whole(terms);
         return keccak256(abi.encodePacked(termsHash, uint256(terms.maximumRate), uint256(terms.duration)));
     }
 

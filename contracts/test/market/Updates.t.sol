@@ -5,6 +5,7 @@ import {ILeases} from "../../src/market/ILeases.sol";
 import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {Order, OrderState, OrderTerms, SpendingRight, UpdateProposal} from "../../src/Types.sol";
 import {UpdateTest} from "./UpdateTest.sol";
+import {TermsHash} from "./TermsHash.sol";
 
 /// @notice The user proposes other terms, the supplier accepts: one lease ends and the next begins in the same transaction.
 contract UpdatesTest is UpdateTest {
@@ -88,7 +89,7 @@ contract UpdatesTest is UpdateTest {
         assertEq(updated.supplier, _provider, "the same supplier");
         assertEq(updated.feeSchedule, PLAIN_SCHEDULE, "schedule");
         assertFalse(updated.requeued || updated.noted, "flags");
-        bytes32 expected = keccak256(abi.encodePacked(_newTerms().resources, _restHash(_newTerms())));
+        bytes32 expected = TermsHash.whole(_newTerms());
         assertEq(book.termsHash(updatedId), expected, "terms");
         assertEq(leases.workloadOf(updatedId), _orderId, "workload");
     }

@@ -9,6 +9,7 @@ import {IOrderBook} from "../../src/market/IOrderBook.sol";
 import {AccountWord, OrderId, OrderWord} from "../../src/market/Resources.sol";
 import {OrderRequest, OrderTerms} from "../../src/Types.sol";
 import {SignedRequests} from "../market/SignedRequests.sol";
+import {TermsHash} from "../market/TermsHash.sol";
 import {Test} from "../Test.sol";
 import {OpenEscrow} from "./EscrowProof.t.sol";
 import {OpenOrderBook} from "./StatesProof.t.sol";
@@ -281,7 +282,7 @@ contract CreationProof is CreationCalls {
             _book.wordOf(id)
                 == OrderWord.open(asked.maximumRate, asked.duration, uint256(before.blockNumber) + BID_WINDOW, schedule)
         );
-        assert(_book.termsHash(id) == _termsHash(_terms(asked)));
+        assert(_book.termsHash(id) == TermsHash.whole(_terms(asked)));
         assert(_book.wordOf(before.otherOrder) == before.otherWord);
         assert(_book.termsHash(before.otherOrder) == before.otherTerms);
     }
@@ -299,21 +300,6 @@ contract CreationProof is CreationCalls {
         assert(request.feeSchedule == ((before.listed >> Fees.PACKED_BITS) & 255) << 1);
         bytes32 digest = SignedRequests.digest(SignedRequests.structHash(request), address(_book));
         assert(request.signer == ecrecover(digest, signed.v, signed.r, signed.s));
-    }
-
-    /// @dev As {OrderTerms} says.
-    function _termsHash(OrderTerms memory terms) private pure returns (bytes32) {
-        bytes memory rest = abi.encodePacked(
-            terms.requirements, terms.regions, terms.manifestHash, uint256(terms.maximumRate), uint256(terms.duration)
-        );
-        rest = abi.encodePacked(
-            rest,
-            terms.wantedSuppliers.length,
-            terms.wantedSuppliers,
-            terms.excludedSuppliers.length,
-            terms.excludedSuppliers
-        );
-        return keccak256(abi.encodePacked(terms.resources, keccak256(rest)));
     }
 }
 

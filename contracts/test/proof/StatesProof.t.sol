@@ -9,6 +9,7 @@ import {OrderWord, ScoreCardWord} from "../../src/market/Resources.sol";
 import {Terms} from "../../src/market/Terms.sol";
 import {BidRequest, CloseRequest, LeaseResources, OrderState, OrderTerms, UpdateProposal} from "../../src/Types.sol";
 import {Test} from "../Test.sol";
+import {TermsHash} from "../market/TermsHash.sol";
 
 /// @dev The order book itself, with a door for the words that a proof starts from.
 contract OpenOrderBook is OrderBook {
@@ -173,7 +174,7 @@ abstract contract StatesCalls is Test {
         vm.assume(maximumRate != 0 && maximumRate <= OrderWord.MAXIMUM_RATE);
         vm.assume(duration != 0 && duration <= OrderWord.MAXIMUM_DURATION);
         OrderTerms memory terms = _terms(maximumRate, duration);
-        bytes32 hash = keccak256(abi.encodePacked(_updateTermsHash(terms), uint256(maximumRate), uint256(duration)));
+        bytes32 hash = keccak256(abi.encodePacked(TermsHash.whole(terms), uint256(maximumRate), uint256(duration)));
         _book.setProposal(ORDER, UpdateProposal(hash, expiry, 1, address(_world)));
         // The old lease has its part of what there is.
         _book.setCapacityWord(moment.word.supplier(), _roomy() - (1 | (1 << 44) | (1 << 84)));
@@ -277,21 +278,6 @@ abstract contract StatesCalls is Test {
         (terms.resources, terms.regions, terms.manifestHash) = (RESOURCES, 1, REST);
         terms.requirements = (uint256(0xfe) << 8) | (uint256(1) << 88);
         (terms.maximumRate, terms.duration) = (maximumRate, duration);
-    }
-
-    function _updateTermsHash(OrderTerms memory terms) private pure returns (bytes32) {
-        bytes32 rest = keccak256(
-            abi.encodePacked(
-                terms.requirements,
-                terms.regions,
-                terms.manifestHash,
-                uint256(terms.maximumRate),
-                uint256(terms.duration),
-                uint256(0),
-                uint256(0)
-            )
-        );
-        return keccak256(abi.encodePacked(terms.resources, rest));
     }
 }
 
